@@ -1,0 +1,1 @@
+"""Generated code of the contract in proto/; made by scripts/generate_contract.py, never edited by hand."""
