@@ -1,0 +1,56 @@
+"""pcmedge: deploy neural networks to an analog phase-change-memory (PCM) inference chip.
+
+The names below are the whole public face; each is imported on first use, so ``import pcmedge`` needs neither torch nor
+onnx and takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+from pcmedge.errors import Error
+
+if TYPE_CHECKING:
+    from pcmedge.compiler import compile
+    from pcmedge.device import AsyncDevice, Device, Emulator, connect, connect_async
+    from pcmedge.image import ChipImage
+    from pcmedge.training import noise_aware
+
+__version__ = _version("pcmedge")
+
+_HOMES = {
+    "AsyncDevice": "pcmedge.device",
+    "ChipImage": "pcmedge.image",
+    "Device": "pcmedge.device",
+    "Emulator": "pcmedge.device",
+    "compile": "pcmedge.compiler",
+    "connect": "pcmedge.device",
+    "connect_async": "pcmedge.device",
+    "noise_aware": "pcmedge.training",
+}
+
+__all__ = [
+    "AsyncDevice",
+    "ChipImage",
+    "Device",
+    "Emulator",
+    "Error",
+    "__version__",
+    "compile",
+    "connect",
+    "connect_async",
+    "noise_aware",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'pcmedge' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,58 @@
+# `make demo` and `make test` each set up .venv themselves; nothing but Python >= 3.11 and make is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Where torch comes from. The default holds CPU builds; PyPI's Linux builds bring gigabytes of CUDA.
+#   make test TORCH_INDEX=https://download.pytorch.org/whl/cu130
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH ?= torch==2.13.0
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+
+.PHONY: demo test check format contract size clean help
+
+help:           ## list the targets
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(VENV)/.emulator           ## a noise-trained network ages a year on an emulated chip and heals itself
+	$(BIN)/pcmedge demo
+
+test: $(VENV)/.dev           ## the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(VENV)/.dev           ## lint, types, generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/generate_contract.py --check
+
+format: $(VENV)/.dev           ## let ruff rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+contract: $(VENV)/.dev           ## regenerate the Python code of proto/
+	$(BIN)/python scripts/generate_contract.py
+
+size:           ## lines per package
+	@for d in sdk/pcmedge/*/ emulator/pcmedge_emulator/*/ tests examples; do \
+	  printf '%6d  %s\n' "$$(find $$d -name '*.py' ! -name '*_pb2.py' | xargs cat 2>/dev/null | wc -l)" $$d; done
+	@echo 'files over 300 lines:'; find sdk emulator -name '*.py' ! -name '*_pb2.py' | xargs wc -l | awk '$$1 > 300 && $$2 != "total"'
+
+clean:           ## remove the environment and build leftovers
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.base:
+	$(PYTHON) -c 'import sys; sys.exit("pcmedge needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/.emulator: $(VENV)/.base pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[emulator]'
+	touch $@
+
+# torch first and from its own index, so that the extras below find it and look no further.
+$(VENV)/.dev: $(VENV)/.base pyproject.toml constraints.txt
+	$(PIP) install --quiet --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)'
+	$(INSTALL) --editable '.[dev]'
+	touch $@ $(VENV)/.emulator
