@@ -271,18 +271,36 @@ class Preprocessing(_message.Message):
     def __init__(self, input: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., channels: _Optional[int] = ..., colour_order: _Optional[str] = ..., layout: _Optional[str] = ..., scale: _Optional[float] = ..., mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class CalibrationBuffer(_message.Message):
-    __slots__ = ("kind", "samples", "generator", "seed", "has_reference_statistics")
+    __slots__ = ("kind", "samples", "generator", "seed", "has_reference_statistics", "inputs")
     KIND_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     HAS_REFERENCE_STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
     kind: str
     samples: int
     generator: str
     seed: int
     has_reference_statistics: bool
-    def __init__(self, kind: _Optional[str] = ..., samples: _Optional[int] = ..., generator: _Optional[str] = ..., seed: _Optional[int] = ..., has_reference_statistics: bool = ...) -> None: ...
+    inputs: _containers.RepeatedCompositeFieldContainer[SyntheticInput]
+    def __init__(self, kind: _Optional[str] = ..., samples: _Optional[int] = ..., generator: _Optional[str] = ..., seed: _Optional[int] = ..., has_reference_statistics: bool = ..., inputs: _Optional[_Iterable[_Union[SyntheticInput, _Mapping]]] = ...) -> None: ...
+
+class SyntheticInput(_message.Message):
+    __slots__ = ("name", "shape", "mean", "std", "minimum", "maximum")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    STD_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    mean: _containers.RepeatedScalarFieldContainer[float]
+    std: _containers.RepeatedScalarFieldContainer[float]
+    minimum: float
+    maximum: float
+    def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("sdk_version", "source_format", "source_version", "source_sha256", "compile_options_json", "calibration_samples")
