@@ -31,6 +31,7 @@
     │   └── BusyError                      a bounded queue is full
     ├── CancelledError
     ├── AddressInUseError
+    ├── FileUnwritableError                a file we were to write: full disk, no permission
     ├── StoreError                         what survives a power cut
     │   ├── StoreInUseError
     │   ├── StoreUnwritableError
@@ -209,6 +210,14 @@ class AddressInUseError(Error):
     reason = "ADDRESS_IN_USE"
     status = "FAILED_PRECONDITION"
     exit_code = 7
+
+
+class FileUnwritableError(Error):
+    """A result file could not be written (full disk, no permission); what stood there before still stands."""
+
+    reason = "FILE_UNWRITABLE"
+    status = "FAILED_PRECONDITION"
+    exit_code = 8
 
 
 class StoreError(Error):
