@@ -1,0 +1,292 @@
+"""What the chip's verbs take and return: frozen values without protobuf or gRPC.
+
+The service layer turns them into messages of the device contract (``proto/pcm/device/v1``), field by field; names and
+units are those of the contract. Seconds end in ``_s``, ages count from the end of programming on the device's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Method(StrEnum):
+    """How a recalibration compensates drift; see docs/calibration.md."""
+
+    DEFAULT = "default"
+    """Paired statistics where the buffer has digital reference statistics, else plain AdaBS, else GDC."""
+    GDC = "gdc"
+    """Global drift compensation, one factor per tile, statistics as programmed."""
+    GDC_PER_COLUMN = "gdc-per-column"
+    """Global drift compensation, one factor per column of a tile, statistics as programmed."""
+    ADABS = "adabs"
+    """Adaptive batch-norm statistics as published (Joshi et al. 2020)."""
+    ADABS_PAIRED = "adabs-paired"
+    """Adaptive statistics moved only by what differs from the digital ones on the same buffer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """What every call that changes the device carries.
+
+    ``request_id``: repeating it returns the first outcome and does nothing twice; empty for no protection.
+    ``expected_*_generation``: the call is refused (GenerationMismatchError) when the device is elsewhere.
+    ``lease_id``: the programming lease to act under; empty if the caller holds none.
+    """
+
+    request_id: str = ""
+    expected_program_generation: int | None = None
+    expected_statistics_generation: int | None = None
+    lease_id: str = ""
+
+
+NO_MUTATION = Mutation()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """The chip's tiles and converters; all zero and an empty name while a chip has not adopted a profile yet."""
+
+    profile: str = ""
+    tile_rows: int = 0
+    tile_columns: int = 0
+    tiles: int = 0
+    free_tiles: int = 0
+    dac_bits: int = 0
+    adc_bits: int = 0
+    g_max_microsiemens: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    vendor: str
+    product: str
+    serial: str
+    firmware_version: str
+    technology: str
+    geometry: Geometry
+    capabilities: tuple[str, ...]
+    image_features: tuple[str, ...]
+    contract_version: int = 1
+    emulated: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    lease_id: str
+    holder: str
+    remaining_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """One resident image (ResidentImage of the contract)."""
+
+    name: str
+    version: int
+    image_sha256: bytes
+    active: bool
+    tiles: int
+    program_generation: int
+    statistics_generation: int
+    programmed_at_unix_s: float
+    age_s: float
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileProgramming:
+    """``tile`` is the physical tile; ``converged_fraction`` is 1 for single programming."""
+
+    tile: int
+    layer: str
+    converged_fraction: float
+    rms_error_microsiemens: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramOutcome:
+    model: ModelInfo
+    replaced_models: tuple[str, ...]
+    outage_s: float
+    tiles: tuple[TileProgramming, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EraseOutcome:
+    freed_tiles: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferOutcome:
+    """``age_s`` is the age of the conductances that computed the answer; ``noise`` whether per-MVM noise was on."""
+
+    outputs: Mapping[str, NDArray[np.generic]]
+    age_s: float
+    program_generation: int
+    statistics_generation: int
+    noise: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecalibrationOutcome:
+    """``method`` is what was done (never DEFAULT), ``message`` why if that is not what was asked.
+
+    ``agreement_*``: share of reference inputs whose largest output is the digital one's, over the guard's reads.
+    ``mean_shift``: root mean square over all channels of the shift of the means in channel standard deviations.
+    """
+
+    committed: bool
+    refusal: str
+    message: str
+    statistics_generation: int
+    method: Method
+    samples: int
+    agreement_before: float
+    agreement_after: float
+    relative_error_before: float
+    relative_error_after: float
+    median_drift_factor: float
+    mean_shift: float
+    duration_s: float
+    age_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackOutcome:
+    statistics_generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BufferDescription:
+    """``source``: "image", "synthetic", "application" or "none"."""
+
+    source: str
+    samples: int
+    bytes: int
+    has_reference_statistics: bool
+    sha256: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTestOutcome:
+    """``relative_error``: root mean square of (device - digital) over the standard deviation of the digital outputs."""
+
+    agreement: float
+    relative_error: float
+    reference_inputs: int
+    passed: bool
+    threshold: float
+    age_s: float
+    program_generation: int
+    statistics_generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileTelemetry:
+    tile: int
+    layer: str
+    drift_factor: float
+    adc_saturation: float
+    mvms: int
+    age_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelTelemetry:
+    """``last_recalibration_age_s`` and ``last_agreement`` are negative if there was none."""
+
+    name: str
+    age_s: float
+    program_generation: int
+    statistics_generation: int
+    inferences: int
+    last_recalibration_age_s: float
+    median_drift_factor: float
+    adc_saturation: float
+    last_agreement: float
+    energy_j: float
+    recalibrations: int
+    recalibrations_refused: int
+    tiles: tuple[TileTelemetry, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Telemetry:
+    """``state``: "idle", "serving", "programming", "recalibrating" or "degraded"."""
+
+    time_unix_s: float
+    device_time_s: float
+    uptime_s: float
+    state: str
+    models: tuple[ModelTelemetry, ...]
+    tiles: int
+    free_tiles: int
+    requests_served: int
+    requests_failed: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One line of the journal. ``sequence`` grows by one per event and is never reused."""
+
+    sequence: int
+    time_unix_s: float
+    device_time_s: float
+    kind: str
+    message: str
+    model: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileReadout:
+    """Conductances of one physical tile at this moment with one realisation of read noise.
+
+    ``g_plus``, ``g_minus``: float32 [rows, columns] in microsiemens; several groups lie block-diagonally.
+    """
+
+    tile: int
+    layer: str
+    rows: int
+    columns: int
+    g_plus: NDArray[np.float32]
+    g_minus: NDArray[np.float32]
+    age_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockReading:
+    """``mode``: "real", "accelerated" or "manual"; ``rate``: device seconds per wall-clock second, 0 for manual."""
+
+    mode: str
+    rate: float
+    device_time_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdvanceOutcome:
+    clock: ClockReading
+    recalibrations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotInfo:
+    name: str
+    created_unix_s: float
+    device_time_s: float
+    bytes: int
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramAndVerify:
+    """Iterative programming; 0 is the technology's default."""
+
+    margin_microsiemens: float = 0.0
+    max_iterations: int = 0
