@@ -45,10 +45,9 @@ def dac(x: npt.ArrayLike, step: float, bits: int, signed: bool) -> npt.NDArray[n
     _check_step(step, "the DAC step")
     lowest, highest = dac_limits(bits, signed)
     values = np.asarray(x)
-    if not np.isfinite(values).all():
-        raise InputValueError(
-            f"expected finite inputs, found {int(np.count_nonzero(~np.isfinite(values)))} values that are NaN or infinite"
-        )
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise InputValueError(f"expected finite inputs, found {np.count_nonzero(~finite)} NaN or infinite values")
     return np.clip(np.rint(values / step), lowest, highest).astype(np.int16)
 
 

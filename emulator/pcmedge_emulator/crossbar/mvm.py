@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-
 from pcmedge.errors import InputShapeError
+
 from pcmedge_emulator.crossbar.converters import AdcCodes, adc
 
 Float64 = npt.NDArray[np.float64]
@@ -55,6 +55,5 @@ def tile_codes(
     gain: npt.ArrayLike | None = None,
     offset: npt.ArrayLike | None = None,
 ) -> AdcCodes:
-    """One tile from DAC codes in to ADC codes out: :func:`mvm`, then
-    :func:`~pcmedge_emulator.crossbar.converters.adc`.""" return adc(mvm(codes, g_net, sigma=sigma, noise=noise,
-    drop=drop), adc_step, adc_bits, gain, offset)
+    """One tile from DAC codes in to ADC codes out: the product (:func:`mvm`), then the ADC."""
+    return adc(mvm(codes, g_net, sigma=sigma, noise=noise, drop=drop), adc_step, adc_bits, gain, offset)

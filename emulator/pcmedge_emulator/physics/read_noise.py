@@ -63,7 +63,8 @@ def short_term_sigma(g_total: Array, dac_levels: int, dac_mean_square: float, te
     there with |G+ - G-|.
     """
     scale = technology.short_term_noise * dac_levels * math.sqrt(dac_mean_square)
-    return np.float32(scale) * np.sqrt(g_total.sum(axis=-2, dtype=np.float32))
+    sigma: Array = np.float32(scale) * np.sqrt(g_total.sum(axis=-2, dtype=np.float32))
+    return sigma
 
 
 def input_dependent_sigma(
@@ -76,4 +77,5 @@ def input_dependent_sigma(
     """
     squares = np.square(codes.astype(np.float64))
     variance = np.einsum("ngr,grc->ngc", squares, g_total.astype(np.float64))
-    return technology.short_term_noise * np.sqrt(variance.reshape(len(codes), -1))
+    sigma: npt.NDArray[np.float64] = technology.short_term_noise * np.sqrt(variance.reshape(len(codes), -1))
+    return sigma
