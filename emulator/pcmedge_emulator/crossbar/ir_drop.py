@@ -34,12 +34,12 @@ def ir_drop(
     for what, value in (("scale", scale), ("wire resistance", wire_resistance_ohm)):
         if not (math.isfinite(value) and value >= 0):
             raise InputValueError(f"the IR-drop {what} must be finite and not negative, found {value!r}")
-    x = codes.astype(np.float64)
+    samples, _, rows = codes.shape
+    x = codes.astype(np.float64).transpose(1, 0, 2)
     g = g_net.astype(np.float64)
-    rows = g.shape[1]
     position = 1.0 - np.square(1.0 - np.arange(rows) / rows)
     conductance_ratio = wire_resistance_ohm * g_max_microsiemens * 1e-6
-    a = np.einsum("ngr,grc->ngc", np.abs(x), np.abs(g)) * (rows * conductance_ratio / dac_levels)
+    a = np.matmul(np.abs(x), np.abs(g)) * (rows * conductance_ratio / dac_levels)
     c = a * (a * (0.05 * a - 0.2) + 0.5)
-    dropped: npt.NDArray[np.float64] = scale * c * np.einsum("ngr,grc->ngc", x * position, g)
-    return dropped.reshape(len(x), -1)
+    dropped: npt.NDArray[np.float64] = scale * c * np.matmul(x * position, g)
+    return dropped.transpose(1, 0, 2).reshape(samples, -1)

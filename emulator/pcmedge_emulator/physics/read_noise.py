@@ -75,7 +75,7 @@ def input_dependent_sigma(
     codes [N, groups, rows], g_total [groups, rows, columns] = (G+ + G-) / g_max. Result [N, groups * columns], float64.
     Source: as :func:`short_term_sigma`.
     """
-    squares = np.square(codes.astype(np.float64))
-    variance = np.einsum("ngr,grc->ngc", squares, g_total.astype(np.float64))
+    squares = np.square(codes.astype(np.float64)).transpose(1, 0, 2)
+    variance = np.matmul(squares, g_total.astype(np.float64)).transpose(1, 0, 2)
     sigma: npt.NDArray[np.float64] = technology.short_term_noise * np.sqrt(variance.reshape(len(codes), -1))
     return sigma

@@ -1,0 +1,142 @@
+"""Global drift compensation (GDC): one read-out of how much a tile, or each of its columns, has lost.
+
+The probe drives one row at a time with the largest DAC code, reads every column through the ADC in a range of its own,
+and sums the magnitudes over the cells that hold a weight. The factor is the sum right after programming over the sum
+now. docs/calibration.md defines it exactly and says how far it is off.
+
+Source: Le Gallo et al. 2018 and Joshi et al. 2020 (summed current of known cells); aihwkit ``GlobalDriftCompensation``
+(one row at a time, mean magnitude) and ``PerColumnDriftCompensation``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pcmedge.errors import InputShapeError, InputValueError
+
+from pcmedge_emulator.crossbar.converters import adc, adc_limit
+from pcmedge_emulator.crossbar.tile import TARGET_FULL_SCALE, net, total
+from pcmedge_emulator.physics.technology import Technology
+
+Array = npt.NDArray[np.float32]
+
+SMALLEST_COUNTED_TARGET = 0.02
+"""Cells whose target |g| is below this do not count: a RESET pair's programming noise (1 %) would be half of the
+reading."""
+
+PROBE_HEADROOM = 1.25
+"""The probing range of the ADC ends at this many times g_max: a device can be programmed above its target."""
+
+DEFAULT_READS = 4
+"""Products averaged per row."""
+
+SMALLEST_FACTOR, LARGEST_FACTOR = 0.5, 16.0
+"""Factors are clamped to this range; drift over 30 years needs about 6."""
+
+
+@dataclass(frozen=True)
+class GdcReading:
+    """What the probe saw. Sums of |(G+ - G-) / g_max| as read through the converters; unit 1.
+
+    ``columns`` float32 [groups * columns] over the counted cells of each column; ``counted`` int32, how many those are.
+    """
+
+    columns: Array
+    counted: npt.NDArray[np.int32]
+
+    @property
+    def tile(self) -> float:
+        """The sum over the whole tile."""
+        return float(self.columns.sum(dtype=np.float64))
+
+
+def counted_cells(target_int16: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    """Which cells the read-out counts: those with |target| >= 2 % of full scale; shape of the target."""
+    return np.abs(target_int16.astype(np.int32)) >= round(SMALLEST_COUNTED_TARGET * TARGET_FULL_SCALE)
+
+
+def probe(
+    g_plus: Array,
+    g_minus: Array,
+    g_max_microsiemens: float,
+    counted: npt.NDArray[np.bool_],
+    technology: Technology,
+    *,
+    dac_levels: int,
+    adc_bits: int,
+    rng: np.random.Generator | None,
+    reads: int = DEFAULT_READS,
+    gain: npt.ArrayLike | None = None,
+    offset: npt.ArrayLike | None = None,
+    ideal_converters: bool = False,
+) -> GdcReading:
+    """Read one tile out: for every row r the product of the code vector ``dac_levels * e_r``, ``reads`` times.
+
+    ``g_plus``, ``g_minus`` [groups, rows, columns] in microsiemens: one realisation of the conductances now, which the
+    caller draws from recalibration's own stream. ``counted`` from :func:`counted_cells`. ``rng`` gives the short-term
+    noise of each product (None: off). ``gain`` and ``offset`` are the ADC's, per column, as in
+    :func:`pcmedge_emulator.crossbar.converters.adc`; the offset is first measured with a product of zeros and
+    subtracted.
+
+    One product reads, in DAC codes, p = L g_net + w L sqrt(g_total) xi (L = dac_levels, w the technology's short-term
+    noise); its ADC step is 1.25 L / (2^(adc_bits-1) - 1).
+    """
+    if not (g_plus.shape == g_minus.shape == counted.shape and g_plus.ndim == 3):
+        raise InputShapeError(
+            "g_plus, g_minus and counted must share one shape [groups, rows, columns], found "
+            f"{list(g_plus.shape)}, {list(g_minus.shape)}, {list(counted.shape)}"
+        )
+    if reads < 1:
+        raise InputValueError(f"the read-out averages at least 1 read, found {reads}", reads=reads)
+    groups, _, columns = g_plus.shape
+    signal = net(g_plus, g_minus, g_max_microsiemens) * np.float32(dac_levels)
+    sigma = np.float32(technology.short_term_noise * dac_levels) * np.sqrt(total(g_plus, g_minus, g_max_microsiemens))
+    step = PROBE_HEADROOM * dac_levels / adc_limit(adc_bits)
+    per_column = (groups, 1, columns)
+    column_gain = None if gain is None else np.asarray(gain, dtype=np.float32).reshape(per_column)
+    column_offset = None if offset is None else np.asarray(offset, dtype=np.float32).reshape(per_column)
+
+    def convert(p: Array) -> Array:
+        if ideal_converters:
+            return p / np.float32(step)
+        return adc(p, step, adc_bits, column_gain, column_offset).codes.astype(np.float32)
+
+    zero = convert(np.zeros(per_column, dtype=np.float32))
+    average = np.zeros_like(signal)
+    for _ in range(reads if rng is not None else 1):
+        average += convert(signal if rng is None else signal + sigma * rng.standard_normal(signal.shape, np.float32))
+    average /= np.float32(reads if rng is not None else 1)
+    magnitude = np.abs(average - zero)
+    magnitude *= counted
+    read_out = magnitude.sum(axis=1, dtype=np.float32).reshape(-1) * np.float32(step / dac_levels)
+    return GdcReading(read_out, counted.sum(axis=1, dtype=np.int32).reshape(-1))
+
+
+def compensation(baseline: GdcReading, now: GdcReading, *, per_column: bool = False) -> Array:
+    """The factor the digital output is multiplied with: read-out at the baseline over read-out now, clamped to 0.5 ..
+    16.
+
+    Float32, shape () for the tile or [groups * columns] with ``per_column``. A column without a counted cell, or one
+    whose baseline read zero, takes the tile's factor; a tile without one takes 1. A read-out that has fallen to zero
+    takes the largest factor.
+    """
+    if baseline.columns.shape != now.columns.shape or not np.array_equal(baseline.counted, now.counted):
+        raise InputShapeError(
+            f"baseline and present read-out are of different cells: {baseline.columns.shape[0]} columns with "
+            f"{baseline.counted.sum()} cells, and {now.columns.shape[0]} with {now.counted.sum()}"
+        )
+    tile = np.float32(_ratio(np.array([baseline.tile]), np.array([now.tile]), 1.0)[0])
+    if not per_column:
+        return np.asarray(tile, dtype=np.float32)
+    return _ratio(baseline.columns, now.columns, float(tile)).astype(np.float32)
+
+
+def _ratio(
+    before: npt.NDArray[np.floating], now: npt.NDArray[np.floating], otherwise: float
+) -> npt.NDArray[np.float64]:
+    readable = before > 0
+    ratio = np.full(before.shape, LARGEST_FACTOR, dtype=np.float64)
+    np.divide(before, now, out=ratio, where=now > 0)
+    return np.where(readable, np.clip(ratio, SMALLEST_FACTOR, LARGEST_FACTOR), otherwise)
