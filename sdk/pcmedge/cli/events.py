@@ -1,0 +1,61 @@
+"""``pcmedge events``: the journal of a device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pcmedge.cli.options import DeviceUrl, Json, Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from pcmedge.device.results import Event
+
+
+def run(
+    after: Annotated[int, typer.Option(min=0, metavar="SEQUENCE", help="Only events after this number.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, oldest first.")] = 100,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep printing new events until Ctrl-C.")] = False,
+    device: DeviceUrl = None,
+    timeout: Timeout = None,
+    json: Json = False,
+) -> None:
+    """Show what happened to a device: programmed, recalibrated, refused, rolled back, restarted.
+
+    \b
+    Examples:
+      pcmedge events
+      pcmedge events --watch --json
+    With --watch --json there is one JSON document per line.
+    """
+    from pcmedge.cli.output import Output
+    from pcmedge.cli.session import open_device
+
+    out = Output(json=json)
+    with open_device(device, timeout_s=timeout) as connected:
+        if watch:
+            for event in connected.watch_events(after=after):
+                out.line(event, one_line(event))
+            return
+        found = connected.events(after=after, limit=limit)
+    out.result({"events": found}, lambda console: _draw(console, found))
+
+
+def _draw(console: Console, events: Sequence[Event]) -> None:
+    for event in events:
+        console.print(one_line(event), markup=False, soft_wrap=True)
+    if not events:
+        console.print("no events")
+
+
+def one_line(event: Event) -> str:
+    """Sequence, wall-clock time, kind, message of an event."""
+    from datetime import datetime
+
+    moment = datetime.fromtimestamp(event.time_unix_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    model = f"{event.model}: " if event.model else ""
+    return f"{event.sequence:>5}  {moment}  {event.kind:<22}  {model}{event.message}"

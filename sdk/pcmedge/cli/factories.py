@@ -1,0 +1,47 @@
+"""``package.module:factory``: a torch model named on the command line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from pcmedge.errors import FileMissingError, InputValueError
+
+
+def load_source(text: str) -> Any:
+    """What to compile: the path of an .onnx file, or the module that ``package.module:factory`` returns.
+
+    The current folder is searched as ``python -m`` would. The factory takes no arguments; what it returns is handed to
+    the compiler as it is. Raises FileMissingError, InputValueError.
+    """
+    path = Path(text)
+    module_name, colon, factory_name = text.partition(":")
+    if path.suffix == ".onnx" or path.exists() or not colon:
+        if not path.is_file():
+            hint = "" if path.suffix else " (for a torch model write package.module:factory)"
+            raise FileMissingError(f"no such file: {path}{hint}", path=path)
+        return path
+    return _call(module_name, factory_name)
+
+
+def _call(module_name: str, factory_name: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as problem:
+        if problem.name is None or not f"{module_name}.".startswith(f"{problem.name}."):
+            raise InputValueError(f"importing {module_name} failed: {problem}", module=module_name) from problem
+        raise FileMissingError(f"no module {module_name!r} here or installed", module=module_name) from problem
+    factory = getattr(module, factory_name, None)
+    if factory is None:
+        raise InputValueError(f"module {module_name} has no {factory_name!r}", module=module_name)
+    return factory() if _is_factory(factory) else factory
+
+
+def _is_factory(found: Any) -> bool:
+    """A function or class to call, not a module that is ready (``nn.Module`` objects are callable too)."""
+    return isinstance(found, type) or not hasattr(found, "state_dict")

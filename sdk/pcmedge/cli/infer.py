@@ -1,0 +1,137 @@
+"""``pcmedge infer``: ask a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pcmedge.cli.options import DeviceUrl, Json, Model, Timeout
+from pcmedge.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from pcmedge.device.results import InferResult
+
+SHOWN_ROWS = 20
+"""Samples a table shows; ``--json`` and ``--output`` hold all of them."""
+
+
+def run(
+    input: Annotated[
+        Path,
+        typer.Option(
+            "--input", "-i", metavar="FILE", help="A batch (.npy, .npz, .parquet) or a picture.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the outputs to .npy or .npz.", show_default=False),
+    ] = None,
+    model: Model = None,
+    detailed: Annotated[bool, typer.Option("--detailed", help="Also age, generations, noise, latency.")] = False,
+    classify: Annotated[
+        bool, typer.Option("--classify", help="Preprocess as the image says; answer with labels (pictures: always).")
+    ] = False,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels to show for a picture.")] = 5,
+    device: DeviceUrl = None,
+    timeout: Timeout = None,
+    json: Json = False,
+) -> None:
+    """Run inputs through a model on a device. The first axis is the batch.
+
+    \b
+    Examples:
+      pcmedge infer --input batch.npy --output scores.npy
+      pcmedge infer --input inputs.npz --model transformer --detailed
+      pcmedge infer --input digit.png --json
+    """
+    from pcmedge.cli.arrays import PICTURES, read_arrays, read_picture, write_arrays
+    from pcmedge.cli.output import Output
+    from pcmedge.cli.session import open_device
+
+    out = Output(json=json)
+    picture = input.suffix.lower() in PICTURES
+    if picture or classify:
+        pixels = read_picture(input) if picture else _one_array(input)
+        with open_device(device, timeout_s=timeout) as connected:
+            ranking = connected.classify(pixels, top_k=top_k, model=model)
+        classes = [{"label": label, "probability": probability} for label, probability in ranking]
+        out.result({"classes": classes}, lambda console: _draw_classes(console, ranking))
+        return
+    inputs = read_arrays(input)
+    with open_device(device, timeout_s=timeout) as connected:
+        result = connected.infer_detailed(inputs, model=model)
+    if output is not None:
+        write_arrays(output, result.outputs)
+    out.result(_document(result, output), lambda console: _draw(console, result, output, detailed=detailed))
+
+
+def _one_array(path: Path) -> Any:
+    """The picture in an array file: uint8 (height, width) or (height, width, channels)."""
+    from pcmedge.cli.arrays import read_arrays
+
+    found = read_arrays(path)
+    if isinstance(found, dict):
+        if len(found) != 1:
+            raise InputError(f"{path} holds {len(found)} arrays ({', '.join(found)}); --classify takes one picture")
+        return next(iter(found.values()))
+    return found
+
+
+def _draw_classes(console: Console, ranking: Sequence[tuple[str, float]]) -> None:
+    for label, probability in ranking:
+        console.print(f"{probability:>7.2%}  {label}", markup=False)
+
+
+def _document(result: InferResult, output: Path | None) -> dict[str, Any]:
+    """The result with its arrays described, and spelled out unless they went to a file."""
+    outputs = {}
+    for name, array in result.outputs.items():
+        outputs[name] = {"dtype": str(array.dtype), "shape": array.shape} | ({} if output else {"data": array})
+    return {
+        "model": result.model,
+        "outputs": outputs,
+        "output_file": output,
+        "age_s": result.age_s,
+        "program_generation": result.program_generation,
+        "statistics_generation": result.statistics_generation,
+        "noise": result.noise,
+        "device_serial": result.device_serial,
+        "latency_s": result.latency_s,
+    }
+
+
+def _draw(console: Console, result: InferResult, output: Path | None, *, detailed: bool) -> None:
+    from pcmedge.durations import format_duration
+
+    for name, array in result.outputs.items():
+        shape = " x ".join(str(size) for size in array.shape)
+        console.print(f"{name}: {array.dtype} {shape}", markup=False)
+        if output is None:
+            _draw_rows(console, array)
+    if output is not None:
+        console.print(f"written to {output}", markup=False)
+    if detailed:
+        noise = "on" if result.noise else "off"
+        console.print(
+            f"model {result.model} on {result.device_serial}, age {format_duration(result.age_s)}, "
+            f"program generation {result.program_generation}, statistics generation {result.statistics_generation}, "
+            f"read noise {noise}, {result.latency_s * 1e3:.1f} ms",
+            markup=False,
+        )
+
+
+def _draw_rows(console: Console, array: Any) -> None:
+    """One line per sample: the values, and the largest one's place if the output is one vector per sample."""
+    for row, values in enumerate(array[:SHOWN_ROWS]):
+        flat = values.reshape(-1)
+        shown = " ".join(f"{value:>9.4g}" for value in flat[:10]) + (" ..." if flat.size > 10 else "")
+        largest = f"   max at {int(flat.argmax())}" if array.ndim == 2 and flat.size > 1 else ""
+        console.print(f"{row:>5}  {shown}{largest}", markup=False, soft_wrap=True)
+    if len(array) > SHOWN_ROWS:
+        console.print(f"       ... {len(array) - SHOWN_ROWS} more; --output or --json have them all")

@@ -1,0 +1,202 @@
+"""The entry point: ``pcmedge VERB``, and what becomes of an error.
+
+Exit codes: 0 done; 1 the check a command makes failed; otherwise the ``exit_code`` of the error (see
+:mod:`pcmedge.errors` and docs/cli.md); 130 interrupted; 141 the reader of the output went away.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from pcmedge import __version__, errors
+from pcmedge.cli import (
+    compile,
+    demo,
+    devices,
+    doctor,
+    drift,
+    events,
+    images,
+    infer,
+    inspect,
+    lab,
+    policy,
+    program,
+    recalibrate,
+    selftest,
+    serve,
+    telemetry,
+    verify,
+)
+from pcmedge.cli.output import ReaderGone, write_document, write_error, write_problem
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+BUILD, RUN, USE, STUDY = "Build an image", "Run a device", "Use a device", "Try and check"
+
+app = typer.Typer(
+    name="pcmedge",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(context: typer.Context, value: bool) -> None:
+    if not value:
+        return
+    if context.obj:
+        write_document({"version": __version__})
+    else:
+        print(f"pcmedge {__version__}")
+    raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document. Works after a verb too.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error. Works after a verb too.")
+    ] = False,
+) -> None:
+    """Deploy neural networks to an analog phase-change-memory (PCM) inference chip, or to its emulator.
+
+    \b
+    Start here:
+      pcmedge demo                                        five minutes to the wow
+      pcmedge compile model.onnx -c data.npy -o x.pcmi    make a chip image
+      pcmedge serve x.pcmi --listen 127.0.0.1:50061       emulate a device that holds it
+      pcmedge infer --input batch.npy                     ask it
+
+    Every command takes --json and documents its exit codes in docs/cli.md.
+    """
+
+
+def _register() -> None:
+    commands: tuple[tuple[str, Callable[..., Any], str], ...] = (
+        ("compile", compile.run, BUILD),
+        ("inspect", inspect.run, BUILD),
+        ("verify", verify.run, BUILD),
+        ("serve", serve.run, RUN),
+        ("devices", devices.run, RUN),
+        ("program", program.run, USE),
+        ("images", images.list_images, USE),
+        ("activate", images.activate, USE),
+        ("deactivate", images.deactivate, USE),
+        ("erase", images.erase, USE),
+        ("infer", infer.run, USE),
+        ("recalibrate", recalibrate.run, USE),
+        ("rollback", recalibrate.rollback, USE),
+        ("policy", policy.run, USE),
+        ("self-test", selftest.run, USE),
+        ("telemetry", telemetry.run, USE),
+        ("events", events.run, USE),
+        ("demo", demo.run, STUDY),
+        ("drift", drift.run, STUDY),
+        ("doctor", doctor.run, STUDY),
+    )
+    for name, command, panel in commands:
+        app.command(name, rich_help_panel=panel)(command)
+    app.add_typer(lab.app, name="lab", rich_help_panel=USE)
+
+
+_register()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns its exit code. Prints every error the way ``--json`` and ``--debug`` ask for."""
+    arguments, debug = _take(arguments, "--debug")
+    as_json = "--json" in _options(arguments)
+    if arguments[:1] == ["--json"] and arguments[1:2] and not arguments[1].startswith("-"):
+        arguments = _after_the_verb(arguments[1:])
+    try:
+        return _execute(arguments, as_json=as_json)
+    except (BrokenPipeError, ReaderGone):
+        return _reader_gone()
+    except Exception as problem:
+        if debug:
+            traceback.print_exc()
+        try:
+            return _report(problem, as_json=as_json)
+        except (BrokenPipeError, ReaderGone):
+            return _reader_gone()
+
+
+def _after_the_verb(arguments: list[str]) -> list[str]:
+    """``arguments`` with --json as the last option."""
+    options = _options(arguments)
+    return [*options, "--json", *arguments[len(options) :]]
+
+
+def _execute(arguments: list[str], *, as_json: bool) -> int:
+    command = typer.main.get_command(app)
+    try:
+        outcome = command.main(args=arguments, prog_name="pcmedge", standalone_mode=False, obj=as_json)
+    except KeyboardInterrupt:
+        outcome = INTERRUPTED
+    if outcome == INTERRUPTED:
+        raise errors.CancelledError("interrupted")
+    sys.stdout.flush()
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _report(problem: Exception, *, as_json: bool) -> int:
+    if isinstance(problem, errors.Error):
+        write_error(problem, as_json=as_json)
+        return problem.exit_code
+    if isinstance(problem, typer.Abort):
+        return _report(errors.CancelledError("aborted"), as_json=as_json)
+    if hasattr(problem, "format_message"):
+        return _report_usage(problem, as_json=as_json)
+    if isinstance(problem, FileNotFoundError):
+        return _report(errors.FileMissingError(f"no such file: {problem.filename}"), as_json=as_json)
+    if isinstance(problem, OSError) and problem.filename is not None:
+        where = f"cannot use {problem.filename}: {problem.strerror}"
+        return _report(errors.InputValueError(where, path=problem.filename), as_json=as_json)
+    message = (
+        f"{type(problem).__name__}: {problem}. This is a bug in pcmedge; please report it with what --debug shows."
+    )
+    return _report(errors.InternalError(message), as_json=as_json)
+
+
+def _report_usage(problem: Any, *, as_json: bool) -> int:
+    """A command line the parser refuses (unknown option, missing argument): reason USAGE, exit code 2."""
+    context = getattr(problem, "ctx", None)
+    if type(problem).__name__ == "NoArgsIsHelpError":
+        print(context.get_help() if context is not None else problem)
+        return 2
+    hint = f" See: {context.command_path} --help" if context is not None else ""
+    write_problem("USAGE", f"{problem.format_message().rstrip('.')}.{hint}", {}, as_json=as_json)
+    return 2
+
+
+def _reader_gone() -> int:
+    """Nobody reads stdout any more (``| head``): leave without a word, also when the interpreter flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE
+
+
+def _options(arguments: list[str]) -> list[str]:
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _take(arguments: list[str], flag: str) -> tuple[list[str], bool]:
+    """``arguments`` without ``flag``, and whether it was there, wherever the user put it."""
+    before = _options(arguments)
+    rest = arguments[len(before) :]
+    return [item for item in before if item != flag] + rest, flag in before

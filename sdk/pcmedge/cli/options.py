@@ -1,0 +1,28 @@
+"""Options that mean the same in every verb, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text (errors too).")]
+DeviceUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        "-d",
+        metavar="URL",
+        envvar="PCMEDGE_DEVICE",
+        help="grpc://HOST:PORT, grpcs://HOST:PORT or unix:///PATH of the device.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="NAME", help="Model name; not needed when one model is resident."),
+]
+ImagePath = Annotated[Path, typer.Argument(metavar="IMAGE", help="A chip image (.pcmi).", show_default=False)]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="Deadline of each call.", show_default=False)
+]

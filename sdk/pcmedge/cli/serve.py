@@ -1,0 +1,198 @@
+"""``pcmedge serve``: an emulated device on a port or socket."""
+
+from __future__ import annotations
+
+import enum
+import json as json_module
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pcmedge.cli.options import Json
+from pcmedge.cli.plain import to_plain
+from pcmedge.cli.session import DEFAULT_LISTEN
+from pcmedge.durations import format_duration
+from pcmedge.errors import FileUnwritableError, MissingExtraError
+
+if TYPE_CHECKING:
+    from pcmedge.cli.output import Output
+    from pcmedge.image import ChipImage
+
+GRACE_S = 5.0
+"""How long requests in flight may finish after SIGTERM or Ctrl-C; a second signal ends the process at once."""
+
+
+class ReadNoise(enum.StrEnum):
+    additive = "additive"
+    off = "off"
+    input_dependent = "input-dependent"
+
+
+class Converters(enum.StrEnum):
+    profile = "profile"
+    ideal = "ideal"
+
+
+def run(
+    image: Annotated[
+        Path | None, typer.Argument(metavar="IMAGE", help="Program this chip image first.", show_default=False)
+    ] = None,
+    listen: Annotated[str, typer.Option(metavar="ADDRESS", help="HOST:PORT (0: any free port) or unix:///PATH.")] = (
+        DEFAULT_LISTEN
+    ),
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the device's state here. Without it: in memory.", show_default=False),
+    ] = None,
+    physics: Annotated[str, typer.Option(help="pcm-90nm, pcm-14nm or ideal.")] = "pcm-90nm",
+    seed: Annotated[int, typer.Option(min=0, help="With the serial number, decides every random draw.")] = 0,
+    serial: Annotated[str, typer.Option(help="Serial number of the device.")] = "emulator-0",
+    clock: Annotated[
+        str | None,
+        typer.Option(metavar="real|manual|RATE", help="Device time; RATE in seconds per second.", show_default="real"),
+    ] = None,
+    lab: Annotated[bool, typer.Option("--lab", help="Serve LabService: time, snapshots, noise.")] = False,
+    profile: Annotated[
+        str | None, typer.Option(help="Chip profile. Default: that of the first image.", show_default=False)
+    ] = None,
+    converters: Annotated[Converters, typer.Option(help="ideal: no DAC and ADC rounding.")] = Converters.profile,
+    read_noise: Annotated[ReadNoise, typer.Option(help="Short-term noise of each MVM.")] = ReadNoise.additive,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write address and process id here when ready.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Emulate a PCM device on a port or socket until SIGTERM or Ctrl-C.
+
+    Prints the address when it answers. With --store the device survives restarts, kill -9 and power cuts; on a real
+    clock it ages in between. An image already resident in the store is not programmed again.
+
+    \b
+    Examples:
+      pcmedge serve model.pcmi
+      pcmedge serve --listen unix:///run/pcm0.sock --store /var/lib/pcm0
+      pcmedge serve model.pcmi --listen 127.0.0.1:0 --clock manual --lab --json
+    \b
+    Exit codes: 0 stopped, 2 wrong argument, 3 not an image, 7 address in use, 8 store in use
+    or unwritable, 10 the 'emulator' extra is missing.
+    """
+    from pcmedge.cli.output import Output
+
+    out = Output(json=json)
+    stopping = _stop_on_signals()
+    image_to_hold = None if image is None else _open(image)
+    chip = _chip(
+        profile=profile,
+        technology=physics,
+        serial=serial,
+        seed=seed,
+        clock=clock,
+        store=store,
+        converters=converters.value,
+        read_noise=read_noise.value,
+        threads=threads,
+    )
+    with chip:
+        if image_to_hold is not None:
+            _hold(chip, image_to_hold, out, stopping)
+        _serve(chip, listen, lab=lab, store=store, ready_file=ready_file, out=out, stopping=stopping)
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that SIGTERM or Ctrl-C sets; the next signal then ends the process the hard way."""
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, signal.SIG_DFL)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, stop)
+    return stopping
+
+
+def _open(path: Path) -> ChipImage:
+    from pcmedge.image import ChipImage
+
+    return ChipImage.open(path)
+
+
+def _chip(*, clock: str | None, **settings: Any) -> Any:
+    try:
+        from pcmedge_emulator.chip import Chip
+        from pcmedge_emulator.clock import Clock
+    except ImportError as problem:
+        raise MissingExtraError.for_extra("emulator", "Emulating a device") from problem
+    return Chip(clock=None if clock is None else Clock.parse(clock), **settings)
+
+
+def _hold(chip: Any, image: ChipImage, out: Output, stopping: threading.Event) -> None:
+    """Program ``image`` unless exactly this one is on the chip: phase-change memory keeps what was written."""
+    for resident in chip.models():
+        if resident.image_sha256 == image.sha256:
+            out.note(
+                f"{image.name} is on the chip already, age {format_duration(resident.age_s)}; not programmed again"
+            )
+            return
+    with out.progress(f"programming {image.name}") as bar:
+        chip.program(image, progress=bar.update, cancelled=stopping.is_set)
+
+
+def _serve(
+    chip: Any,
+    listen: str,
+    *,
+    lab: bool,
+    store: Path | None,
+    ready_file: Path | None,
+    out: Output,
+    stopping: threading.Event,
+) -> None:
+    from pcmedge_emulator.service.server import serve
+
+    server = serve(chip, listen, lab)
+    try:
+        ready = {
+            "event": "ready",
+            "address": server.address,
+            "pid": os.getpid(),
+            "serial": chip.identity().serial,
+            "models": [model.name for model in chip.models()],
+            "lab": lab,
+            "store": store,
+            "persistent": store is not None,
+        }
+        if ready_file is not None:
+            _write_ready(ready_file, ready)
+        out.line(ready, f"listening on {server.address}")
+        if store is None:
+            out.note(
+                "No --store: the state is in memory only. What is programmed, its age and the journal end with me."
+            )
+        else:
+            out.note(f"State is kept in {store}.")
+        stopping.wait()
+        out.note("stopping: requests in flight may finish; press Ctrl-C again to end at once")
+    finally:
+        server.stop(GRACE_S)
+        if ready_file is not None:
+            ready_file.unlink(missing_ok=True)
+    out.line({"event": "stopped", "address": server.address}, "stopped")
+
+
+def _write_ready(path: Path, ready: dict[str, Any]) -> None:
+    """Appears whole or not at all, so that whoever waits for it can read it at once."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json_module.dumps(to_plain(ready)) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as problem:
+        raise FileUnwritableError(f"cannot write the ready file {path}: {problem.strerror}", path=path) from problem

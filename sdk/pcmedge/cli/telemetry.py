@@ -1,0 +1,119 @@
+"""``pcmedge telemetry``: what a device says about itself, once or continuously."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pcmedge.cli.options import DeviceUrl, Json, Timeout
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pcmedge.device.results import Telemetry
+
+
+def run(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep reading until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.01, metavar="SECONDS", help="Time between readings.")] = 1.0,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after this many readings.", show_default=False)] = None,
+    tiles: Annotated[bool, typer.Option("--tiles", help="Also per tile: drift factor, saturation, MVMs.")] = False,
+    device: DeviceUrl = None,
+    timeout: Timeout = None,
+    json: Json = False,
+) -> None:
+    """Show requests, ages, drift factors, saturation and energy of a device.
+
+    \b
+    Examples:
+      pcmedge telemetry
+      pcmedge telemetry --watch --interval 5
+      pcmedge telemetry --watch --json | jq .requests_served
+    With --watch --json there is one JSON document per line.
+    """
+    from pcmedge.cli.output import Output
+    from pcmedge.cli.session import open_device
+
+    out = Output(json=json)
+    with open_device(device, timeout_s=timeout) as connected:
+        if not watch:
+            reading = connected.telemetry(tiles=tiles)
+            out.result(reading, lambda console: draw(console, reading))
+            return
+        for number, reading in enumerate(connected.watch_telemetry(interval_s=interval, tiles=tiles), 1):
+            out.line(reading, _one_line(reading))
+            if number == count:
+                return
+
+
+def _one_line(reading: Telemetry) -> str:
+    from pcmedge.durations import format_duration
+
+    models = "  ".join(
+        f"{model.name}: age {format_duration(model.age_s)}, factor {model.median_drift_factor:.3f}, "
+        f"statistics {model.statistics_generation}"
+        for model in reading.models
+    )
+    counters = f"{reading.state:>13}  served {reading.requests_served}  failed {reading.requests_failed}"
+    return f"{counters}  {models}".rstrip()
+
+
+def draw(console: Console, reading: Telemetry) -> None:
+    """One reading: the device, then a table of its models, then their tiles if there are figures of them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from pcmedge.durations import format_duration
+
+    console.print(
+        f"{reading.state}, up {format_duration(reading.uptime_s)}; "
+        f"{reading.requests_served} requests served, {reading.requests_failed} failed; "
+        f"{reading.free_tiles} of {reading.tiles} tiles free; {reading.memory_bytes / 2**20:.0f} MiB",
+        markup=False,
+    )
+    table = Table(box=None, header_style="dim")
+    columns = ("model", "age", "inferences", "recalibrated", "drift factor", "saturation", "agreement", "energy")
+    for title in columns:
+        table.add_column(title, justify="left" if title == "model" else "right")
+    for model in reading.models:
+        at = model.last_recalibration_age_s
+        recalibrated = "never" if at is None else f"at {format_duration(at)}"
+        refused = f", {model.recalibrations_refused} refused" if model.recalibrations_refused else ""
+        table.add_row(
+            Text(model.name),
+            format_duration(model.age_s),
+            str(model.inferences),
+            f"{model.recalibrations}x, {recalibrated}{refused}",
+            f"{model.median_drift_factor:.4f}",
+            f"{model.adc_saturation:.2%}",
+            "-" if model.last_agreement is None else f"{model.last_agreement:.1%}",
+            format_energy(model.energy_j),
+        )
+    if reading.models:
+        console.print(table)
+    _draw_tiles(console, reading)
+
+
+def _draw_tiles(console: Console, reading: Telemetry) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [tile for model in reading.models for tile in model.tiles]
+    if not rows:
+        return
+    table = Table(box=None, header_style="dim")
+    for title in ("tile", "layer", "drift factor", "saturation", "MVMs"):
+        table.add_column(title, justify="left" if title == "layer" else "right")
+    for tile in rows:
+        saturation = f"{tile.adc_saturation:.2%}"
+        table.add_row(str(tile.tile), Text(tile.layer), f"{tile.drift_factor:.4f}", saturation, str(tile.mvms))
+    console.print(table)
+
+
+def format_energy(joules: float) -> str:
+    """Joules with the prefix that suits them."""
+    for factor, unit in ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")):
+        if joules >= factor:
+            return f"{joules / factor:.3g} {unit}"
+    return f"{joules / 1e-12:.3g} pJ" if joules > 0 else "0 J"
