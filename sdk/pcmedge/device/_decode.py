@@ -1,0 +1,163 @@
+"""Messages of the contract to the frozen values of :mod:`pcmedge.device.results`.
+
+A value has the fields of its message under the same names; what differs (nested values, hashes, enumerations, "never"
+written as a negative number) is named here, message by message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableSequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pcmedge._contract import device_pb2, lab_pb2
+from pcmedge.device import results
+from pcmedge.errors import InputValueError
+
+T = TypeVar("T")
+
+
+def _value(kind: type[T], message: Any, /, **given: Any) -> T:
+    """An instance of a results dataclass from the message's fields of the same names, and those given."""
+    for field in fields(kind):  # type: ignore[arg-type]
+        if field.name not in given:
+            found = getattr(message, field.name)
+            given[field.name] = tuple(found) if isinstance(found, MutableSequence) else found
+    return kind(**given)
+
+
+# Names in Python of the contract's enumerations: RECALIBRATION_METHOD_GDC_PER_COLUMN is "gdc-per-column".
+def _names(enum: Any, prefix: str) -> dict[int, str]:
+    return {value: name.removeprefix(prefix).lower().replace("_", "-") for name, value in enum.items() if value}
+
+
+METHODS: Mapping[int, str] = _names(device_pb2.RecalibrationMethod, "RECALIBRATION_METHOD_")
+POLICIES: Mapping[int, str] = _names(device_pb2.PolicyKind, "POLICY_KIND_")
+CLOCK_MODES: Mapping[int, str] = _names(lab_pb2.ClockMode, "CLOCK_MODE_")
+FAULTS: Mapping[int, str] = _names(lab_pb2.FaultKind, "FAULT_KIND_")
+STATES: Mapping[int, str] = _names(device_pb2.OperationState, "OPERATION_STATE_")
+
+
+def number(names: Mapping[int, str], name: str, what: str) -> Any:
+    """The enumeration value of a Python name; InputValueError listing the names there are."""
+    for value, known in names.items():
+        if known == name:
+            return value
+    raise InputValueError(f"{what} is one of {', '.join(names.values())}; found {name!r}", found=name)
+
+
+def identity(message: device_pb2.Identity) -> results.Identity:
+    return _value(results.Identity, message, geometry=_value(results.Geometry, message.geometry))
+
+
+def lease(message: device_pb2.Lease) -> results.Lease:
+    return _value(results.Lease, message)
+
+
+def progress(message: device_pb2.OperationUpdate) -> results.Progress:
+    return _value(results.Progress, message, state=STATES.get(message.state, "unspecified"))
+
+
+def model(message: device_pb2.ResidentImage) -> results.ResidentModel:
+    return _value(
+        results.ResidentModel,
+        message,
+        name=message.model_name,
+        version=message.model_version,
+        image_sha256=message.image_sha256.hex(),
+    )
+
+
+def programmed(message: device_pb2.ProgramResult) -> results.ProgramResult:
+    tiles = tuple(_value(results.TileProgramming, tile) for tile in message.tiles)
+    return _value(results.ProgramResult, message, model=model(message.image), tiles=tiles)
+
+
+def recalibration(message: device_pb2.RecalibrationResult) -> results.RecalibrationResult:
+    return _value(results.RecalibrationResult, message, method=METHODS.get(message.method, "unspecified"))
+
+
+def policy(message: device_pb2.RecalibrationPolicy) -> results.Policy:
+    return _value(
+        results.Policy,
+        message,
+        kind=POLICIES.get(message.kind, "manual"),
+        method=METHODS.get(message.method, "default"),
+        next_in_s=message.next_in_s if message.next_in_s >= 0 else None,
+    )
+
+
+def policy_message(policy: results.Policy) -> device_pb2.RecalibrationPolicy:
+    return device_pb2.RecalibrationPolicy(
+        kind=number(POLICIES, policy.kind, "a policy's kind"),
+        method=number(METHODS, policy.method, "a recalibration method"),
+        interval_s=policy.interval_s,
+        log_time_ratio=policy.log_time_ratio,
+        drift_threshold=policy.drift_threshold,
+        agreement_threshold=policy.agreement_threshold,
+    )
+
+
+def buffer(message: device_pb2.CalibrationBufferDescription) -> results.BufferDescription:
+    return _value(results.BufferDescription, message, sha256=bytes(message.sha256).hex())
+
+
+def self_test(message: device_pb2.SelfTestResult) -> results.SelfTest:
+    return _value(results.SelfTest, message)
+
+
+def telemetry(message: device_pb2.Telemetry) -> results.Telemetry:
+    return _value(results.Telemetry, message, models=tuple(_model_telemetry(model) for model in message.models))
+
+
+def _model_telemetry(message: device_pb2.ModelTelemetry) -> results.ModelTelemetry:
+    return _value(
+        results.ModelTelemetry,
+        message,
+        name=message.model_name,
+        last_recalibration_age_s=_or_none(message.last_recalibration_age_s),
+        last_agreement=_or_none(message.last_agreement),
+        tiles=tuple(_value(results.TileTelemetry, tile) for tile in message.tiles),
+    )
+
+
+def _or_none(value: float) -> float | None:
+    return value if value >= 0 else None
+
+
+def event(message: device_pb2.Event) -> results.Event:
+    return _value(results.Event, message, details=dict(message.details), model=message.model_name)
+
+
+def tile_readout(bands: list[device_pb2.TileReadout]) -> results.TileReadout:
+    """One tile from its bands of rows, which arrive in order."""
+
+    def stacked(field: str) -> Any:
+        return np.concatenate(
+            [np.frombuffer(getattr(band, field), "<f4").reshape(band.rows, band.columns) for band in bands]
+        )
+
+    return _value(
+        results.TileReadout,
+        bands[0],
+        g_plus_microsiemens=stacked("g_plus_microsiemens"),
+        g_minus_microsiemens=stacked("g_minus_microsiemens"),
+    )
+
+
+def clock(message: lab_pb2.Clock) -> results.Clock:
+    return _value(results.Clock, message, mode=CLOCK_MODES.get(message.mode, "unspecified"))
+
+
+def advance(message: lab_pb2.AdvanceTimeResponse) -> results.Advance:
+    return _value(results.Advance, message, clock=clock(message.clock))
+
+
+def snapshot(message: lab_pb2.Snapshot) -> results.Snapshot:
+    return _value(results.Snapshot, message)
+
+
+def fault(message: lab_pb2.Fault) -> results.Fault:
+    return _value(results.Fault, message, kind=FAULTS.get(message.kind, "unspecified"))

@@ -1,0 +1,188 @@
+"""Driving scripts: the only place that knows whether the world is blocking or awaiting."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from pcmedge.device._calls import Backoff, Call, Script, Session, Stream, may_repeat
+from pcmedge.device.transport import AsyncTransport, Transport
+from pcmedge.errors import Error
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Driver:
+    """Runs scripts over a blocking transport."""
+
+    def __init__(self, transport: Transport, session: Session, backoff: Backoff) -> None:
+        self._transport = transport
+        self._session = session
+        self._backoff = backoff
+
+    def _run(self, script: Script[T]) -> T:
+        try:
+            call = next(script)
+            while True:
+                try:
+                    reply = self._reply(call)
+                except Error as error:
+                    call = script.throw(error)
+                else:
+                    call = script.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _reply(self, call: Call) -> Any:
+        waits = self._backoff.waits(call)
+        while True:
+            try:
+                return self._attempt(call)
+            except Error as error:
+                wait_s = next(waits, None) if may_repeat(error) else None
+                if wait_s is None:
+                    raise
+            time.sleep(wait_s)
+
+    def _attempt(self, call: Call) -> Any:
+        if not call.method.server_streaming:
+            return self._transport.unary(call)
+        last = None
+        messages = self._transport.stream(call)
+        try:
+            for last in messages:
+                if call.on_message is not None:
+                    call.on_message(last)
+        finally:
+            messages.close()
+        return last
+
+    def _watch(self, stream: Stream[T]) -> Iterator[T]:
+        messages = self._transport.stream(stream.call)
+        try:
+            for message in messages:
+                yield stream.decode(message)
+        finally:
+            messages.close()
+
+
+class AsyncDriver:
+    """Runs the same scripts over an awaiting transport."""
+
+    def __init__(self, transport: AsyncTransport, session: Session, backoff: Backoff) -> None:
+        self._transport = transport
+        self._session = session
+        self._backoff = backoff
+
+    async def _run(self, script: Script[T]) -> T:
+        try:
+            call = next(script)
+            while True:
+                try:
+                    reply = await self._reply(call)
+                except Error as error:
+                    call = script.throw(error)
+                else:
+                    call = script.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _reply(self, call: Call) -> Any:
+        waits = self._backoff.waits(call)
+        while True:
+            try:
+                return await self._attempt(call)
+            except Error as error:
+                wait_s = next(waits, None) if may_repeat(error) else None
+                if wait_s is None:
+                    raise
+            await asyncio.sleep(wait_s)
+
+    async def _attempt(self, call: Call) -> Any:
+        if not call.method.server_streaming:
+            return await self._transport.unary(call)
+        last = None
+        messages = self._transport.stream(call)
+        try:
+            async for last in messages:
+                if call.on_message is not None:
+                    call.on_message(last)
+        finally:
+            await messages.aclose()
+        return last
+
+    async def _watch(self, stream: Stream[T]) -> AsyncIterator[T]:
+        messages = self._transport.stream(stream.call)
+        try:
+            async for message in messages:
+                yield stream.decode(message)
+        finally:
+            await messages.aclose()
+
+
+def call(script: Callable[Concatenate[Session, P], Script[T]]) -> Callable[Concatenate[Driver, P], T]:
+    """A method that runs a script to its end."""
+
+    @functools.wraps(script)
+    def method(self: Driver, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(script(self._session, *args, **kwargs))
+
+    return _signed(method, script, "{}")
+
+
+def watch(start: Callable[Concatenate[Session, P], Stream[T]]) -> Callable[Concatenate[Driver, P], Iterator[T]]:
+    """A method that returns an iterator over a stream's results; closing it ends the call."""
+
+    @functools.wraps(start)
+    def method(self: Driver, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return self._watch(start(self._session, *args, **kwargs))
+
+    return _signed(method, start, "Iterator[{}]")
+
+
+def async_call(
+    script: Callable[Concatenate[Session, P], Script[T]],
+) -> Callable[Concatenate[AsyncDriver, P], Coroutine[Any, Any, T]]:
+    """The awaiting twin of :func:`call`."""
+
+    @functools.wraps(script)
+    async def method(self: AsyncDriver, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(script(self._session, *args, **kwargs))
+
+    return _signed(method, script, "{}")
+
+
+def async_watch(
+    start: Callable[Concatenate[Session, P], Stream[T]],
+) -> Callable[Concatenate[AsyncDriver, P], AsyncIterator[T]]:
+    """The awaiting twin of :func:`watch`."""
+
+    @functools.wraps(start)
+    def method(self: AsyncDriver, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        return self._watch(start(self._session, *args, **kwargs))
+
+    return _signed(method, start, "AsyncIterator[{}]")
+
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def _signed(method: M, script: Callable[..., Any], returns: str) -> M:
+    """Give the method the signature that help() and editors should show: self first, the script's own result."""
+    signature = inspect.signature(script)
+    _, *parameters = signature.parameters.values()
+    result = re.sub(r"^(?:Script|Stream)\[(.*)\]$", r"\1", str(signature.return_annotation))
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[own, *parameters], return_annotation=returns.format(result)
+    )
+    del method.__wrapped__  # type: ignore[attr-defined]
+    return method

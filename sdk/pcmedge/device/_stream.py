@@ -1,0 +1,127 @@
+"""Streaming inference: a bounded number of batches under way, results in order, no hang when a side goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from typing import Any
+
+from pcmedge._contract import inference_pb2
+from pcmedge.device._calls import Call
+from pcmedge.device._inference import (
+    Inputs,
+    ModelSpec,
+    infer_request,
+    infer_result,
+    stream_error,
+)
+from pcmedge.device.results import InferResult
+from pcmedge.device.transport import AsyncTransport, Transport
+from pcmedge.errors import Error, InputValueError
+from pcmedge.protocol.services import METHODS
+
+Answer = InferResult | Error
+
+
+class _Pending:
+    """Start times of the batches under way, oldest first, and what the caller's iterable raised."""
+
+    def __init__(self) -> None:
+        self.started_s: deque[float] = deque()
+        self.failure: BaseException | None = None
+
+    def answer(self, reply: inference_pb2.ModelStreamInferResponse) -> Answer:
+        latency_s = time.perf_counter() - self.started_s.popleft()
+        return stream_error(reply) or infer_result(reply.infer_response, latency_s)
+
+
+def _check(window: int) -> None:
+    if window < 1:
+        raise InputValueError(f"window is the number of batches under way, at least 1; found {window}")
+
+
+def infer_stream(
+    transport: Transport, spec: ModelSpec, batches: Iterable[Inputs], window: int
+) -> Generator[Answer, None, None]:
+    """Answers (results or typed errors) in the order of ``batches``, at most ``window`` of them under way."""
+    _check(window)
+    room = threading.Semaphore(window)
+    over = threading.Event()
+    pending = _Pending()
+
+    def requests() -> Iterator[inference_pb2.ModelInferRequest]:
+        # Runs in a thread of gRPC's: an exception here would be swallowed, so it is kept for the caller.
+        try:
+            for number, batch in enumerate(batches):
+                room.acquire()
+                if over.is_set():
+                    return
+                request = infer_request(spec, batch, str(number))
+                pending.started_s.append(time.perf_counter())
+                yield request
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            pending.failure = error
+
+    replies = transport.stream(Call(method=METHODS["ModelStreamInfer"], request=requests(), timeout_s=None))
+    try:
+        for reply in replies:
+            answer = pending.answer(reply)
+            room.release()
+            yield answer
+        if pending.failure is not None:
+            raise pending.failure
+    finally:
+        over.set()
+        room.release()
+        replies.close()
+
+
+async def async_infer_stream(
+    transport: AsyncTransport, spec: ModelSpec, batches: Iterable[Inputs] | AsyncIterable[Inputs], window: int
+) -> AsyncGenerator[Answer, None]:
+    """The awaiting twin of :func:`infer_stream`."""
+    _check(window)
+    room = asyncio.Semaphore(window)
+    over = asyncio.Event()
+    pending = _Pending()
+
+    async def requests() -> AsyncIterator[inference_pb2.ModelInferRequest]:
+        number = 0
+        try:
+            async for batch in _async(batches):
+                await room.acquire()
+                if over.is_set():
+                    return
+                request = infer_request(spec, batch, str(number))
+                number += 1
+                pending.started_s.append(time.perf_counter())
+                yield request
+        except Exception as error:
+            pending.failure = error
+
+    replies = transport.stream(Call(method=METHODS["ModelStreamInfer"], request=requests(), timeout_s=None))
+    try:
+        async for reply in replies:
+            answer = pending.answer(reply)
+            room.release()
+            yield answer
+        if pending.failure is not None:
+            raise pending.failure
+    finally:
+        over.set()
+        room.release()
+        await replies.aclose()
+
+
+async def _async(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

@@ -1,0 +1,167 @@
+"""Scripts of keeping a chip well: recalibration, its policy and buffer, self-test, telemetry, journal, diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pcmedge._contract import device_pb2
+from pcmedge.device import _decode
+from pcmedge.device._calls import Script, Session, Stream, mutation_message
+from pcmedge.device._images import OnProgress, finished, operation
+from pcmedge.device._inference import Array, Inputs, check_samples, find_model, model_spec
+from pcmedge.device.results import (
+    BufferDescription,
+    Event,
+    Mutation,
+    Policy,
+    RecalibrationResult,
+    SelfTest,
+    Telemetry,
+    TileReadout,
+)
+from pcmedge.protocol import tensors
+
+_SAMPLES_BYTES = 4 << 20
+
+
+def recalibrate(
+    session: Session,
+    method: str = "default",
+    *,
+    model: str | None = None,
+    batches: int = 0,
+    batch_size: int = 0,
+    gdc_everywhere: bool = False,
+    force: bool = False,
+    progress: OnProgress | None = None,
+    mutation: Mutation | None = None,
+    timeout_s: float | None = None,
+) -> Script[RecalibrationResult]:
+    """Measure on the device what drift has changed and compensate it digitally; requests are served meanwhile.
+
+    ``method``: "default", "gdc", "gdc-per-column", "adabs" or "adabs-paired". ``batches``, ``batch_size``: for plain
+    adaptive statistics, 0 for the published 13 and 200. ``force``: commit without asking the guard. The result says
+    whether the guard committed; ``result.raise_for_refusal()`` makes a refusal an error.
+    """
+    request = device_pb2.RecalibrateRequest(
+        mutation=mutation_message(mutation),
+        model_name=(yield from find_model(session, model)),
+        method=_decode.number(_decode.METHODS, method, "a recalibration method"),
+        batches=batches,
+        batch_size=batch_size,
+        gdc_everywhere=gdc_everywhere,
+        force=force,
+    )
+    last = yield operation(session, "Recalibrate", request, progress, timeout_s)
+    return _decode.recalibration(finished(last).recalibration)
+
+
+def rollback(session: Session, *, model: str | None = None, mutation: Mutation | None = None) -> Script[int]:
+    """Take the previous statistics back; returns the new statistics generation."""
+    name = yield from find_model(session, model)
+    request = device_pb2.RollbackStatisticsRequest(model_name=name, mutation=mutation_message(mutation))
+    reply = yield session.change("RollbackStatistics", request)
+    return int(reply.statistics_generation)
+
+
+def policy(session: Session, *, model: str | None = None) -> Script[Policy]:
+    """When the device recalibrates a model by itself."""
+    name = yield from find_model(session, model)
+    reply = yield session.read("GetRecalibrationPolicy", device_pb2.GetRecalibrationPolicyRequest(model_name=name))
+    return _decode.policy(reply)
+
+
+def set_policy(
+    session: Session, policy: Policy, *, model: str | None = None, mutation: Mutation | None = None
+) -> Script[Policy]:
+    """Set when the device recalibrates a model by itself; returns the policy with ``next_in_s``."""
+    request = device_pb2.SetRecalibrationPolicyRequest(
+        mutation=mutation_message(mutation),
+        model_name=(yield from find_model(session, model)),
+        policy=_decode.policy_message(policy),
+    )
+    return _decode.policy((yield session.change("SetRecalibrationPolicy", request)))
+
+
+def calibration_buffer(session: Session, *, model: str | None = None) -> Script[BufferDescription]:
+    """What recalibration measures on."""
+    name = yield from find_model(session, model)
+    reply = yield session.read(
+        "DescribeCalibrationBuffer", device_pb2.DescribeCalibrationBufferRequest(model_name=name)
+    )
+    return _decode.buffer(reply)
+
+
+def replace_calibration_buffer(
+    session: Session, samples: Inputs, *, model: str | None = None, mutation: Mutation | None = None
+) -> Script[BufferDescription]:
+    """Replace the calibration buffer by the application's own inputs [samples, ...] (a dict by name for several)."""
+    return (yield from _send_samples(session, "ReplaceCalibrationBuffer", samples, model, mutation))
+
+
+def append_calibration_buffer(
+    session: Session, samples: Inputs, *, model: str | None = None, mutation: Mutation | None = None
+) -> Script[BufferDescription]:
+    """Add inputs [samples, ...] to the application's calibration buffer."""
+    return (yield from _send_samples(session, "AppendCalibrationBuffer", samples, model, mutation))
+
+
+def _send_samples(
+    session: Session, name: str, samples: Inputs, model: str | None, mutation: Mutation | None
+) -> Script[BufferDescription]:
+    spec = yield from model_spec(session, model)
+    arrays = check_samples(spec, samples)
+    header = device_pb2.CalibrationBufferHeader(mutation=mutation_message(mutation), model_name=spec.name)
+    requests = _sample_requests(header, [arrays[tensor.name] for tensor in spec.inputs])
+    return _decode.buffer((yield session.change(name, requests, timeout_s=session.operation_timeout_s)))
+
+
+def _sample_requests(
+    header: device_pb2.CalibrationBufferHeader, arrays: list[Array]
+) -> Iterator[device_pb2.CalibrationBufferRequest]:
+    yield device_pb2.CalibrationBufferRequest(header=header)
+    count = len(arrays[0])
+    step = max(1, _SAMPLES_BYTES // max(1, sum(array[0].nbytes for array in arrays)))
+    for start in range(0, count, step):
+        parts = [array[start : start + step] for array in arrays]
+        samples = device_pb2.CalibrationSamples(count=len(parts[0]), inputs=[tensors.pack(part) for part in parts])
+        yield device_pb2.CalibrationBufferRequest(samples=samples)
+
+
+def self_test(session: Session, *, model: str | None = None) -> Script[SelfTest]:
+    """Run the image's reference inputs through the chip and compare with their digital outputs."""
+    request = device_pb2.SelfTestRequest(model_name=(yield from find_model(session, model)))
+    return _decode.self_test((yield session.read("SelfTest", request)))
+
+
+def telemetry(session: Session, *, tiles: bool = False) -> Script[Telemetry]:
+    """State, counters and compensation now; ``tiles`` adds figures per tile."""
+    reply = yield session.read("GetTelemetry", device_pb2.GetTelemetryRequest(include_tiles=tiles))
+    return _decode.telemetry(reply)
+
+
+def watch_telemetry(session: Session, *, interval_s: float = 1.0, tiles: bool = False) -> Stream[Telemetry]:
+    """Telemetry every ``interval_s`` wall-clock seconds, without end."""
+    request = device_pb2.WatchTelemetryRequest(interval_s=interval_s, include_tiles=tiles)
+    return session.watch("WatchTelemetry", request, _decode.telemetry)
+
+
+def events(session: Session, *, after: int = 0, limit: int = 1000) -> Script[tuple[Event, ...]]:
+    """The journal: at most ``limit`` events with a sequence larger than ``after``, oldest first."""
+    reply = yield session.read("ListEvents", device_pb2.ListEventsRequest(after_sequence=after, limit=limit))
+    return tuple(_decode.event(event) for event in reply.events)
+
+
+def watch_events(session: Session, *, after: int = 0) -> Stream[Event]:
+    """The journal from ``after`` on, then each event as it happens, without end."""
+    return session.watch("WatchEvents", device_pb2.WatchEventsRequest(after_sequence=after), _decode.event)
+
+
+def read_tile(session: Session, tile: int, *, model: str | None = None) -> Script[TileReadout]:
+    """Conductances of a physical tile now, for diagnosis; telemetry(tiles=True) lists a model's tiles."""
+    bands: list[Any] = []
+    name = yield from find_model(session, model)
+    request = device_pb2.ReadTileRequest(model_name=name, tile=tile)
+    yield session.change("ReadTile", request, on_message=bands.append)
+    return _decode.tile_readout(bands)

@@ -1,0 +1,82 @@
+"""Connecting to a device by its address."""
+
+from __future__ import annotations
+
+import os
+
+from pcmedge.device._calls import Backoff, Session
+from pcmedge.device._grpc_common import MAX_MESSAGE_BYTES, Security
+from pcmedge.device.async_device import AsyncDevice
+from pcmedge.device.device import Device
+from pcmedge.protocol.address import address_or_environment
+
+TIMEOUT_S = 30.0
+OPERATION_TIMEOUT_S = 900.0
+
+
+def _backoff(wait_s: float) -> Backoff:
+    """Attempts enough to go on for ``wait_s``, and never fewer than usual."""
+    usual = Backoff()
+    return Backoff(attempts=max(usual.attempts, 4 + int(wait_s / (usual.longest_s * 2 / 3)) + 1))
+
+
+def connect(
+    url: str | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    operation_timeout_s: float = OPERATION_TIMEOUT_S,
+    wait_s: float = 0.0,
+    token: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    cert_file: str | os.PathLike[str] | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+    server_name: str | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> Device:
+    """A device at ``grpc://host:port``, ``grpcs://host:port`` or ``unix:///path``; without one, at $PCMEDGE_DEVICE.
+
+    ``timeout_s``: deadline of each call, seconds. ``operation_timeout_s``: of programming, recalibration and the like.
+    ``wait_s``: how long to wait for a device that is still starting. ``token``: bearer token (encrypted or local
+    connections only). ``ca_file``, ``cert_file``, ``key_file``, ``server_name``: TLS, PEM files. Raises
+    UnavailableError if no device answers, InputValueError for an address nobody can mean.
+    """
+    from pcmedge.device._grpc import GrpcTransport
+
+    address = address_or_environment(url)
+    security = Security(token=token, ca_file=ca_file, cert_file=cert_file, key_file=key_file, server_name=server_name)
+    transport = GrpcTransport(address, security=security, max_message_bytes=max_message_bytes)
+    try:
+        greeting = Session(timeout_s=max(timeout_s, wait_s))
+        Device(transport, session=greeting, backoff=_backoff(wait_s)).identity()
+    except BaseException:
+        transport.close()
+        raise
+    return Device(transport, session=Session(timeout_s=timeout_s, operation_timeout_s=operation_timeout_s))
+
+
+async def connect_async(
+    url: str | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    operation_timeout_s: float = OPERATION_TIMEOUT_S,
+    wait_s: float = 0.0,
+    token: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    cert_file: str | os.PathLike[str] | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+    server_name: str | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> AsyncDevice:
+    """An :class:`AsyncDevice` for the running event loop; arguments as for :func:`connect`."""
+    from pcmedge.device._grpc_aio import AsyncGrpcTransport
+
+    address = address_or_environment(url)
+    security = Security(token=token, ca_file=ca_file, cert_file=cert_file, key_file=key_file, server_name=server_name)
+    transport = AsyncGrpcTransport(address, security=security, max_message_bytes=max_message_bytes)
+    try:
+        greeting = Session(timeout_s=max(timeout_s, wait_s))
+        await AsyncDevice(transport, session=greeting, backoff=_backoff(wait_s)).identity()
+    except BaseException:
+        await transport.close()
+        raise
+    return AsyncDevice(transport, session=Session(timeout_s=timeout_s, operation_timeout_s=operation_timeout_s))

@@ -1,0 +1,336 @@
+"""What a device's answers become: frozen values with units in their names, and the options of calls.
+
+Seconds end in ``_s``, wall-clock times in ``_unix_s`` (seconds since the Unix epoch), conductances in
+``_microsiemens``. Hashes are hexadecimal strings. Every value goes through ``dataclasses.asdict`` to JSON, except
+arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pcmedge.errors import RecalibrationRefusedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """Care for a call that changes the device; usually left out.
+
+    ``request_id``: repeating a call with the id of an earlier one returns the first outcome and does nothing twice; a
+    fresh one is made if empty. ``expected_*_generation``: refuse (GenerationMismatchError) if the device is elsewhere.
+    ``lease_id``: act under this lease (:class:`Lease`).
+    """
+
+    request_id: str = ""
+    expected_program_generation: int | None = None
+    expected_statistics_generation: int | None = None
+    lease_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramAndVerify:
+    """Iterative programming; 0 is the device's default."""
+
+    margin_microsiemens: float = 0.0
+    max_iterations: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """The chip; all zero while an emulated chip has not taken the profile of its first image."""
+
+    profile: str
+    tile_rows: int
+    tile_columns: int
+    tiles: int
+    free_tiles: int
+    dac_bits: int
+    adc_bits: int
+    g_max_microsiemens: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    vendor: str
+    product: str
+    serial: str
+    firmware_version: str
+    contract_version: int
+    emulated: bool
+    technology: str
+    geometry: Geometry
+    capabilities: tuple[str, ...]
+    image_features: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The exclusive right to program; pass ``lease_id`` in :class:`Mutation`."""
+
+    lease_id: str
+    holder: str
+    remaining_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a long operation stands. ``unit`` says what ``done`` and ``total`` count ("tiles", "batches")."""
+
+    operation_id: str
+    kind: str
+    state: str
+    phase: str
+    done: int
+    total: int
+    unit: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidentModel:
+    """One image on the chip. ``age_s`` counts from the end of programming on the device's clock."""
+
+    name: str
+    version: int
+    image_sha256: str
+    active: bool
+    tiles: int
+    program_generation: int
+    statistics_generation: int
+    programmed_at_unix_s: float
+    age_s: float
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileProgramming:
+    tile: int
+    layer: str
+    converged_fraction: float
+    rms_error_microsiemens: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramResult:
+    """``replaced_models`` stopped answering for ``outage_s`` when ``replace`` was needed."""
+
+    model: ResidentModel
+    replaced_models: tuple[str, ...]
+    outage_s: float
+    tiles: tuple[TileProgramming, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """An input or output of a model. ``datatype`` is an Open Inference name ("FP32"); -1 in ``shape`` is any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferResult:
+    """One answer and where it came from. ``latency_s`` is measured by the client, over the whole call."""
+
+    outputs: Mapping[str, NDArray[Any]]
+    model: str
+    age_s: float
+    program_generation: int
+    statistics_generation: int
+    noise: bool
+    device_serial: str
+    latency_s: float
+
+    @property
+    def output(self) -> NDArray[Any]:
+        """The first output; the only one of most models."""
+        return next(iter(self.outputs.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecalibrationResult:
+    """``committed`` is False when the guard kept the old statistics; ``refusal`` says why.
+
+    ``agreement_before``, ``agreement_after``: share of reference inputs whose class equals the digital one's.
+    ``median_drift_factor``: 1 right after programming. ``mean_shift``: root mean square shift of the batch-norm
+    means in units of the channel's standard deviation.
+    """
+
+    committed: bool
+    refusal: str
+    statistics_generation: int
+    method: str
+    samples: int
+    agreement_before: float
+    agreement_after: float
+    median_drift_factor: float
+    mean_shift: float
+    duration_s: float
+    age_s: float
+
+    def raise_for_refusal(self) -> None:
+        """RecalibrationRefusedError if the device kept its old statistics."""
+        if not self.committed:
+            raise RecalibrationRefusedError(
+                f"the device kept its statistics (generation {self.statistics_generation}): {self.refusal}",
+                agreement_before=self.agreement_before,
+                agreement_after=self.agreement_after,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """When the device recalibrates by itself.
+
+    ``kind``: "manual", "interval" (every ``interval_s`` of device time), "log-time" (whenever the age has grown by
+    ``log_time_ratio``), "drift" (when the median drift factor moved by ``drift_threshold``, relative) or "self-test"
+    (when agreement falls below ``agreement_threshold``). ``next_in_s`` is the device's answer, None if it foresees
+    none.
+    """
+
+    kind: str = "manual"
+    method: str = "default"
+    interval_s: float = 0.0
+    log_time_ratio: float = 0.0
+    drift_threshold: float = 0.0
+    agreement_threshold: float = 0.0
+    next_in_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BufferDescription:
+    """``source``: "image", "synthetic" (made from the image's seed), "application" or "none"."""
+
+    source: str
+    samples: int
+    bytes: int
+    has_reference_statistics: bool
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTest:
+    """Agreement with the digital reference outputs in the image; ``relative_error`` in their standard deviations."""
+
+    agreement: float
+    relative_error: float
+    reference_inputs: int
+    passed: bool
+    threshold: float
+    age_s: float
+    program_generation: int
+    statistics_generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileTelemetry:
+    tile: int
+    layer: str
+    drift_factor: float
+    adc_saturation: float
+    mvms: int
+    age_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelTelemetry:
+    """``last_recalibration_age_s`` and ``last_agreement`` are None if there was none; ``energy_j`` is an estimate."""
+
+    name: str
+    age_s: float
+    program_generation: int
+    statistics_generation: int
+    inferences: int
+    last_recalibration_age_s: float | None
+    median_drift_factor: float
+    adc_saturation: float
+    last_agreement: float | None
+    energy_j: float
+    recalibrations: int
+    recalibrations_refused: int
+    tiles: tuple[TileTelemetry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Telemetry:
+    """``state``: "idle", "serving", "programming", "recalibrating" or "degraded". Requests count since start."""
+
+    time_unix_s: float
+    device_time_s: float
+    uptime_s: float
+    state: str
+    models: tuple[ModelTelemetry, ...]
+    tiles: int
+    free_tiles: int
+    requests_served: int
+    requests_failed: int
+    memory_bytes: int
+    sequence: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One line of the device's journal; ``sequence`` grows by one per event and is never reused."""
+
+    sequence: int
+    time_unix_s: float
+    device_time_s: float
+    kind: str
+    message: str
+    details: Mapping[str, str]
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileReadout:
+    """Conductances of one physical tile now, with one realisation of read noise: float32 [rows, columns]."""
+
+    tile: int
+    layer: str
+    g_plus_microsiemens: NDArray[Any]
+    g_minus_microsiemens: NDArray[Any]
+    age_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """``mode``: "real", "accelerated" or "manual"; ``rate``: device seconds per wall-clock second, 0 for manual."""
+
+    mode: str
+    rate: float
+    device_time_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advance:
+    """The clock after advancing, and how many recalibrations the policy ran on the way."""
+
+    clock: Clock
+    recalibrations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    name: str
+    created_unix_s: float
+    device_time_s: float
+    bytes: int
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """``kind``: "stuck-at-reset", "stuck-at-g-max", "stuck-at-random", "dead-row", "dead-column", "tile-lost",
+    "adc-offset" (``amount`` in ADC codes) or "adc-gain" (relative); for the stuck kinds ``amount`` is a share of cells.
+    """
+
+    kind: str
+    tile: int
+    row: int = 0
+    column: int = 0
+    amount: float = 0.0

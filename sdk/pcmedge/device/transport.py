@@ -1,0 +1,169 @@
+"""What carries calls: the two protocols every transport follows, and the one to handlers in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
+from typing import Any, Protocol
+
+from pcmedge.device._calls import Call
+from pcmedge.errors import CancelledError, DeadlineError, UnavailableError
+
+
+class Transport(Protocol):
+    """Blocking. Raises typed errors only; ``address`` is what people read in messages."""
+
+    address: str
+
+    def unary(self, call: Call) -> Any:
+        """The reply of a call without a streaming reply."""
+
+    def stream(self, call: Call) -> Generator[Any, None, None]:
+        """The messages of a streaming reply; closing the iterator cancels the call."""
+
+    def close(self) -> None: ...
+
+
+class AsyncTransport(Protocol):
+    """The awaiting twin of :class:`Transport`."""
+
+    address: str
+
+    async def unary(self, call: Call) -> Any: ...
+
+    def stream(self, call: Call) -> AsyncGenerator[Any, None]: ...
+
+    async def close(self) -> None: ...
+
+
+class CallContext(Protocol):
+    """What a handler may ask about the call it answers."""
+
+    def active(self) -> bool:
+        """False once the caller is gone or the deadline has passed."""
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """``callback`` runs when the call is over, however it ended; at once if it is already."""
+
+
+class Dispatcher(Protocol):
+    """Something that answers calls of the contract by name: messages in, messages out, typed errors."""
+
+    def call(self, name: str, request: Any, context: CallContext) -> Any: ...
+
+
+class LocalContext:
+    """A call in the same process."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        self._ended = threading.Event()
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def late(self) -> bool:
+        return self._deadline_s is not None and time.monotonic() >= self._deadline_s
+
+    def active(self) -> bool:
+        return not self._ended.is_set() and not self.late
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+        if self._ended.is_set():
+            callback()
+
+    def end(self) -> None:
+        if not self._ended.is_set():
+            self._ended.set()
+            for callback in self._callbacks:
+                callback()
+
+
+class LocalTransport:
+    """Calls handlers in this process; ``on_close`` releases what they run on."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, *, address: str = "in process", on_close: Callable[[], None] | None = None
+    ) -> None:
+        self.address = address
+        self._dispatcher = dispatcher
+        self._on_close = on_close
+        self._closed = False
+
+    def unary(self, call: Call) -> Any:
+        with self._context(call) as context:
+            return self._dispatcher.call(call.method.name, call.request, context)
+
+    def stream(self, call: Call) -> Generator[Any, None, None]:
+        with self._context(call) as context:
+            yield from self._dispatcher.call(call.method.name, call.request, context)
+
+    @contextlib.contextmanager
+    def _context(self, call: Call) -> Iterator[LocalContext]:
+        if self._closed:
+            raise UnavailableError("this device was closed; make a new one")
+        context = LocalContext(call.timeout_s)
+        try:
+            yield context
+        except CancelledError as error:
+            if context.late:
+                raise deadline_error(call, self.address) from error
+            raise
+        finally:
+            context.end()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            if self._on_close is not None:
+                self._on_close()
+
+
+def deadline_error(call: Call, address: str) -> DeadlineError:
+    return DeadlineError(
+        f"{call.method.name} did not finish within {call.timeout_s} s at {address}; give it a larger timeout_s, or "
+        "look at the device's telemetry for what keeps it busy",
+        address=address,
+        call=call.method.name,
+    )
+
+
+class AsyncLocalTransport:
+    """The same for an event loop: each step of a call runs in a worker thread."""
+
+    def __init__(self, local: LocalTransport) -> None:
+        self.address = local.address
+        self._local = local
+
+    async def unary(self, call: Call) -> Any:
+        return await asyncio.to_thread(self._local.unary, call)
+
+    async def stream(self, call: Call) -> AsyncGenerator[Any, None]:
+        if isinstance(call.request, AsyncIterable):
+            call = dataclasses.replace(call, request=_pulled(call.request, asyncio.get_running_loop()))
+        messages: Generator[Any, None, None] = self._local.stream(call)
+        end = object()
+        try:
+            while (message := await asyncio.to_thread(next, messages, end)) is not end:
+                yield message
+        finally:
+            await asyncio.to_thread(messages.close)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._local.close)
+
+
+def _pulled(requests: AsyncIterable[Any], loop: asyncio.AbstractEventLoop) -> Iterator[Any]:
+    """The items of an async iterable, pulled from a worker thread through the loop it belongs to."""
+    iterator = aiter(requests)
+    end = object()
+
+    async def following() -> Any:
+        return await anext(iterator, end)
+
+    while (item := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not end:
+        yield item
