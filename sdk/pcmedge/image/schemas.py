@@ -1,147 +1,166 @@
-"""ONNX schemas of the domain "pcm", so that the checker and shape inference know our nodes. Needs onnx."""
+"""ONNX schemas of the analog nodes (domain "pcm", version 1), with shape inference.
+
+A chip's program is ONNX; its analog nodes name a layer of the manifest and carry no weights. ``register()`` makes
+onnx.checker check their attributes and onnx.shape_inference see through them. Needs onnx.
+"""
 
 from __future__ import annotations
 
+import atexit
+import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from pcmedge.errors import MissingExtraError
 
-DOMAIN: Final = "pcm"
-DOMAIN_VERSION: Final = 1
-ONNX_OPSET: Final = 21
-ANALOG_OPERATORS: Final = ("AnalogConv", "AnalogGemm", "AnalogLSTM")
+DOMAIN = "pcm"
+VERSION = 1
+CONV, GEMM, LSTM = "AnalogConv", "AnalogGemm", "AnalogLSTM"
+OPERATORS = (CONV, GEMM, LSTM)
+
+_lock = threading.Lock()
+
+_CONV_DOC = (
+    """Convolution whose weights are in crossbar tiles. X: (N, C, L) or (N, C, H, W); B: (M); Y = conv(X) + B."""
+)
+_GEMM_DOC = """Product with a matrix in crossbar tiles. X: (..., K); B: (N); Y: (..., N) = X @ W + B."""
+_LSTM_DOC = """LSTM whose W and R are in crossbar tiles. X: (sequence, batch, inputs); B, initial_h, initial_c, Y, Y_h, Y_c
+as ONNX LSTM with layout 0, gate order iofc, activations sigmoid, tanh, tanh. Absent initial states are zero."""
 
 
 def register() -> None:
-    """Register AnalogConv, AnalogGemm and AnalogLSTM with onnx; calling it again changes nothing.
-
-    The number of outputs of AnalogConv and AnalogGemm is not in their node (weights are on the tiles), so shape
-    inference knows the rank and, with a bias, the channels; the program's value_info has the rest.
-    """
+    """Register the schemas with onnx; does nothing if they are. Raises MissingExtraError without onnx."""
     try:
-        import onnx.defs as defs
-    except ImportError:
-        raise MissingExtraError.for_extra("emulator", "the ONNX schemas of analog nodes") from None
-    for make in (_conv, _gemm, _lstm):
-        schema, infer = make(defs.OpSchema)
-        if not defs.has(schema.name, domain=DOMAIN, max_inclusive_version=DOMAIN_VERSION):
+        from onnx import defs
+    except ImportError as error:
+        raise MissingExtraError.for_extra("emulator", "Working with a chip's program") from error
+    with _lock:
+        if defs.has(CONV, max_inclusive_version=VERSION, domain=DOMAIN):
+            return
+        for operator, inputs, outputs, attributes, doc, infer in _definitions(defs):
+            schema = defs.OpSchema(
+                operator,
+                DOMAIN,
+                VERSION,
+                doc=doc,
+                inputs=_parameters(defs, inputs, required=1),
+                outputs=_parameters(defs, outputs, required=1 if operator != LSTM else 0),
+                type_constraints=[("T", ["tensor(float)"], "Activations are float32.")],
+                attributes=attributes,
+            )
             schema.set_type_and_shape_inference_function(infer)
             defs.register_schema(schema)
+        # The registry outlives the interpreter; it must not hold Python functions when that goes.
+        atexit.register(_deregister)
 
 
-Made = tuple[Any, Callable[[Any], None]]
+def _deregister() -> None:
+    from onnx import defs
+
+    for operator in OPERATORS:
+        if defs.has(operator, max_inclusive_version=VERSION, domain=DOMAIN):
+            defs.deregister_schema(operator, VERSION, DOMAIN)
 
 
-def _schema(kind: Any, name: str, inputs: list[str], outputs: list[str], attributes: list[Any], doc: str) -> Any:
-    optional = kind.FormalParameterOption.Optional
-    return kind(
-        name,
-        DOMAIN,
-        DOMAIN_VERSION,
-        doc=doc,
-        inputs=[kind.FormalParameter(n.rstrip("?"), "T", param_option=optional) if n.endswith("?")
-                else kind.FormalParameter(n, "T") for n in inputs],
-        outputs=[kind.FormalParameter(n.rstrip("?"), "T", param_option=optional) if n.endswith("?")
-                 else kind.FormalParameter(n, "T") for n in outputs],
-        type_constraints=[("T", ["tensor(float)"], "Activations are float32.")],
-        attributes=[kind.Attribute("layer", kind.AttrType.STRING, "Layer in manifest.", required=True), *attributes],
-    )  # fmt: skip
+def _definitions(defs: Any) -> list[tuple[str, list[str], list[str], list[Any], str, Callable[[Any], None]]]:
+    kinds = defs.OpSchema.AttrType
 
+    def attribute(name: str, kind: Any, doc: str, *, required: bool = True) -> Any:
+        return defs.OpSchema.Attribute(name, kind, doc, required=required)
 
-def _conv(kind: Any) -> Made:
-    ints = kind.AttrType.INTS
-    attributes = [kind.Attribute(name, ints, f"As in Conv: {name}.", required=name == "kernel_shape")
-                  for name in ("kernel_shape", "strides", "pads", "dilations")]  # fmt: skip
-    group = kind.Attribute("group", kind.AttrType.INT, "As in Conv: groups.", required=False)
-    doc = "Convolution by matrix-vector products on crossbar tiles, plus the digital bias B."
-    schema = _schema(kind, "AnalogConv", ["X", "B?"], ["Y"], [*attributes, group], doc)
-    return schema, _infer_conv
-
-
-def _gemm(kind: Any) -> Made:
-    doc = "Y = X W + B over the last axis; W is on crossbar tiles, B digital."
-    return _schema(kind, "AnalogGemm", ["X", "B?"], ["Y"], [], doc), _infer_gemm
-
-
-def _lstm(kind: Any) -> Made:
-    attributes = [
-        kind.Attribute("hidden_size", kind.AttrType.INT, "As in LSTM.", required=True),
-        kind.Attribute("direction", kind.AttrType.STRING, "forward or bidirectional, as in LSTM.", required=False),
+    layer = attribute("layer", kinds.STRING, "Name of the layer in the image's manifest.")
+    channels = attribute("channels", kinds.INT, "Output channels, for shape inference.", required=False)
+    convolution = [
+        attribute("kernel_shape", kinds.INTS, "As ONNX Conv."),
+        attribute("strides", kinds.INTS, "As ONNX Conv."),
+        attribute("pads", kinds.INTS, "As ONNX Conv; auto_pad is resolved by the compiler."),
+        attribute("dilations", kinds.INTS, "As ONNX Conv."),
+        attribute("group", kinds.INT, "As ONNX Conv."),
     ]
-    doc = "LSTM (gates iofc, layout 0) whose matrices W and R are on crossbar tiles; gates and B are digital."
-    inputs, outputs = ["X", "B?", "initial_h?", "initial_c?"], ["Y?", "Y_h?", "Y_c?"]
-    return _schema(kind, "AnalogLSTM", inputs, outputs, attributes, doc), _infer_lstm
+    recurrent = [
+        attribute("hidden_size", kinds.INT, "Neurons in the hidden layer."),
+        attribute("direction", kinds.STRING, "forward, reverse or bidirectional."),
+    ]
+    return [
+        (CONV, ["X", "B"], ["Y"], [layer, channels, *convolution], _CONV_DOC, _infer_conv),
+        (GEMM, ["X", "B"], ["Y"], [layer, channels], _GEMM_DOC, _infer_gemm),
+        (LSTM, ["X", "B", "initial_h", "initial_c"], ["Y", "Y_h", "Y_c"], [layer, *recurrent], _LSTM_DOC, _infer_lstm),
+    ]
 
 
-def _input_dims(context: Any) -> tuple[Any, list[Any]] | None:
-    """The type of X and its dimensions, or None while it is unknown."""
-    kind = context.get_input_type(0)
-    if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
-        return None
-    return kind, list(kind.tensor_type.shape.dim)
-
-
-def _output(kind: Any, dims: list[Any]) -> Any:
-    """A type like ``kind`` with the dimensions ``dims``: an int, None (unknown) or a dimension to copy."""
-    made = type(kind)()
-    made.tensor_type.elem_type = kind.tensor_type.elem_type
-    made.tensor_type.shape.SetInParent()
-    for dim in dims:
-        new = made.tensor_type.shape.dim.add()
-        if isinstance(dim, int):
-            new.dim_value = dim
-        elif dim is not None:
-            new.CopyFrom(dim)
-    return made
-
-
-def _channels(context: Any) -> int | None:
-    """Outputs of the layer, if there is a bias of known length."""
-    bias = context.get_input_type(1) if context.get_num_inputs() > 1 else None
-    dims = [] if bias is None else list(bias.tensor_type.shape.dim)
-    return int(dims[0].dim_value) or None if len(dims) == 1 else None
-
-
-def _ints(context: Any, name: str, default: list[int]) -> list[int]:
-    attribute = context.get_attribute(name)
-    return default if attribute is None else [int(value) for value in attribute.ints]
+def _parameters(defs: Any, names: list[str], *, required: int) -> list[Any]:
+    options = defs.OpSchema.FormalParameterOption
+    return [
+        defs.OpSchema.FormalParameter(
+            name, "T", param_option=options.Single if position < required else options.Optional
+        )
+        for position, name in enumerate(names)
+    ]
 
 
 def _infer_conv(context: Any) -> None:
-    found = _input_dims(context)
-    if found is None:
+    dims = _dims(context)
+    if dims is None:
+        _set(context, 0, None)
         return
-    kind, dims = found
-    kernel = _ints(context, "kernel_shape", [])
-    rank = len(kernel)
-    ones = [1] * rank
-    strides, dilations = _ints(context, "strides", ones), _ints(context, "dilations", ones)
-    pads = _ints(context, "pads", [0] * (2 * rank))
-    sizes: list[Any] = []
-    for axis, dim in enumerate(dims[2:]):
-        reach = dilations[axis] * (kernel[axis] - 1) + 1
-        known = dim.HasField("dim_value")
-        padded = dim.dim_value + pads[axis] + pads[axis + rank]
-        sizes.append((padded - reach) // strides[axis] + 1 if known else None)
-    context.set_output_type(0, _output(kind, [dims[0], _channels(context), *sizes]))
+    kernel, strides = _ints(context, "kernel_shape"), _ints(context, "strides")
+    pads, dilations = _ints(context, "pads"), _ints(context, "dilations")
+    space: list[Any] = []
+    for axis, size in enumerate(dims[2:]):
+        if isinstance(size, int):
+            extent = (kernel[axis] - 1) * dilations[axis] + 1
+            space.append((size + pads[axis] + pads[axis + len(kernel)] - extent) // strides[axis] + 1)
+        else:
+            space.append(None)
+    _set(context, 0, [dims[0], _channels(context), *space])
 
 
 def _infer_gemm(context: Any) -> None:
-    found = _input_dims(context)
-    if found is not None:
-        kind, dims = found
-        context.set_output_type(0, _output(kind, [*dims[:-1], _channels(context)]))
+    dims = _dims(context)
+    _set(context, 0, None if dims is None else [*dims[:-1], _channels(context)])
 
 
 def _infer_lstm(context: Any) -> None:
-    found = _input_dims(context)
-    if found is None:
-        return
-    kind, (steps, batch, _) = found
-    hidden = int(context.get_attribute("hidden_size").i)
-    direction = context.get_attribute("direction")
-    directions = 2 if direction is not None and direction.s == b"bidirectional" else 1
-    shapes = ([steps, directions, batch, hidden], [directions, batch, hidden], [directions, batch, hidden])
-    for index, shape in enumerate(shapes[: context.get_num_outputs()]):
-        context.set_output_type(index, _output(kind, shape))
+    dims = _dims(context)
+    sequence, batch = (dims[0], dims[1]) if dims is not None else (None, None)
+    hidden = context.get_attribute("hidden_size").i
+    directions = 2 if context.get_attribute("direction").s == b"bidirectional" else 1
+    for index in range(context.get_num_outputs()):
+        if context.has_output(index):
+            state = [directions, batch, hidden]
+            _set(context, index, [sequence, *state] if index == 0 else state)
+
+
+def _dims(context: Any) -> list[Any] | None:
+    """Dimensions of X: an int, a symbol, or None; None as a whole if its rank is unknown."""
+    kind = context.get_input_type(0)
+    if kind is None or not kind.tensor_type.HasField("shape"):
+        return None
+    return [
+        dim.dim_value if dim.WhichOneof("value") == "dim_value" else dim.dim_param or None
+        for dim in kind.tensor_type.shape.dim
+    ]
+
+
+def _channels(context: Any) -> int | None:
+    """Output channels: the attribute, else the length of the bias."""
+    attribute = context.get_attribute("channels")
+    if attribute is not None:
+        return int(attribute.i)
+    if context.get_num_inputs() > 1 and context.has_input(1):
+        bias = context.get_input_type(1)
+        if bias is not None and bias.tensor_type.shape.dim:
+            return int(bias.tensor_type.shape.dim[0].dim_value) or None
+    return None
+
+
+def _ints(context: Any, name: str) -> list[int]:
+    return list(context.get_attribute(name).ints)
+
+
+def _set(context: Any, index: int, dims: list[Any] | None) -> None:
+    from onnx import helper
+
+    kind = context.get_input_type(0)
+    element = kind.tensor_type.elem_type if kind is not None else 0
+    context.set_output_type(index, helper.make_tensor_type_proto(element, dims))

@@ -128,7 +128,7 @@ def _noise(key: int, count: int) -> Integers:
     index = np.arange(1, count + 1, dtype=np.uint64)
     words = _mix(np.uint64(key) + index * np.uint64(_GAMMA))
     parts = [(words >> np.uint64(shift)) & np.uint64(0xFFFF) for shift in (0, 16, 32, 48)]
-    return (parts[0] + parts[1] + parts[2] + parts[3]).astype(np.int64) - 131070
+    return np.asarray((parts[0] + parts[1] + parts[2] + parts[3]).astype(np.int64) - 131070)
 
 
 def _white(key: int, pixels: tuple[int, int]) -> Integers:
