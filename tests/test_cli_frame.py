@@ -14,7 +14,7 @@ from cli_process import ENTRY, environment, run, run_process
 from pcmedge import __version__
 
 VERBS = (
-    "compile inspect verify serve devices program images activate deactivate erase infer recalibrate rollback policy "
+    "compile inspect verify serve devices program images activate deactivate erase infer recalibrate rollback policy buffer "
     "self-test telemetry events demo drift doctor"
 ).split()
 LAB_VERBS = "advance clock snapshot restore snapshots delete-snapshot".split()

@@ -48,7 +48,7 @@ def run(
     \b
     Examples:
       pcmedge devices
-      pcmedge devices grpc://10.0.0.7:50061 unix:///run/pcm0.sock --json
+      pcmedge devices grpc://10.0.0.7:7390 unix:///run/pcm0.sock --json
     """
     from concurrent.futures import ThreadPoolExecutor
 

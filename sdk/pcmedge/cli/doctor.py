@@ -32,7 +32,7 @@ def run(
     \b
     Examples:
       pcmedge doctor
-      pcmedge doctor model.pcmi --device grpc://127.0.0.1:50061
+      pcmedge doctor model.pcmi --device grpc://127.0.0.1:7390
       pcmedge doctor --json | jq '.checks[] | select(.status != "ok")'
     """
     from pcmedge import __version__

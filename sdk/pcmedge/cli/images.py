@@ -23,7 +23,7 @@ def list_images(device: DeviceUrl = None, timeout: Timeout = None, json: Json = 
 
     \b
     Example:
-      pcmedge images --device grpc://127.0.0.1:50061
+      pcmedge images --device grpc://127.0.0.1:7390
     """
     from pcmedge.cli.output import Output
     from pcmedge.cli.session import open_device

@@ -16,6 +16,7 @@ import typer
 
 from pcmedge import __version__, errors
 from pcmedge.cli import (
+    buffer,
     compile,
     demo,
     devices,
@@ -75,7 +76,7 @@ def root(
     Start here:
       pcmedge demo                                        five minutes to the wow
       pcmedge compile model.onnx -c data.npy -o x.pcmi    make a chip image
-      pcmedge serve x.pcmi --listen 127.0.0.1:50061       emulate a device that holds it
+      pcmedge serve x.pcmi --listen 127.0.0.1:7390       emulate a device that holds it
       pcmedge infer --input batch.npy                     ask it
 
     Every command takes --json and documents its exit codes in docs/cli.md.
@@ -98,6 +99,7 @@ def _register() -> None:
         ("recalibrate", recalibrate.run, USE),
         ("rollback", recalibrate.rollback, USE),
         ("policy", policy.run, USE),
+        ("buffer", buffer.run, USE),
         ("self-test", selftest.run, USE),
         ("telemetry", telemetry.run, USE),
         ("events", events.run, USE),

@@ -24,5 +24,8 @@ Model = Annotated[
 ]
 ImagePath = Annotated[Path, typer.Argument(metavar="IMAGE", help="A chip image (.pcmi).", show_default=False)]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", help="Deadline of each call.", show_default=False)
+    float | None,
+    typer.Option(
+        "--timeout", metavar="SECONDS", help="Deadline of each call (30; 900 for long ones).", show_default=False
+    ),
 ]

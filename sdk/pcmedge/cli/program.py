@@ -40,7 +40,7 @@ def run(
 
     \b
     Examples:
-      pcmedge program model.pcmi --device grpc://127.0.0.1:50061
+      pcmedge program model.pcmi --device grpc://127.0.0.1:7390
       pcmedge program model.pcmi --program-and-verify --margin 0.5
     """
     from pcmedge.cli.output import Output

@@ -12,7 +12,7 @@ from pcmedge.errors import InputValueError
 if TYPE_CHECKING:
     from pcmedge.device import Device
 
-DEFAULT_LISTEN = "127.0.0.1:50061"
+DEFAULT_LISTEN = "127.0.0.1:7390"
 """Where ``pcmedge serve`` listens, and where ``pcmedge devices`` looks, unless told otherwise."""
 
 
@@ -24,9 +24,12 @@ def open_device(url: str | None, *, timeout_s: float | None = None) -> Iterator[
     url = url or os.environ.get("PCMEDGE_DEVICE") or None
     if url is None:
         raise InputValueError(
-            "no device named. Give --device URL or set PCMEDGE_DEVICE, e.g. grpc://127.0.0.1:50061; "
+            "no device named. Give --device URL or set PCMEDGE_DEVICE, e.g. grpc://127.0.0.1:7390; "
             "'pcmedge devices' looks for running ones"
         )
-    options = {} if timeout_s is None else {"timeout_s": timeout_s}
-    with pcmedge.connect(url, **options) as device:
+    if timeout_s is None:
+        device = pcmedge.connect(url)
+    else:
+        device = pcmedge.connect(url, timeout_s=timeout_s, operation_timeout_s=timeout_s)
+    with device:
         yield device
