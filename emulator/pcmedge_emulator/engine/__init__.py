@@ -1,0 +1,24 @@
+"""Engines: a chip program and the conductances of a moment, turned into results. Knows ONNX and arrays, no gRPC, no clock.
+
+``ReferenceEngine`` is the definition (ONNX's reference evaluator, analog nodes in float64); ``FastEngine`` lowers the
+program to plain ONNX for ONNX Runtime. Both take the same arguments and answer alike; docs/engine.md compares them.
+"""
+
+from pcmedge_emulator.engine.fast import FastEngine
+from pcmedge_emulator.engine.inputs import check_inputs
+from pcmedge_emulator.engine.program import AnalogLayer, BatchNorm, Block, ChipProgram, TensorSpec
+from pcmedge_emulator.engine.reference import ReferenceEngine
+from pcmedge_emulator.engine.state import Parameters, Snapshot
+
+__all__ = [
+    "AnalogLayer",
+    "BatchNorm",
+    "Block",
+    "ChipProgram",
+    "FastEngine",
+    "Parameters",
+    "ReferenceEngine",
+    "Snapshot",
+    "TensorSpec",
+    "check_inputs",
+]

@@ -1,0 +1,274 @@
+"""Lowering of one analog matrix-vector product: DAC codes in, columns in layer units out, in standard ONNX operators.
+
+What is folded where (all exact up to float32 rounding):
+
+* the ADC step of every column (tiles side by side may differ) and its gain go into the weights, so one QuantizeLinear
+  with step 1 converts all columns of a band; the ADC offset becomes the convolution's bias;
+* DAC step, ADC step, weight scale and drift factor become one vector per band, a parameter of the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from pcmedge_emulator.engine import converters
+from pcmedge_emulator.engine.converters import Codes
+from pcmedge_emulator.engine.geometry import Band, bands, dense, per_column
+from pcmedge_emulator.engine.graph import GraphBuilder, ParameterLayout
+from pcmedge_emulator.engine.program import Block, ChipProgram
+from pcmedge_emulator.engine.state import Parameters, Snapshot
+
+FloatArray = npt.NDArray[np.float32]
+
+# "shapes": the noise inputs are registered, to learn their shapes, but neither declared nor added.
+NoiseMode = Literal["off", "shapes", "added"]
+
+
+@dataclass(frozen=True)
+class BandKey:
+    """Names one band (row tile) of one block."""
+
+    layer: str
+    block: str
+    index: int
+
+
+@dataclass
+class AnalogContext:
+    """What the lowering of analog nodes shares: the graph so far, the state of the chip, and what it must expose.
+
+    ``noise`` maps session inputs that carry Gaussian numbers to the tensor whose shape they have; ``codes`` maps bands
+    to their ADC codes (those inside a loop body only with ``record_codes``).
+    """
+
+    program: ChipProgram
+    snapshot: Snapshot
+    builder: GraphBuilder
+    layout: ParameterLayout
+    noise_mode: NoiseMode
+    record_codes: bool = False
+    noise: dict[str, str] = field(default_factory=dict)
+    codes: dict[BandKey, Codes] = field(default_factory=dict)
+
+    @property
+    def ideal(self) -> bool:
+        return self.snapshot.converters == "ideal"
+
+    def dac(self, builder: GraphBuilder, x: str, block: Block, hint: str) -> Codes:
+        """DAC codes of ``x``; ideal converters hand the values through."""
+        if self.ideal:
+            return Codes(x, False, 0)
+        return converters.quantise(builder, x, block.dac_step, self.program.profile.dac_bits, block.dac_signed, hint)
+
+    def scale_parameter(self, layer: str, block: Block, index: int, band: Band) -> str:
+        """The request parameter that turns the band's ADC codes into layer units, float32 [groups * columns]."""
+        steps = {tile.tile: tile.adc_step for tile in band.tiles}
+        fixed = np.asarray(block.weight_scale, np.float64)
+        if not self.ideal:
+            fixed = fixed * block.dac_step * per_column(block, band, steps)
+
+        def source(parameters: Parameters, _reference: object) -> npt.NDArray[np.float64]:
+            factors = parameters.drift_factors
+            return fixed * per_column(block, band, {tile.tile: factors.get(tile.tile, 1.0) for tile in band.tiles})
+
+        return self.layout.add(self.builder.fresh(f"{layer}/{block.name}/{index}/scale"), fixed.size, source)
+
+    def column_gain(self, block: Block, band: Band) -> npt.NDArray[np.float64]:
+        """What one unit of the tile's sum is at the rounding, per column: gain / adc_step (ideal: 1)."""
+        if self.ideal:
+            return np.ones(block.groups * block.columns)
+        gain = per_column(block, band, {tile.tile: 1.0 / np.float64(np.float32(tile.adc_step)) for tile in band.tiles})
+        return gain if self.snapshot.gain is None else gain * per_column(block, band, self.snapshot.gain)
+
+    def column_offset(self, block: Block, band: Band) -> npt.NDArray[np.float64] | None:
+        """ADC offset per column in codes; None if there is none."""
+        if self.ideal or self.snapshot.offset is None:
+            return None
+        return per_column(block, band, self.snapshot.offset)
+
+    def matrix(self, block: Block, band: Band) -> FloatArray:
+        """The band's conductances with the column gain folded in, float32 [groups, rows, columns]."""
+        gain = self.column_gain(block, band).reshape(block.groups, 1, block.columns)
+        return (dense(block, band, self.snapshot.conductances) * gain).astype(np.float32)
+
+    def noise_matrix(self, block: Block, band: Band) -> FloatArray:
+        """Variance per squared code of every cell, float32 [groups, rows, columns] (input-dependent noise)."""
+        pair_sums = self.snapshot.pair_sums
+        assert pair_sums is not None  # Snapshot.check
+        gain = self.column_gain(block, band).reshape(block.groups, 1, block.columns)
+        return (dense(block, band, pair_sums) * (self.snapshot.noise_coefficient * gain) ** 2).astype(np.float32)
+
+    def sigma(self, block: Block, band: Band) -> npt.NDArray[np.float64]:
+        """Additive noise per column at the rounding; ideal converters work in layer inputs instead of codes."""
+        assert self.snapshot.column_sigma is not None  # Snapshot.check
+        sigma = per_column(block, band, self.snapshot.column_sigma) * self.column_gain(block, band)
+        return sigma * block.dac_step if self.ideal else sigma
+
+    def noise_input(self, hint: str, like: str) -> str:
+        """A session input with standard normal numbers of the shape of tensor ``like``."""
+        name = self.builder.fresh(f"{hint}/gaussian")
+        self.noise[name] = like
+        return name
+
+
+def with_read_noise(
+    context: AnalogContext,
+    builder: GraphBuilder,
+    p: str,
+    gaussian: str,
+    variance: Callable[[], str],
+    sigma: Callable[[], npt.NDArray[np.float64]],
+    hint: str,
+) -> str:
+    """p + spread * gaussian. The spread is ``sigma`` per column (shaped to broadcast), or, where the noise depends on
+    the input, the root of the tensor ``variance``: a second matrix-vector product."""
+    if context.noise_mode != "added":
+        return p
+    if context.snapshot.read_noise == "additive":
+        spread = builder.constant(sigma(), np.float32, f"{hint}/sigma")
+    else:
+        spread = builder.node("Sqrt", [variance()], f"{hint}/spread")
+    return builder.node("Add", [p, builder.node("Mul", [gaussian, spread], f"{hint}/noise")], f"{hint}/noisy")
+
+
+def read_out(
+    context: AnalogContext, builder: GraphBuilder, key: BandKey, p: str, scale: str, spatial: int | None
+) -> str:
+    """ADC and digital scale: the band's partial result in layer units. Records the ADC codes in ``context.codes``."""
+    hint = f"{key.layer}/{key.block}/{key.index}"
+    if context.ideal:
+        return converters.times_column(builder, p, scale, spatial, hint)
+    codes = converters.quantise(builder, p, 1.0, context.program.profile.adc_bits, True, f"{hint}/adc")
+    context.codes[key] = codes
+    return converters.scaled_by_column(builder, codes, scale, spatial, hint)
+
+
+def total(builder: GraphBuilder, parts: list[str], hint: str) -> str:
+    """The digital sum over row tiles."""
+    return parts[0] if len(parts) == 1 else builder.node("Sum", parts, f"{hint}/sum")
+
+
+def lower_conv(context: AnalogContext, node: onnx.NodeProto, codes: Codes) -> str:
+    """An AnalogConv on DAC codes: one convolution per row tile over its slice of channels. Without the digital bias."""
+    attributes: dict[str, Any] = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    layer = attributes.pop("layer").decode()
+    block = context.program.layers[layer].blocks["W"]
+    kernel = tuple(attributes["kernel_shape"])
+    builder, parts = context.builder, []
+    for index, band in enumerate(bands(block)):
+        hint = f"{layer}/{block.name}/{index}"
+        area = int(np.prod(kernel))
+        channels = (band.first_row // area, -(-(band.first_row + band.rows) // area))
+        x = converters.as_float(builder, _channels(context, block, codes, channels, area, hint), hint)
+
+        def weights(matrix: FloatArray, band: Band = band, channels: tuple[int, int] = channels) -> FloatArray:
+            return _kernels(matrix, band, channels, kernel)
+
+        inputs = [x, builder.constant(weights(context.matrix(block, band)), np.float32, f"{hint}/conductances")]
+        offset = context.column_offset(block, band)
+        if offset is not None:
+            inputs.append(builder.constant(offset, np.float32, f"{hint}/offset"))
+        p = builder.node("Conv", inputs, f"{hint}/mvm", **attributes)
+        if context.noise_mode != "off":
+
+            def variance(x: str = x, band: Band = band, hint: str = hint, weights: Any = weights) -> str:
+                cells = builder.constant(weights(context.noise_matrix(block, band)), np.float32, f"{hint}/variances")
+                square = builder.node("Mul", [x, x], f"{hint}/squares")
+                return builder.node("Conv", [square, cells], f"{hint}/variance", **attributes)
+
+            def sigma(band: Band = band) -> npt.NDArray[np.float64]:
+                return context.sigma(block, band).reshape((-1,) + (1,) * len(kernel))
+
+            p = with_read_noise(context, builder, p, context.noise_input(hint, p), variance, sigma, hint)
+        scale = context.scale_parameter(layer, block, index, band)
+        parts.append(read_out(context, builder, BandKey(layer, block.name, index), p, scale, len(kernel)))
+    return total(builder, parts, f"{layer}/{block.name}")
+
+
+def _kernels(
+    matrix: FloatArray, band: Band, channels: tuple[int, int], kernel: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    """[groups, rows, columns] -> [groups * columns, channels, *kernel], zero where a row tile cuts through a kernel."""
+    area = int(np.prod(kernel))
+    groups, _rows, columns = matrix.shape
+    padded = np.zeros((groups, (channels[1] - channels[0]) * area, columns), np.float32)
+    start = band.first_row - channels[0] * area
+    padded[:, start : start + band.rows] = matrix
+    return padded.transpose(0, 2, 1).reshape(groups * columns, channels[1] - channels[0], *kernel)
+
+
+def _channels(
+    context: AnalogContext, block: Block, codes: Codes, channels: tuple[int, int], area: int, hint: str
+) -> Codes:
+    """The input channels of one row tile, in every group."""
+    per_group = block.rows // area
+    if channels == (0, per_group):
+        return codes
+    builder = context.builder
+    if block.groups == 1:
+        limits = [builder.constant([value], np.int64, "limit") for value in (*channels, 1)]
+        name = builder.node("Slice", [codes.name, *limits], f"{hint}/channels")
+    else:
+        chosen = np.arange(block.groups)[:, None] * per_group + np.arange(*channels)
+        name = builder.node(
+            "Gather",
+            [codes.name, builder.constant(chosen.reshape(-1), np.int64, "channels")],
+            f"{hint}/channels",
+            axis=1,
+        )
+    return Codes(name, codes.integer, codes.full_scale)
+
+
+def lower_matmul(
+    context: AnalogContext,
+    builder: GraphBuilder,
+    layer: str,
+    block: Block,
+    codes: Codes,
+    gaussians: Sequence[str] | None = None,
+    scales: Mapping[int, str] | None = None,
+) -> str:
+    """A matrix block on DAC codes (..., rows) -> (..., columns): one MatMul per row tile.
+
+    Inside a loop body ``builder`` is the body's; ``gaussians`` and ``scales`` are then made outside.
+    """
+    parts = []
+    for index, band in enumerate(bands(block)):
+        hint = f"{layer}/{block.name}/{index}"
+        part = codes
+        if band.rows != block.rows:
+            limits = [
+                builder.constant([value], np.int64, "limit")
+                for value in (band.first_row, band.first_row + band.rows, -1)
+            ]
+            part = Codes(builder.node("Slice", [codes.name, *limits], f"{hint}/rows"), codes.integer, codes.full_scale)
+        x = converters.as_float(builder, part, hint)
+        weights = builder.constant(context.matrix(block, band)[0], np.float32, f"{hint}/conductances")
+        p = builder.node("MatMul", [x, weights], f"{hint}/mvm")
+        offset = context.column_offset(block, band)
+        if offset is not None:
+            p = builder.node("Add", [p, builder.constant(offset, np.float32, f"{hint}/offset")], f"{hint}/moved")
+        if context.noise_mode != "off":
+
+            def variance(x: str = x, band: Band = band, hint: str = hint) -> str:
+                cells = builder.constant(context.noise_matrix(block, band)[0], np.float32, f"{hint}/variances")
+                square = builder.node("Mul", [x, x], f"{hint}/squares")
+                return builder.node("MatMul", [square, cells], f"{hint}/variance")
+
+            def sigma(band: Band = band) -> npt.NDArray[np.float64]:
+                return context.sigma(block, band)
+
+            if gaussians is None:
+                gaussian = context.noise_input(hint, p)
+            else:
+                gaussian = gaussians[index] if gaussians else ""
+            p = with_read_noise(context, builder, p, gaussian, variance, sigma, hint)
+        scale = scales[index] if scales is not None else context.scale_parameter(layer, block, index, band)
+        parts.append(read_out(context, builder, BandKey(layer, block.name, index), p, scale, None))
+    return total(builder, parts, f"{layer}/{block.name}")

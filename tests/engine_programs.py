@@ -1,0 +1,241 @@
+"""Hand-made chip programs for the engine tests: float weights mapped to tiles without the compiler's help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from pcmedge._contract import image_pb2
+from pcmedge.image import Tile
+
+from pcmedge_emulator.engine import AnalogLayer, Block, ChipProgram, Snapshot
+
+
+def profile(
+    rows: int = 512, columns: int = 512, dac_bits: int = 8, adc_bits: int = 8, **extra
+) -> image_pb2.ChipProfile:
+    return image_pb2.ChipProfile(
+        name="test",
+        tile_rows=rows,
+        tile_columns=columns,
+        tiles=4096,
+        dac_bits=dac_bits,
+        adc_bits=adc_bits,
+        g_max_microsiemens=25.0,
+        **extra,
+    )
+
+
+@dataclass
+class Maker:
+    """Builds a program node by node, and the conductances that its float weights ask for."""
+
+    chip: image_pb2.ChipProfile = field(default_factory=profile)
+    seed: int = 0
+    nodes: list = field(default_factory=list)
+    constants: list = field(default_factory=list)
+    layers: dict = field(default_factory=dict)
+    conductances: dict = field(default_factory=dict)
+    statistics_of: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def op(self, operator: str, inputs: Sequence[str], output: str, **attributes) -> str:
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def block(
+        self,
+        layer: str,
+        name: str,
+        weights: np.ndarray,
+        *,
+        area: int = 1,
+        dac_step: float = 0.02,
+        signed: bool = True,
+        scaling: str = "column",
+        adc_step: float | None = None,
+        noise: float = 0.0,
+    ) -> Block:
+        """Place weights [groups, rows, columns] on tiles of the chip's size; conductances with Gaussian error ``noise``."""
+        groups, rows, columns = weights.shape
+        largest = np.abs(weights).max(axis=1).reshape(-1) if scaling == "column" else np.abs(weights).max()
+        scale = np.maximum(np.broadcast_to(largest, (groups * columns,)), 1e-12).astype(np.float32)
+        g = (weights / scale.reshape(groups, 1, columns)).astype(np.float32)
+        g = np.clip(g + noise * self.rng.standard_normal(g.shape), -1, 1).astype(np.float32)
+        tiles = []
+        for first_group, count, first_row, height, first_column, width in self._cuts(groups, rows, columns, area):
+            number = sum(len(b.tiles) for item in self.layers.values() for b in item.blocks.values()) + len(tiles)
+            number += 1000 * len(self._pending)
+            part = g[
+                first_group : first_group + count,
+                first_row : first_row + height,
+                first_column : first_column + width,
+            ]
+            typical = np.sqrt(height) * 40 * np.sqrt(np.mean(part**2)) * 4 / (2 ** (self.chip.adc_bits - 1))
+            step = float(np.float32((adc_step or typical) * (1 + 0.1 * self.rng.random())))
+            tiles.append(
+                Tile(
+                    tile=number,
+                    layer=layer,
+                    block=name,
+                    first_group=first_group,
+                    groups=count,
+                    first_row=first_row,
+                    rows=height,
+                    first_column=first_column,
+                    columns=width,
+                    adc_step=max(step, 1e-3),
+                )
+            )
+            self.conductances[number] = np.ascontiguousarray(part)
+        made = Block(
+            name=name,
+            rows=rows,
+            columns=columns,
+            groups=groups,
+            dac_step=float(np.float32(dac_step)),
+            dac_signed=signed,
+            weight_scale=scale,
+            tiles=tuple(tiles),
+        )
+        self._pending.append(made)
+        return made
+
+    _pending: list = field(default_factory=list)
+
+    def _cuts(self, groups: int, rows: int, columns: int, area: int):
+        chip = self.chip
+        together = min(chip.tile_rows // rows, chip.tile_columns // columns)
+        if together >= 1:
+            for first in range(0, groups, together):
+                yield first, min(together, groups - first), 0, rows, 0, columns
+            return
+        height = chip.tile_rows // area * area or chip.tile_rows
+        for group in range(groups):
+            for row in range(0, rows, height):
+                for column in range(0, columns, chip.tile_columns):
+                    yield (
+                        group,
+                        1,
+                        row,
+                        min(height, rows - row),
+                        column,
+                        min(chip.tile_columns, columns - column),
+                    )
+
+    def _layer(self, name: str, operator: str) -> None:
+        self.layers[name] = AnalogLayer(name=name, operator=operator, blocks={b.name: b for b in self._pending})
+        self._pending.clear()
+
+    def conv(self, x, y, weights, bias=None, *, strides=None, pads=None, dilations=None, group=1, **block) -> str:
+        """weights as ONNX Conv: (outputs, inputs / group, *kernel)."""
+        outputs, kernel = weights.shape[0], weights.shape[2:]
+        matrix = weights.reshape(group, outputs // group, -1).transpose(0, 2, 1)
+        self.block(y, "W", matrix, area=int(np.prod(kernel)), **block)
+        self._layer(y, "AnalogConv")
+        inputs = [x] if bias is None else [x, self.constant(f"{y}/bias", bias.astype(np.float32))]
+        axes = len(kernel)
+        return self.op(
+            "AnalogConv",
+            inputs,
+            y,
+            domain="pcm",
+            layer=y,
+            kernel_shape=list(kernel),
+            strides=strides or [1] * axes,
+            pads=pads or [0] * (2 * axes),
+            dilations=dilations or [1] * axes,
+            group=group,
+        )
+
+    def gemm(self, x, y, weights, bias=None, **block) -> str:
+        """weights (inputs, outputs)."""
+        self.block(y, "W", weights[None], **block)
+        self._layer(y, "AnalogGemm")
+        inputs = [x] if bias is None else [x, self.constant(f"{y}/bias", bias.astype(np.float32))]
+        return self.op("AnalogGemm", inputs, y, domain="pcm", layer=y)
+
+    def lstm(self, x, y, w, r, b=None, *, direction="forward", dac_step=0.02, noise=0.0, inputs=("", "")) -> str:
+        """w (directions, 4 hidden, inputs), r (directions, 4 hidden, hidden), b (directions, 8 hidden), as ONNX."""
+        full = 2 ** (self.chip.dac_bits - 1) - 1
+        for index, suffix in enumerate(["", "_reverse"][: len(w)]):
+            self.block(y, f"W{suffix}", w[index].T[None], dac_step=dac_step, noise=noise)
+            self.block(y, f"R{suffix}", r[index].T[None], dac_step=1 / full, noise=noise)
+        self._layer(y, "AnalogLSTM")
+        names = [x, "" if b is None else self.constant(f"{y}/bias", b.astype(np.float32)), *inputs]
+        self.nodes.append(
+            helper.make_node(
+                "AnalogLSTM",
+                names,
+                [y, f"{y}/h", f"{y}/c"],
+                name=y,
+                domain="pcm",
+                layer=y,
+                hidden_size=r.shape[2],
+                direction=direction,
+            )
+        )
+        return y
+
+    def norm(self, x, y, channels: int, layer: str = "") -> str:
+        """A batch norm with random parameters."""
+        values = {
+            "scale": self.rng.uniform(0.5, 1.5, channels),
+            "bias": self.rng.normal(0, 0.3, channels),
+            "mean": self.rng.normal(0, 0.3, channels),
+            "var": self.rng.uniform(0.3, 2.0, channels),
+        }
+        names = [self.constant(f"{y}/{key}", value.astype(np.float32)) for key, value in values.items()]
+        if layer:
+            self.statistics_of[y] = (layer, image_pb2.STATISTICS_KIND_BATCH_NORM)
+        return self.op("BatchNormalization", [x, *names], y, epsilon=1e-5)
+
+    def model(self, inputs: dict, outputs: dict) -> onnx.ModelProto:
+        """inputs and outputs: name -> shape with "N" as the batch."""
+        kinds = {name: TensorProto.FLOAT for name in (*inputs, *outputs)}
+        graph = helper.make_graph(
+            self.nodes,
+            "test",
+            [helper.make_tensor_value_info(name, kinds[name], shape) for name, shape in inputs.items()],
+            [helper.make_tensor_value_info(name, kinds[name], shape) for name, shape in outputs.items()],
+            self.constants,
+        )
+        opsets = [helper.make_opsetid("", 21), helper.make_opsetid("pcm", 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+    def program(self, inputs: dict, outputs: dict, **extra) -> ChipProgram:
+        return ChipProgram.build(
+            self.model(inputs, outputs), self.layers, self.chip, statistics_of=self.statistics_of, **extra
+        )
+
+    def snapshot(self, **changes) -> Snapshot:
+        return Snapshot(conductances=self.conductances, **changes)
+
+
+def residual_cnn(maker: Maker, channels: int = 12, classes: int = 10) -> ChipProgram:
+    """Stem, one residual block, pooling, classifier; input x (N, 3, 12, 12), output y (N, classes)."""
+    rng = maker.rng
+
+    def weights(outputs: int, inputs: int, kernel: int) -> np.ndarray:
+        return rng.normal(0, 1 / np.sqrt(inputs * kernel * kernel), (outputs, inputs, kernel, kernel))
+
+    maker.conv("x", "c1", weights(channels, 3, 3), pads=[1] * 4)
+    maker.op("Relu", [maker.norm("c1", "n1", channels, "c1")], "r1")
+    maker.conv("r1", "c2", weights(channels, channels, 3), pads=[1] * 4, signed=False, dac_step=0.015)
+    maker.op("Relu", [maker.norm("c2", "n2", channels, "c2")], "r2")
+    maker.conv("r2", "c3", weights(channels, channels, 3), pads=[1] * 4, signed=False, dac_step=0.015)
+    maker.op("Add", [maker.norm("c3", "n3", channels, "c3"), "r1"], "sum")
+    maker.op("Relu", ["sum"], "r3")
+    maker.op("GlobalAveragePool", ["r3"], "pooled")
+    maker.op("Flatten", ["pooled"], "flat")
+    maker.gemm("flat", "y", rng.normal(0, 0.5, (channels, classes)), rng.normal(0, 0.1, classes), signed=False)
+    return maker.program({"x": ["N", 3, 12, 12]}, {"y": ["N", classes]})
