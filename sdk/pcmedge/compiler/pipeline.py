@@ -1,0 +1,300 @@
+"""``compile``: the passes in order, from a model to a chip image."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import onnx
+
+from pcmedge._contract.image_pb2 import ChipProfile, Preprocessing, Provenance
+from pcmedge.errors import AnalogShareError, CompileError, ImageTooLargeError
+from pcmedge.frontends import onnx as onnx_frontend
+from pcmedge.frontends import torch as torch_frontend
+from pcmedge.image import ChipImage
+from pcmedge.image.profiles import get_profile
+
+from . import costs, support
+from .assembly import Parts, assemble
+from .batch import require_independent_samples
+from .buffers import BufferChoice, choose_buffer, choose_reference
+from .calibration import calibration_set
+from .folding import fold
+from .graph import Array, Graph
+from .layers import Layer, Matching, match
+from .lowering import lower
+from .measure import BlockKey, first_pass, moments_of, second_pass
+from .normalise import free_batch_axis, normalise
+from .options import Options, model_name, parse_share, too_large
+from .placement import Region, place
+from .ranges import RangeChoice
+from .runtime import FloatModel
+from .scaling import Scaling, scale
+from .statistics import name_batch_norms, plan_statistics
+
+if TYPE_CHECKING:
+    import torch
+
+Progress = Callable[[str, int, int], None]
+
+
+def compile(
+    model: torch.nn.Module | onnx.ModelProto | str | os.PathLike[str],
+    example_input: Any = None,
+    *,
+    calibration: Any,
+    profile: str | os.PathLike[str] | ChipProfile | Mapping[str, Any] = "pcm-512x512",
+    name: str | None = None,
+    version: int = 1,
+    labels: Sequence[str] | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    scaling: Scaling = "layer",
+    clip_sigma: float | None = None,
+    adc_range: RangeChoice = "mse",
+    dac_range: RangeChoice = "mse",
+    require_analog: str | float | None = None,
+    buffer: Literal["calibration", "synthetic"] | BufferChoice = "calibration",
+    buffer_samples: int = 64,
+    buffer_seed: int = 0,
+    reference: Any = None,
+    recorded_statistics: bool = True,
+    description: str = "",
+    progress: Progress | None = None,
+) -> ChipImage:
+    """Compile a model into a chip image. The same arguments give the same bytes.
+
+    ``model``: a torch module (then ``example_input`` is one example batch; a tuple or mapping for several inputs), an
+    ONNX ``ModelProto`` or the path of an ONNX file. The first axis of every input is the batch axis.
+
+    ``calibration``: typical inputs, a few hundred samples: an array, a mapping input name -> array, or an iterable of
+    batches. Converter ranges and recorded statistics come from them.
+
+    ``profile``: name of a chip profile, a ``ChipProfile``, a mapping of its fields, or the path of a JSON file.
+    ``scaling``: weights are normalised per "layer" or per "column". ``clip_sigma``: clip weights at so many standard
+    deviations first. ``adc_range``, ``dac_range``: "mse" (least square error) or "max" (largest value seen).
+    ``require_analog``: fail below this share of MACs in memory, for instance "95%".
+
+    ``buffer``: what the device recalibrates with: "calibration" (``buffer_samples`` of the calibration set),
+    "synthetic" (made from ``buffer_seed`` when needed), samples in the forms of ``calibration``, or None.
+    ``reference``: how many samples of the calibration set go into the self-test (default 16), or the samples.
+    ``recorded_statistics``: put an identity batch norm behind hidden layers without one. ``labels`` and
+    ``preprocessing`` describe the application side. ``progress(phase, done, total)`` is called as work goes on.
+
+    Digital values in the image (reference outputs, statistics) are those of the model as given, before clipping.
+
+    Raises CompileError (UnsupportedOperatorError, CalibrationError, AnalogShareError), ImageTooLargeError, InputError,
+    FileMissingError, MissingExtraError.
+    """
+    options = Options(
+        scaling=scaling,
+        clip_sigma=clip_sigma,
+        adc_range=adc_range,
+        dac_range=dac_range,
+        require_analog=parse_share(require_analog),
+        recorded_statistics=recorded_statistics,
+    )
+    chip = get_profile(profile)
+    say = progress or (lambda phase, done, total: None)
+    say("load", 0, 1)
+    source = _load(model, example_input, name)
+    say("load", 1, 1)
+    front = _front(source)
+    samples = calibration_set(front.graph, calibration)
+    require_independent_samples(front.graph, samples)
+
+    graph, layers = front.graph, front.matching.layers
+    plan = plan_statistics(graph, layers, record=options.recorded_statistics)
+    scaled = {(layer.name, block.name): scale(block, scaling, clip_sigma) for layer in layers for block in layer.blocks}
+    regions = _place(layers, chip)
+    recorded_tensors = {layer.name: layer.output for layer in layers if layer.name in plan.recorded}
+    seen, recorded = first_pass(graph, layers, recorded_tensors, samples, _phase(say, "statistics"))
+    ranges = second_pass(
+        graph, layers, scaled, regions, seen, samples, chip, dac_range, adc_range, _phase(say, "ranges")
+    )
+    program = lower(graph, layers, plan, recorded)
+
+    sizes = _sizes(graph, layers, samples)
+    layer_costs = {
+        layer.name: costs.layer_cost(
+            layer,
+            {block.name: regions[layer.name, block.name] for block in layer.blocks},
+            {block.name: ranges[layer.name, block.name].dac.signed for block in layer.blocks},
+            costs.positions(layer, sizes),
+            chip,
+        )
+        for layer in layers
+    }
+    digital_parameters = sum(value.size for value in program.constants.values())
+    report = costs.report(graph, layers, front.matching.digital, layer_costs, sizes, chip, digital_parameters)
+    _require_share(options.require_analog, report)
+
+    say("buffer", 0, 1)
+    chosen = choose_buffer(graph, buffer, samples, count=buffer_samples, seed=buffer_seed)
+    moments = moments_of(graph, plan.inputs, chosen.samples) if chosen.samples is not None else {}
+    reference_inputs = choose_reference(graph, reference, samples)
+    reference_outputs = FloatModel(graph, graph.output_names).run(reference_inputs)
+    say("buffer", 1, 1)
+
+    say("write", 0, 1)
+    image = assemble(
+        Parts(
+            name=source.name,
+            version=version,
+            description=description,
+            profile=chip,
+            graph=graph,
+            program=program,
+            layers=layers,
+            plan=plan,
+            scaled=scaled,
+            regions=regions,
+            ranges=ranges,
+            scaling=scaling,
+            report=report,
+            buffer=chosen,
+            reference_moments=moments,
+            reference=(reference_inputs, reference_outputs),
+            labels=labels,
+            preprocessing=preprocessing,
+            provenance=_provenance(source, options, len(next(iter(samples.values())))),
+        )
+    )
+    say("write", 1, 1)
+    return image
+
+
+@dataclass(frozen=True)
+class _Source:
+    model: onnx.ModelProto
+    name: str
+    format: str
+    version: str
+
+
+@dataclass(frozen=True)
+class _Front:
+    graph: Graph
+    matching: Matching
+
+
+def _load(model: Any, example_input: Any, name: str | None) -> _Source:
+    if torch_frontend.is_module(model):
+        if example_input is None:
+            raise CompileError(
+                "A torch module needs example_input, one example batch to export it with; for instance x[:1]."
+            )
+        exported = torch_frontend.load(model, example_input)
+        version = torch_frontend.version()
+        return _Source(onnx_frontend.load(exported), model_name(name, type(model).__name__), "torch", version)
+    if not isinstance(model, (str, os.PathLike, onnx.ModelProto)):
+        raise CompileError(
+            f"Expected a torch.nn.Module, an onnx.ModelProto or the path of an ONNX file; found {type(model).__name__}."
+        )
+    loaded = onnx_frontend.load(model)
+    fallback = loaded.graph.name if isinstance(model, onnx.ModelProto) else Path(model).stem
+    return _Source(loaded, model_name(name, fallback), "onnx", onnx_frontend.version())
+
+
+def _front(source: _Source) -> _Front:
+    """Graph passes on the float model, up to knowing which nodes go into tiles."""
+    origins = _origins(source.model)
+    graph = Graph.from_model(source.model)
+    graph.name = source.name
+    free_batch_axis(graph)
+    graph.sweep()
+    graph.infer()
+    fold(graph)
+    normalise(graph)
+    graph.infer()
+    fold(graph)
+    name_batch_norms(graph, origins)
+    support.require_runnable(graph)
+    matching = match(graph, origins)
+    if not matching.layers:
+        reasons = "; ".join(
+            f"{node.name or node.op_type} ({node.op_type}): {matching.digital[node.output[0]]}"
+            for node in graph.nodes[:20]
+        )
+        raise CompileError(
+            "No layer of the model can be placed on tiles: expected at least one Linear, Conv or LSTM with constant "
+            f"float32 weights. Found {reasons or 'no nodes that depend on an input'}."
+        )
+    return _Front(graph, matching)
+
+
+def _origins(model: onnx.ModelProto) -> dict[str, str]:
+    """Module path per output name, from what torch's exporter records on each node."""
+    found: dict[str, str] = {}
+    for node in model.graph.node:
+        for entry in node.metadata_props:
+            if entry.key == "pkg.torch.onnx.name_scopes":
+                scopes = ast.literal_eval(entry.value)
+                if len(scopes) > 1 and scopes[-2]:
+                    found.update((name, scopes[-2]) for name in node.output)
+    return found
+
+
+def _place(layers: Sequence[Layer], profile: ChipProfile) -> dict[BlockKey, list[Region]]:
+    regions = {
+        (layer.name, block.name): place(block, profile.tile_rows, profile.tile_columns)
+        for layer in layers
+        for block in layer.blocks
+    }
+    needed = sum(len(found) for found in regions.values())
+    if needed > profile.tiles:
+        by_layer: dict[str, int] = {}
+        for (layer_name, _), found in regions.items():
+            by_layer[layer_name] = by_layer.get(layer_name, 0) + len(found)
+        raise ImageTooLargeError(too_large(profile, needed, by_layer), needed=needed, available=profile.tiles)
+    return regions
+
+
+def _sizes(graph: Graph, layers: Sequence[Layer], samples: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    model = FloatModel(graph, costs.tensors_to_measure(graph, layers))
+    return {name: value.shape for name, value in model.run({key: value[:1] for key, value in samples.items()}).items()}
+
+
+def _require_share(required: float | None, report: Any) -> None:
+    total = report.analog_macs + report.digital_macs
+    share = report.analog_macs / total if total else 0.0
+    if required is None or share >= required:
+        return
+    digital = [
+        f"  {node.node} ({node.operator}), {node.macs} MACs: {node.reason}"
+        for node in report.nodes
+        if node.macs and not node.analog
+    ]
+    raise AnalogShareError(
+        f"Expected at least {required:.1%} of the MACs in memory, found {share:.1%}. What stayed digital:\n"
+        + "\n".join(digital),
+        required=required,
+        found=share,
+    )
+
+
+def _provenance(source: _Source, options: Options, samples: int) -> Provenance:
+    from pcmedge import __version__
+
+    bare = onnx.ModelProto()
+    bare.CopyFrom(source.model)
+    for node in bare.graph.node:
+        # Stack traces of the export name files of the machine it ran on.
+        del node.metadata_props[:]
+        node.doc_string = ""
+    return Provenance(
+        sdk_version=__version__,
+        source_format=source.format,
+        source_version=source.version,
+        source_sha256=hashlib.sha256(bare.SerializeToString(deterministic=True)).digest(),
+        compile_options_json=options.to_json(),
+        calibration_samples=samples,
+    )
+
+
+def _phase(say: Progress, phase: str) -> Callable[[int, int], None]:
+    return lambda done, total: say(phase, done, total)

@@ -1,0 +1,79 @@
+"""ONNX Runtime as the compiler uses it: one thread and deterministic, so that equal inputs give equal images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import onnx
+
+from pcmedge.errors import CompileError, MissingExtraError
+
+from .graph import Array, Graph
+
+try:
+    import onnxruntime as ort
+except ImportError as error:  # pragma: no cover - exercised in an environment without the extra
+    raise MissingExtraError.for_extra("emulator", "Compiling a model") from error
+
+# Bytes of intermediate tensors one run may return; the number of samples per run follows from it.
+_RUN_BYTES = 96 * 2**20
+_MAX_SAMPLES = 64
+
+
+def session(model: onnx.ModelProto) -> Any:
+    """An inference session; quantise/dequantise pairs are executed as written, never fused into integer kernels."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return ort.InferenceSession(
+        model.SerializeToString(deterministic=True), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def can_run(model: onnx.ModelProto) -> str | None:
+    """None if ONNX Runtime accepts the model, else the first line of what it says."""
+    try:
+        session(model)
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return lines[0] if lines else type(error).__name__
+    return None
+
+
+class FloatModel:
+    """The digital float graph with chosen inner tensors made visible, run in bounded micro-batches."""
+
+    def __init__(self, graph: Graph, tensors: Sequence[str]) -> None:
+        self._inputs = set(graph.input_names)
+        self.tensors = tuple(name for name in dict.fromkeys(tensors))
+        self._fetched = tuple(name for name in self.tensors if name not in self._inputs)
+        self._session = session(graph.to_model(extra_outputs=self._fetched))
+        self._micro_batch: int | None = None
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """All chosen tensors for one batch."""
+        try:
+            values = self._session.run(list(self._fetched), dict(inputs)) if self._fetched else []
+        except Exception as error:
+            line = str(error).splitlines()[0]
+            raise CompileError(
+                f"The float model failed on {len(next(iter(inputs.values())))} samples of the calibration set: {line} "
+                "Check that the model runs in ONNX Runtime with any batch size."
+            ) from error
+        found = dict(zip(self._fetched, values, strict=True))
+        found.update({name: inputs[name] for name in self.tensors if name in self._inputs})
+        return found
+
+    def batches(self, inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+        """The chosen tensors over a whole set, a micro-batch at a time."""
+        samples = len(next(iter(inputs.values())))
+        if self._micro_batch is None:
+            one = self.run({name: value[:1] for name, value in inputs.items()})
+            per_sample = sum(value.nbytes for value in one.values()) or 1
+            self._micro_batch = max(1, min(_MAX_SAMPLES, _RUN_BYTES // per_sample))
+        for start in range(0, samples, self._micro_batch):
+            yield self.run({name: value[start : start + self._micro_batch] for name, value in inputs.items()})

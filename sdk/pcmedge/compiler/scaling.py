@@ -1,0 +1,50 @@
+"""Float weights → normalised conductance targets: clipping, and the scale of a layer or of a column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .graph import Array
+from .layers import Block
+
+Scaling = Literal["layer", "column"]
+# |q| of a weight equal to the scale; q = 32767 stands for the conductance g_max.
+FULL_SCALE = 32767
+
+
+@dataclass(frozen=True)
+class ScaledBlock:
+    """``targets`` int16 [groups, rows, columns]; ``scale`` float32 [groups * columns], weight = targets / 32767 * scale."""
+
+    block: Block
+    targets: Array
+    scale: Array
+
+    def conductances(self) -> Array:
+        """Normalised net conductances (float32, within [-1, 1]) that an ideal chip would hold."""
+        return (self.targets.astype(np.float64) / FULL_SCALE).astype(np.float32)
+
+
+def scale(block: Block, scaling: Scaling, clip_sigma: float | None) -> ScaledBlock:
+    """Clip and normalise one block.
+
+    Scale: w_max, the largest |weight| of the block or of each column after clipping, so that the largest weight uses
+    the whole conductance range (Joshi et al. 2020, Methods: G = W * G_max / W_max per layer). Clipping at
+    ``clip_sigma`` standard deviations (of the block, or of the column) trades a few outliers for range; Joshi et al.
+    train with 2.0 to 2.5. A column of zeros gets the block's scale.
+    """
+    weights = block.weights.astype(np.float64)
+    axes = (0, 1, 2) if scaling == "layer" else (1,)
+    if clip_sigma is not None:
+        limit = clip_sigma * weights.std(axis=axes, keepdims=True)
+        # A column of one weight, or of equal weights, has no spread to clip by.
+        weights = np.where(limit > 0, np.clip(weights, -limit, limit), weights)
+    largest = np.abs(weights).max(axis=axes, keepdims=True)
+    largest = np.where(largest > 0, largest, np.abs(weights).max())
+    full = np.broadcast_to(largest, (weights.shape[0], 1, weights.shape[2])).astype(np.float32)
+    targets = np.rint(weights / full * FULL_SCALE)
+    targets = np.clip(targets, -FULL_SCALE, FULL_SCALE).astype("<i2")
+    return ScaledBlock(block, targets, np.ascontiguousarray(full.reshape(-1)))
