@@ -1,29 +1,19 @@
-"""The application's side of an image: from a picture to the input tensor, from class scores to labels. numpy only."""
+"""The application's side of an image: from a picture to the input tensor. numpy only."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from pcmedge._contract.image_pb2 import Application, Preprocessing
-from pcmedge.errors import InputShapeError, InputTypeError, InputValueError
+from pcmedge._contract.image_pb2 import Preprocessing
+from pcmedge.errors import InputShapeError, InputTypeError
 
 Floats = NDArray[np.float32]
 
 # Luma of ITU-R BT.601, as Pillow and OpenCV turn colour into grey.
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class Classification:
-    """One class of an answer. ``label`` is "" if the image carries no labels; ``probability`` is in 0..1."""
-
-    index: int
-    label: str
-    probability: float
 
 
 def preprocess(preprocessing: Preprocessing, picture: NDArray[np.uint8]) -> Floats:
@@ -49,15 +39,6 @@ def preprocess(preprocessing: Preprocessing, picture: NDArray[np.uint8]) -> Floa
     return planes.reshape(1, -1) if preprocessing.layout == "NC" else planes
 
 
-def application_preprocess(application: Application, picture: NDArray[np.uint8]) -> Floats:
-    """``preprocess`` by an image's ``manifest.application``; InputValueError if it does not say how."""
-    if not application.HasField("preprocessing"):
-        raise InputValueError(
-            "this image does not say how pictures become tensors; hand in a tensor, or compile with preprocessing="
-        )
-    return preprocess(application.preprocessing, picture)
-
-
 def resize(pixels: NDArray[Any], height: int, width: int) -> Floats:
     """Resize [H, W, C] to [height, width, C], float32: bilinear, widened to the area of a new pixel when shrinking.
 
@@ -69,31 +50,6 @@ def resize(pixels: NDArray[Any], height: int, width: int) -> Floats:
     columns = _triangle_weights(pixels.shape[1], width)
     lines = np.tensordot(rows, pixels.astype(np.float32), axes=(1, 0))
     return np.ascontiguousarray(np.tensordot(columns, lines, axes=(1, 1)).transpose(1, 0, 2))
-
-
-def classify(application: Application, scores: ArrayLike, top: int = 5) -> list[Classification]:
-    """The ``top`` most probable classes of one sample, best first.
-
-    ``scores``: [classes] or [1, classes]; logits are turned into probabilities by softmax unless the image says that
-    they are probabilities already. Raises InputShapeError for another shape, InputValueError for NaN.
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim == 2 and values.shape[0] == 1:
-        values = values[0]
-    if values.ndim != 1 or values.size == 0:
-        raise InputShapeError(
-            f"expected the class scores of one sample, [classes] or [1, classes], found shape {np.shape(scores)}"
-        )
-    if application.labels and len(application.labels) != values.size:
-        raise InputShapeError(f"expected {len(application.labels)} class scores, one per label, found {values.size}")
-    if np.isnan(values).any():
-        raise InputValueError("class scores are not numbers (NaN)")
-    if not application.class_output_is_probability:
-        shifted = np.exp(values - values.max())
-        values = shifted / shifted.sum()
-    best = np.argsort(-values, kind="stable")[: max(top, 0)]
-    labels = application.labels
-    return [Classification(int(i), labels[i] if labels else "", float(values[i])) for i in best]
 
 
 def _checked(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -53,9 +53,10 @@ def synthetic_buffer(
 
     ``generator``: "three-scales-1" sums noise on lattices of 1, 4 and 16 pixels over the last two axes, most of it
     common to all channels, for samples of rank 3 or more with channels first (others fall back to "white-1");
-    "white-1" is independent noise, nearly Gaussian. Every channel is then given exactly ``mean`` and ``std`` (units of the input;
-    channels are the first axis of a sample of rank >= 3, otherwise there is one) and clipped to ``minimum`` ..
-    ``maximum``; integer types are rounded half to even. ``stream`` is the position of the input in the model.
+    "white-1" is independent noise, nearly Gaussian. Every channel is then given ``mean`` and ``std`` over the whole
+    buffer (units of the input; channels are the first axis of a sample of rank >= 3, otherwise there is one) and
+    clipped to ``minimum`` .. ``maximum``, which moves them a little; integer types are rounded half to even.
+    ``stream`` is the position of the input in the model.
 
     Raises InputValueError for an unknown generator, seed, or moments no data has, InputShapeError for their number.
     """
