@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json as json_module
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pcmedge.cli.options import Json
-from pcmedge.errors import FileMissingError
+from pcmedge.errors import FileMissingError, InputValueError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pcmedge.image import ChipImage
 
 
@@ -62,9 +65,13 @@ def run(
     ] = None,
     image_version: Annotated[int, typer.Option(min=1, help="Version of the model; grows with each release.")] = 1,
     buffer: Annotated[
-        int | None,
+        str, typer.Option(metavar="SOURCE", help="calibration, synthetic, none, or a file: what recalibration uses.")
+    ] = "calibration",
+    buffer_samples: Annotated[int, typer.Option(min=1, help="Samples of that buffer kept.")] = 64,
+    preprocessing: Annotated[
+        Path | None,
         typer.Option(
-            min=0, metavar="SAMPLES", help="Calibration samples kept in the image (default 64).", show_default=False
+            metavar="FILE", help="JSON: how a picture becomes the input; see docs/cli.md.", show_default=False
         ),
     ] = None,
     json: Json = False,
@@ -80,12 +87,12 @@ def run(
     reasons at once), 10 an extra is missing.
     """
     import pcmedge
-    from pcmedge.cli.arrays import read_arrays
+    from pcmedge.cli.drawing import image_document
     from pcmedge.cli.factories import load_source
     from pcmedge.cli.output import Output
 
     out = Output(json=json)
-    samples = read_arrays(calibration)
+    samples = _samples(calibration)
     named_labels = _labels(labels)
     source = load_source(model)
     with out.progress("compiling") as bar:
@@ -101,12 +108,56 @@ def run(
             clip_sigma=clip_sigma,
             adc_range=adc_range.value,
             require_analog=require_analog,
-            buffer=buffer,
+            preprocessing=_preprocessing(preprocessing),
+            buffer=_buffer(buffer),
+            buffer_samples=buffer_samples,
             progress=bar.update,
         )
     target = output or Path(f"{image.name}.pcmi")
     image.save(target)
-    out.result(_document(image, target), lambda console: _draw(console, image, target))
+    out.result(image_document(image) | {"path": target}, lambda console: _draw(console, image, target))
+
+
+def _draw(console: Console, image: ChipImage, target: Path) -> None:
+    from pcmedge.cli.drawing import draw_image
+
+    draw_image(console, image)
+    console.print(f"\nwritten to {target}", markup=False, soft_wrap=True)
+
+
+def _samples(path: Path) -> Any:
+    """Arrays by input name, or the one array of a file that holds only one, whatever it is called there."""
+    from pcmedge.cli.arrays import read_arrays
+
+    found = read_arrays(path)
+    return next(iter(found.values())) if isinstance(found, dict) and len(found) == 1 else found
+
+
+def _buffer(source: str) -> Any:
+    if source in ("calibration", "synthetic"):
+        return source
+    return None if source == "none" else _samples(Path(source))
+
+
+def _preprocessing(path: Path | None) -> Any:
+    if path is None:
+        return None
+    try:
+        fields = json_module.loads(_text(path))
+    except ValueError as problem:
+        raise InputValueError(f"{path} is not JSON: {problem}", path=path) from problem
+    if not isinstance(fields, dict):
+        raise InputValueError(f"{path}: expected a JSON object, found {type(fields).__name__}", path=path)
+    return fields
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise FileMissingError(f"no such file: {path}", path=path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputValueError(f"{path} is not a text file in UTF-8", path=path) from None
 
 
 def _first(samples: Any) -> Any:
@@ -125,20 +176,4 @@ def _default_name(model: str) -> str:
 def _labels(path: Path | None) -> list[str] | None:
     if path is None:
         return None
-    if not path.is_file():
-        raise FileMissingError(f"no such file: {path}", path=path)
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def _document(image: ChipImage, path: Path) -> dict[str, Any]:
-    placement = image.manifest.placement
-    return {
-        "path": path,
-        "name": image.name,
-        "version": image.version,
-        "sha256": image.sha256,
-        "size_bytes": image.size,
-        "profile": image.manifest.profile.name,
-        "analog_share": analog_share(placement),
-        "placement": placement,
-    }
+    return [line.strip() for line in _text(path).splitlines() if line.strip()]

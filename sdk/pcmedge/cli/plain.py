@@ -49,7 +49,9 @@ def _message(message: Any) -> dict[str, Any]:
         if field.has_presence and not repeated and not message.HasField(field.name):
             continue
         value = getattr(message, field.name)
-        if field.enum_type is not None and not repeated:
+        if repeated and not isinstance(value, Mapping):
+            document[field.name] = [to_plain(item) for item in value]
+        elif field.enum_type is not None and not repeated:
             document[field.name] = enum_name(field.enum_type, value)
         else:
             document[field.name] = to_plain(value)

@@ -64,6 +64,7 @@ def draw(console: Console, reading: Telemetry) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from pcmedge.cli.drawing import format_quantity
     from pcmedge.durations import format_duration
 
     console.print(
@@ -88,7 +89,7 @@ def draw(console: Console, reading: Telemetry) -> None:
             f"{model.median_drift_factor:.4f}",
             f"{model.adc_saturation:.2%}",
             "-" if model.last_agreement is None else f"{model.last_agreement:.1%}",
-            format_energy(model.energy_j),
+            format_quantity(model.energy_j, "J"),
         )
     if reading.models:
         console.print(table)
@@ -109,11 +110,3 @@ def _draw_tiles(console: Console, reading: Telemetry) -> None:
         saturation = f"{tile.adc_saturation:.2%}"
         table.add_row(str(tile.tile), Text(tile.layer), f"{tile.drift_factor:.4f}", saturation, str(tile.mvms))
     console.print(table)
-
-
-def format_energy(joules: float) -> str:
-    """Joules with the prefix that suits them."""
-    for factor, unit in ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")):
-        if joules >= factor:
-            return f"{joules / factor:.3g} {unit}"
-    return f"{joules / 1e-12:.3g} pJ" if joules > 0 else "0 J"
