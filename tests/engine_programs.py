@@ -10,7 +10,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from pcmedge._contract import image_pb2
 from pcmedge.image import Tile
-
 from pcmedge_emulator.engine import AnalogLayer, Block, ChipProgram, Snapshot
 
 
@@ -65,7 +64,7 @@ class Maker:
         adc_step: float | None = None,
         noise: float = 0.0,
     ) -> Block:
-        """Place weights [groups, rows, columns] on tiles of the chip's size; conductances with Gaussian error ``noise``."""
+        """Place weights [groups, rows, columns] on tiles; conductances with Gaussian error ``noise``."""
         groups, rows, columns = weights.shape
         largest = np.abs(weights).max(axis=1).reshape(-1) if scaling == "column" else np.abs(weights).max()
         scale = np.maximum(np.broadcast_to(largest, (groups * columns,)), 1e-12).astype(np.float32)
@@ -201,7 +200,7 @@ class Maker:
 
     def model(self, inputs: dict, outputs: dict) -> onnx.ModelProto:
         """inputs and outputs: name -> shape with "N" as the batch."""
-        kinds = {name: TensorProto.FLOAT for name in (*inputs, *outputs)}
+        kinds = dict.fromkeys((*inputs, *outputs), TensorProto.FLOAT)
         graph = helper.make_graph(
             self.nodes,
             "test",

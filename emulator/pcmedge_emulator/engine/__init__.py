@@ -1,4 +1,4 @@
-"""Engines: a chip program and the conductances of a moment, turned into results. Knows ONNX and arrays, no gRPC, no clock.
+"""Engines turn a chip program and the conductances of a moment into results. They know ONNX and arrays, no gRPC.
 
 ``ReferenceEngine`` is the definition (ONNX's reference evaluator, analog nodes in float64); ``FastEngine`` lowers the
 program to plain ONNX for ONNX Runtime. Both take the same arguments and answer alike; docs/engine.md compares them.

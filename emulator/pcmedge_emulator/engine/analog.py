@@ -264,10 +264,7 @@ def lower_matmul(
             def sigma(band: Band = band) -> npt.NDArray[np.float64]:
                 return context.sigma(block, band)
 
-            if gaussians is None:
-                gaussian = context.noise_input(hint, p)
-            else:
-                gaussian = gaussians[index] if gaussians else ""
+            gaussian = context.noise_input(hint, p) if gaussians is None else gaussians[index] if gaussians else ""
             p = with_read_noise(context, builder, p, gaussian, variance, sigma, hint)
         scale = scales[index] if scales is not None else context.scale_parameter(layer, block, index, band)
         parts.append(read_out(context, builder, BandKey(layer, block.name, index), p, scale, None))

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-
 from pcmedge.errors import InputValueError, UnimplementedError
+
 from pcmedge_emulator.engine.geometry import bands, of_tile
 from pcmedge_emulator.engine.graph import PARAMETERS
 from pcmedge_emulator.engine.inputs import check_inputs

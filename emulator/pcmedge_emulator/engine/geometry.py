@@ -36,7 +36,7 @@ def bands(block: Block) -> tuple[Band, ...]:
 
 
 def dense(block: Block, band: Band, table: Table) -> Float64Array:
-    """The band's matrix from per-tile arrays [groups, rows, columns]: float64 [block.groups, band.rows, block.columns]."""
+    """The band's matrix from per-tile arrays: float64 [block.groups, band.rows, block.columns]."""
     matrix = np.zeros((block.groups, band.rows, block.columns))
     for tile in band.tiles:
         matrix[_groups(tile), :, _columns(tile)] = table[tile.tile]
@@ -44,7 +44,7 @@ def dense(block: Block, band: Band, table: Table) -> Float64Array:
 
 
 def per_column(block: Block, band: Band, table: Table) -> Float64Array:
-    """Per-tile values (scalars, or arrays [groups * columns]) for every column: float64 [block.groups * block.columns]."""
+    """Per-tile scalars or arrays [groups * columns] for every column: float64 [block.groups * block.columns]."""
     values = np.zeros((block.groups, block.columns))
     for tile in band.tiles:
         entry = np.asarray(table[tile.tile], np.float64)

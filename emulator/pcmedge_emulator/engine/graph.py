@@ -30,7 +30,7 @@ class ParameterLayout:
     entries: list[tuple[str, int, Source]] = field(default_factory=list)
 
     def add(self, name: str, size: int, source: Source) -> str:
-        """Declare parameter ``name`` (float32 [size]); ``source`` computes it from parameters and reference statistics."""
+        """Declare parameter ``name``, float32 [size]; ``source`` computes it from parameters and reference."""
         self.entries.append((name, size, source))
         return name
 
@@ -66,7 +66,7 @@ class GraphBuilder:
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def child(self) -> GraphBuilder:
-        """A builder for the body of a control-flow node: its own nodes, but names and constants shared with this one."""
+        """A builder for the body of a control-flow node: its own nodes, names and constants shared with this one."""
         body = GraphBuilder()
         body._taken, body._constants, body.initializers = self._taken, self._constants, self.initializers
         return body

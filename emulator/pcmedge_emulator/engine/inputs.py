@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from pcmedge.errors import InputShapeError, InputTypeError, InputValueError
+
 from pcmedge_emulator.engine.program import ChipProgram, TensorSpec
 
 Array = npt.NDArray[Any]

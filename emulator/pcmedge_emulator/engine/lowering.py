@@ -157,7 +157,7 @@ def _count_saturated(context: AnalogContext, key: BandKey, codes: Codes) -> tupl
 
 
 def lower_layer(program: ChipProgram, snapshot: Snapshot, layer: str, block: str) -> tuple[onnx.ModelProto, list[str]]:
-    """One block of one layer alone, without read noise: input ``codes`` (float32), outputs its ADC codes per row tile."""
+    """One block of one layer, without read noise: input ``codes`` (float32), outputs its ADC codes per row tile."""
     node = next(node for node in program.model.graph.node if node.domain == "pcm" and layer_name(node) == layer)
     builder, layout = GraphBuilder(["codes"]), ParameterLayout()
     context = AnalogContext(program=program, snapshot=snapshot, builder=builder, layout=layout, noise_mode="off")

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-
 from pcmedge.errors import InputShapeError
 
 FloatArray = npt.NDArray[np.float32]
@@ -46,8 +45,8 @@ def bank_size(per_sample: int, largest_slice: int, limit: int) -> int:
     least = max(2 * per_sample, 2 * largest_slice, _SMALLEST)
     if least > _LARGEST:
         raise InputShapeError(
-            f"read noise needs {per_sample} numbers for one sample and {largest_slice} for one product, expected at most "
-            f"{_LARGEST // 2}; use smaller inputs or batches"
+            f"read noise needs {per_sample} numbers for one sample and {largest_slice} for one product, "
+            f"expected at most {_LARGEST // 2}; use smaller inputs or batches"
         )
     wanted = max(least, min(limit, 64 * per_sample))
     return 1 << (wanted - 1).bit_length()

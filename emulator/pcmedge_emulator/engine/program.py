@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
-
 from pcmedge._contract import image_pb2
 from pcmedge.errors import ImageCorruptError
-from pcmedge_emulator.engine.validation import parse_program, validate
+from pcmedge.image.program import load_program
+
+from pcmedge_emulator.engine.validation import validate
 
 if TYPE_CHECKING:
     from pcmedge.image import ChipImage, Tile
@@ -131,7 +132,7 @@ class ChipProgram:
         if tiles:
             raise ImageCorruptError(f"tiles of unknown blocks: {sorted(tiles)}", check="tiles")
         return cls.build(
-            parse_program(image.program()),
+            load_program(image),
             layers,
             manifest.profile,
             statistics_of={
@@ -140,7 +141,6 @@ class ChipProgram:
                 if item.statistics_node
             },
             reference_statistics=image.reference_statistics(),
-            declared=([spec.name for spec in manifest.model.inputs], [spec.name for spec in manifest.model.outputs]),
         )
 
     @classmethod
@@ -152,12 +152,11 @@ class ChipProgram:
         *,
         statistics_of: Mapping[str, tuple[str, int]] | None = None,
         reference_statistics: Mapping[str, tuple[FloatArray, FloatArray]] | None = None,
-        declared: tuple[list[str], list[str]] | None = None,
     ) -> ChipProgram:
         """A program from its parts, validated.
 
-        ``statistics_of`` maps a BatchNormalization node to the layer and kind of its statistics; ``declared`` are the
-        input and output names the manifest promises. Raises :class:`pcmedge.errors.ImageCorruptError`.
+        ``statistics_of`` maps a BatchNormalization node to the layer and kind of its statistics. Raises
+        :class:`pcmedge.errors.ImageCorruptError`.
         """
         belongs = dict(statistics_of or {})
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -184,7 +183,7 @@ class ChipProgram:
             profile=profile,
             reference_statistics=dict(reference_statistics or {}),
         )
-        validate(program, statistics_of=belongs, declared=declared)
+        validate(program, statistics_of=belongs)
         return program
 
     def layer_of_tile(self) -> dict[int, tuple[str, str]]:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx.reference import ReferenceEvaluator
-
 from pcmedge.errors import InputValueError
+
 from pcmedge_emulator.engine.graph import PARAMETERS, GraphBuilder, ParameterLayout, tensor_names, unknown_shape
 from pcmedge_emulator.engine.inputs import check_inputs
 from pcmedge_emulator.engine.lowering import assemble

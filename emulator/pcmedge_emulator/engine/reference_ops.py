@@ -53,7 +53,7 @@ class BlockEvaluator:
         self._block = block
 
     def apply(self, x: Float64) -> Float64:
-        """Values [M, groups, rows] in layer units -> [M, groups * columns]: DAC, MVM, ADC, scale, sum over row tiles."""
+        """Layer inputs [M, groups, rows] -> outputs [M, groups * columns]: DAC, MVM, ADC, scale, sum over row tiles."""
         block, profile = self._block, self._call.program.profile
         ideal = self._call.snapshot.converters == "ideal"
         codes = x / block.dac_step if ideal else dac(x, block.dac_step, profile.dac_bits, block.dac_signed)

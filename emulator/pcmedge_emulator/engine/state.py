@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-
 from pcmedge.errors import InputShapeError, InputValueError
+
 from pcmedge_emulator.engine.program import ChipProgram
 
 FloatArray = npt.NDArray[np.float32]

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import helper
-
 from pcmedge.errors import InputShapeError, InputValueError
+
 from pcmedge_emulator.engine.graph import GraphBuilder, ParameterLayout, Source, Statistics
 from pcmedge_emulator.engine.program import BatchNorm, ChipProgram
 from pcmedge_emulator.engine.state import Parameters
@@ -31,7 +31,7 @@ from pcmedge_emulator.engine.state import Parameters
 Mode = Literal["run", "batch", "paired"]
 FloatArray = npt.NDArray[np.float32]
 
-# Below this share of the variance it is compared with, a variance is rounding or noise and no scale can be taken from it.
+# Below this share of the variance it is compared with, a variance is rounding: no scale can be taken from it.
 DEAD = 1e-6
 
 

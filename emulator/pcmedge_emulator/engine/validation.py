@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
-
 from pcmedge.errors import ImageCorruptError, ImageFeatureError
 
 if TYPE_CHECKING:
@@ -28,22 +26,7 @@ def _refuse(message: str, check: str = "program") -> ImageCorruptError:
     return ImageCorruptError(f"the image contradicts itself: {message}; compile the model again", check=check)
 
 
-def parse_program(data: bytes) -> onnx.ModelProto:
-    """The program's ONNX model; raises :class:`ImageCorruptError` if the bytes are not one."""
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except DecodeError as error:
-        raise _refuse(f"its program is not an ONNX model ({error})") from error
-    return model
-
-
-def validate(
-    program: ChipProgram,
-    *,
-    statistics_of: Mapping[str, tuple[str, int]],
-    declared: tuple[list[str], list[str]] | None,
-) -> None:
+def validate(program: ChipProgram, *, statistics_of: Mapping[str, tuple[str, int]]) -> None:
     """Refuse a program whose parts disagree.
 
     Raises :class:`ImageCorruptError` (``check`` in the metadata says which part) or, for an operator set this engine
@@ -53,10 +36,6 @@ def validate(
     _check_nodes(program)
     _check_layers(program)
     _check_statistics(program, statistics_of)
-    if declared is not None:
-        found = ([spec.name for spec in program.inputs], [spec.name for spec in program.outputs])
-        if found != declared:
-            raise _refuse(f"the manifest declares inputs and outputs {declared}, the program has {found}")
 
 
 def _check_model(model: onnx.ModelProto) -> None:
@@ -69,26 +48,6 @@ def _check_model(model: onnx.ModelProto) -> None:
                 domain=opset.domain,
                 version=opset.version,
             )
-    if model.functions:
-        raise _refuse("its program defines ONNX functions, which no compiler writes")
-    # A tensor with external data would make the runtime open a file named by the image.
-    for tensor in _tensors(model.graph):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise _refuse(f"tensor {tensor.name!r} points outside the image")
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from ([attribute.t] if attribute.HasField("t") else [])
-            yield from attribute.tensors
-            if attribute.HasField("sparse_tensor"):
-                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-    for body in subgraphs(graph):
-        yield from _tensors(body)
 
 
 def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -114,9 +73,10 @@ def _check_nodes(program: ChipProgram) -> None:
         if node.domain in _STANDARD_DOMAINS:
             continue
         if node.domain != "pcm" or node.op_type not in _BLOCKS:
+            operator = f"{node.domain}.{node.op_type}"
             raise ImageFeatureError(
-                f"the program uses operator {node.domain}.{node.op_type}, which this engine does not know; update pcmedge",
-                operator=f"{node.domain}.{node.op_type}",
+                f"the program uses operator {operator}, which this engine does not know; update pcmedge",
+                operator=operator,
             )
         name = layer_name(node)
         layer = program.layers.get(name)
