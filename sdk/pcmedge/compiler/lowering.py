@@ -49,8 +49,6 @@ def _analog_nodes(
     outputs = [*layer.outputs]
     if layer.operator == LSTM:
         inputs += layer.states
-    else:
-        attrs["channels"] = layer.channels
     while not inputs[-1]:
         inputs.pop()
     while not outputs[-1]:

@@ -24,8 +24,8 @@ _CONV_DOC = (
     """Convolution whose weights are in crossbar tiles. X: (N, C, L) or (N, C, H, W); B: (M); Y = conv(X) + B."""
 )
 _GEMM_DOC = """Product with a matrix in crossbar tiles. X: (..., K); B: (N); Y: (..., N) = X @ W + B."""
-_LSTM_DOC = """LSTM whose W and R are in crossbar tiles. X: (sequence, batch, inputs); B, initial_h, initial_c, Y, Y_h, Y_c
-as ONNX LSTM with layout 0, gate order iofc, activations sigmoid, tanh, tanh. Absent initial states are zero."""
+_LSTM_DOC = """LSTM whose W and R are in crossbar tiles. X: (sequence, batch, inputs); B, initial_h, initial_c,
+Y, Y_h, Y_c as ONNX LSTM with layout 0, gate order iofc, activations sigmoid, tanh, tanh. Absent initial states are zero."""
 
 
 def register() -> None:
@@ -65,11 +65,10 @@ def _deregister() -> None:
 def _definitions(defs: Any) -> list[tuple[str, list[str], list[str], list[Any], str, Callable[[Any], None]]]:
     kinds = defs.OpSchema.AttrType
 
-    def attribute(name: str, kind: Any, doc: str, *, required: bool = True) -> Any:
-        return defs.OpSchema.Attribute(name, kind, doc, required=required)
+    def attribute(name: str, kind: Any, doc: str) -> Any:
+        return defs.OpSchema.Attribute(name, kind, doc, required=True)
 
     layer = attribute("layer", kinds.STRING, "Name of the layer in the image's manifest.")
-    channels = attribute("channels", kinds.INT, "Output channels, for shape inference.", required=False)
     convolution = [
         attribute("kernel_shape", kinds.INTS, "As ONNX Conv."),
         attribute("strides", kinds.INTS, "As ONNX Conv."),
@@ -82,8 +81,8 @@ def _definitions(defs: Any) -> list[tuple[str, list[str], list[str], list[Any], 
         attribute("direction", kinds.STRING, "forward, reverse or bidirectional."),
     ]
     return [
-        (CONV, ["X", "B"], ["Y"], [layer, channels, *convolution], _CONV_DOC, _infer_conv),
-        (GEMM, ["X", "B"], ["Y"], [layer, channels], _GEMM_DOC, _infer_gemm),
+        (CONV, ["X", "B"], ["Y"], [layer, *convolution], _CONV_DOC, _infer_conv),
+        (GEMM, ["X", "B"], ["Y"], [layer], _GEMM_DOC, _infer_gemm),
         (LSTM, ["X", "B", "initial_h", "initial_c"], ["Y", "Y_h", "Y_c"], [layer, *recurrent], _LSTM_DOC, _infer_lstm),
     ]
 
@@ -143,10 +142,7 @@ def _dims(context: Any) -> list[Any] | None:
 
 
 def _channels(context: Any) -> int | None:
-    """Output channels: the attribute, else the length of the bias."""
-    attribute = context.get_attribute("channels")
-    if attribute is not None:
-        return int(attribute.i)
+    """Output channels: the length of the bias; without one only the image's manifest (and value_info) knows."""
     if context.get_num_inputs() > 1 and context.has_input(1):
         bias = context.get_input_type(1)
         if bias is not None and bias.tensor_type.shape.dim:
