@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper
-
 from pcmedge._contract import image_pb2
 from pcmedge._contract.image_pb2 import Manifest
 from pcmedge.image import ChipImage, Tile, build_image
@@ -23,13 +22,13 @@ def program() -> bytes:
     """conv (depthwise, 2 groups) -> norm -> Relu -> Flatten -> fc, 2 x 4 x 4 pictures to 5 scores."""
     nodes = [
         helper.make_node(
-            "AnalogConv", ["x"], ["a"], "conv-node", domain="pcm", layer="conv", channels=2,
+            "AnalogConv", ["x"], ["a"], "conv-node", domain="pcm", layer="conv",
             kernel_shape=[3, 3], strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], group=2,
         ),
         helper.make_node("BatchNormalization", ["a", "scale", "shift", "mean", "var"], ["b"], "norm", epsilon=1e-5),
         helper.make_node("Relu", ["b"], ["c"], "relu"),
         helper.make_node("Flatten", ["c"], ["d"], "flatten"),
-        helper.make_node("AnalogGemm", ["d", "bias"], ["y"], "fc-node", domain="pcm", layer="fc", channels=5),
+        helper.make_node("AnalogGemm", ["d", "bias"], ["y"], "fc-node", domain="pcm", layer="fc"),
     ]  # fmt: skip
     constants = {
         "scale": [1.0, 0.5], "shift": [0.0, 0.25], "mean": [0.125, -0.5], "var": [1.0, 2.0],
@@ -96,9 +95,7 @@ def parts() -> dict[str, Any]:
             ("conv", "W"): np.array([0.5, 0.75], np.float32),
             ("fc", "W"): np.full(5, 0.25, np.float32),
         },
-        "reference_statistics": {
-            "norm": ("conv", np.array([0.5, -1.5], np.float32), np.array([2.0, 0.0], np.float32))
-        },
+        "reference_statistics": {"norm": ("conv", np.array([0.5, -1.5], np.float32), np.array([2.0, 0.0], np.float32))},
         "buffer": {"x": samples},
         "reference": ({"x": samples[:2] - 1}, {"y": np.arange(10, dtype=np.float32).reshape(2, 5)}),
     }
@@ -124,8 +121,8 @@ def seal(
 ) -> bytes:
     """An image with right hashes and whatever content, made by hand from docs/image-format.md.
 
-    ``contents`` replaces segments; ``change`` edits the finished manifest (offsets are then what it makes of them);
-    ``header`` overrides header fields by name.
+    ``contents`` replaces segments or adds them; ``change`` edits the finished manifest (offsets are then
+    what it makes of them); ``header`` overrides header fields by name.
     """
     found = Manifest()
     found.CopyFrom(image.manifest)
@@ -134,6 +131,8 @@ def seal(
     while start != _up(192 + len(encoded)):
         start = _up(192 + len(encoded))
         found.CopyFrom(image.manifest)
+        for name in data.keys() - {segment.name for segment in found.segments}:
+            found.segments.add(name=name, kind=99)
         position = start
         for segment in found.segments:
             content = data[segment.name]

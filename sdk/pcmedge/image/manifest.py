@@ -77,10 +77,10 @@ def parse_manifest(data: Bytes, header: Header) -> Manifest:
         check_profile(manifest.profile)
     except InputValueError as error:
         raise corrupt("manifest-profile", error.message) from error
+    _check_buffer(manifest)
     _check_segments(manifest)
     _check_layout(manifest, header)
     _check_layers(manifest)
-    _check_buffer(manifest)
     _check_application(manifest)
     return manifest
 
