@@ -1,11 +1,11 @@
 """Global drift compensation (GDC): one read-out of how much a tile, or each of its columns, has lost.
 
 The probe drives one row at a time with the largest DAC code, reads every column through the ADC in a range of its own,
-and sums the magnitudes over the cells that hold a weight. The factor is the sum right after programming over the sum
-now. docs/calibration.md defines it exactly and says how far it is off.
+and sums the magnitudes, weighted with the magnitudes of the targets. The factor is the sum right after programming over
+the sum now. docs/calibration.md defines it exactly, says how far it is off, and why it is weighted.
 
 Source: Le Gallo et al. 2018 and Joshi et al. 2020 (summed current of known cells); aihwkit ``GlobalDriftCompensation``
-(one row at a time, mean magnitude) and ``PerColumnDriftCompensation``.
+(one row at a time, mean magnitude) and ``PerColumnDriftCompensation``. The weighting is ours.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pcmedge_emulator.physics.technology import Technology
 
 Array = npt.NDArray[np.float32]
 
-SMALLEST_COUNTED_TARGET = 0.02
-"""Cells whose target |g| is below this do not count: a RESET pair's programming noise (1 %) would be half of the
-reading."""
+SMALLEST_COUNTED_TARGET = 654.5 / TARGET_FULL_SCALE
+"""2 % of full scale (between two codes). Below it a cell's reading is half programming noise, so a column without a
+stronger one has no factor of its own."""
 
 PROBE_HEADROOM = 1.25
 """The probing range of the ADC ends at this many times g_max: a device can be programmed above its target."""
@@ -38,9 +38,10 @@ SMALLEST_FACTOR, LARGEST_FACTOR = 0.5, 16.0
 
 @dataclass(frozen=True)
 class GdcReading:
-    """What the probe saw. Sums of |(G+ - G-) / g_max| as read through the converters; unit 1.
+    """What the probe saw: weighted sums of |(G+ - G-) / g_max| as read through the converters, unit 1.
 
-    ``columns`` float32 [groups * columns] over the counted cells of each column; ``counted`` int32, how many those are.
+    ``columns`` float32 [groups * columns], the sum over each column; ``counted`` int32, how many of its cells weigh at
+    least :data:`SMALLEST_COUNTED_TARGET`.
     """
 
     columns: Array
@@ -52,16 +53,27 @@ class GdcReading:
         return float(self.columns.sum(dtype=np.float64))
 
 
+def cell_weights(target_int16: npt.NDArray[np.int16]) -> Array:
+    """The weights of the read-out, |target| / full scale; float32, shape of the target.
+
+    Sums of |target| |g| have the slope of the conductances on their targets as their ratio, which is what a product has
+    lost: strong cells carry it, and drift less than weak ones.
+    """
+    weights = np.abs(target_int16.astype(np.float32))
+    weights *= np.float32(1 / TARGET_FULL_SCALE)
+    return weights
+
+
 def counted_cells(target_int16: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
-    """Which cells the read-out counts: those with |target| >= 2 % of full scale; shape of the target."""
-    return np.abs(target_int16.astype(np.int32)) >= round(SMALLEST_COUNTED_TARGET * TARGET_FULL_SCALE)
+    """Weights of the unweighted read-out, as published: 1 where |target| >= 2 % of full scale, else 0."""
+    return np.abs(target_int16.astype(np.int32)) >= SMALLEST_COUNTED_TARGET * TARGET_FULL_SCALE
 
 
 def probe(
     g_plus: Array,
     g_minus: Array,
     g_max_microsiemens: float,
-    counted: npt.NDArray[np.bool_],
+    weights: npt.NDArray[np.float32] | npt.NDArray[np.bool_],
     technology: Technology,
     *,
     dac_levels: int,
@@ -75,18 +87,18 @@ def probe(
     """Read one tile out: for every row r the product of the code vector ``dac_levels * e_r``, ``reads`` times.
 
     ``g_plus``, ``g_minus`` [groups, rows, columns] in microsiemens: one realisation of the conductances now, which the
-    caller draws from recalibration's own stream. ``counted`` from :func:`counted_cells`. ``rng`` gives the short-term
-    noise of each product (None: off). ``gain`` and ``offset`` are the ADC's, per column, as in
-    :func:`pcmedge_emulator.crossbar.converters.adc`; the offset is first measured with a product of zeros and
+    caller draws from recalibration's own stream. ``weights`` from :func:`cell_weights` (or :func:`counted_cells`).
+    ``rng`` gives the short-term noise of each product (None: off). ``gain`` and ``offset`` are the ADC's, per column,
+    as in :func:`pcmedge_emulator.crossbar.converters.adc`; the offset is first measured with a product of zeros and
     subtracted.
 
     One product reads, in DAC codes, p = L g_net + w L sqrt(g_total) xi (L = dac_levels, w the technology's short-term
     noise); its ADC step is 1.25 L / (2^(adc_bits-1) - 1).
     """
-    if not (g_plus.shape == g_minus.shape == counted.shape and g_plus.ndim == 3):
+    if not (g_plus.shape == g_minus.shape == weights.shape and g_plus.ndim == 3):
         raise InputShapeError(
-            "g_plus, g_minus and counted must share one shape [groups, rows, columns], found "
-            f"{list(g_plus.shape)}, {list(g_minus.shape)}, {list(counted.shape)}"
+            "g_plus, g_minus and weights must share one shape [groups, rows, columns], found "
+            f"{list(g_plus.shape)}, {list(g_minus.shape)}, {list(weights.shape)}"
         )
     if reads < 1:
         raise InputValueError(f"the read-out averages at least 1 read, found {reads}", reads=reads)
@@ -109,34 +121,37 @@ def probe(
         average += convert(signal if rng is None else signal + sigma * rng.standard_normal(signal.shape, np.float32))
     average /= np.float32(reads if rng is not None else 1)
     magnitude = np.abs(average - zero)
-    magnitude *= counted
+    magnitude *= weights
     read_out = magnitude.sum(axis=1, dtype=np.float32).reshape(-1) * np.float32(step / dac_levels)
-    return GdcReading(read_out, counted.sum(axis=1, dtype=np.int32).reshape(-1))
+    counted = np.sum(weights >= SMALLEST_COUNTED_TARGET, axis=1, dtype=np.int32)
+    return GdcReading(read_out, counted.reshape(-1))
 
 
 def compensation(baseline: GdcReading, now: GdcReading, *, per_column: bool = False) -> Array:
-    """The factor the digital output is multiplied with: read-out at the baseline over read-out now, clamped to 0.5 ..
-    16.
+    """The factor for the digital output: read-out at the baseline over read-out now, clamped to 0.5 .. 16.
 
-    Float32, shape () for the tile or [groups * columns] with ``per_column``. A column without a counted cell, or one
-    whose baseline read zero, takes the tile's factor; a tile without one takes 1. A read-out that has fallen to zero
-    takes the largest factor.
+    Float32, shape () for the tile or [groups * columns] with ``per_column``. A column without a counted cell takes the
+    tile's factor, a tile without one takes 1. A read-out that has fallen to zero takes the largest factor.
     """
     if baseline.columns.shape != now.columns.shape or not np.array_equal(baseline.counted, now.counted):
         raise InputShapeError(
             f"baseline and present read-out are of different cells: {baseline.columns.shape[0]} columns with "
             f"{baseline.counted.sum()} cells, and {now.columns.shape[0]} with {now.counted.sum()}"
         )
-    tile = np.float32(_ratio(np.array([baseline.tile]), np.array([now.tile]), 1.0)[0])
+    tile = _ratio(np.array([baseline.tile]), np.array([now.tile]), baseline.counted.sum(keepdims=True), 1.0)
     if not per_column:
-        return np.asarray(tile, dtype=np.float32)
-    return _ratio(baseline.columns, now.columns, float(tile)).astype(np.float32)
+        return tile.reshape(()).astype(np.float32)
+    return _ratio(baseline.columns, now.columns, baseline.counted, float(tile[0])).astype(np.float32)
 
 
 def _ratio(
-    before: npt.NDArray[np.floating], now: npt.NDArray[np.floating], otherwise: float
+    before: npt.NDArray[np.floating],
+    now: npt.NDArray[np.floating],
+    counted: npt.NDArray[np.integer],
+    otherwise: float,
 ) -> npt.NDArray[np.float64]:
-    readable = before > 0
-    ratio = np.full(before.shape, LARGEST_FACTOR, dtype=np.float64)
-    np.divide(before, now, out=ratio, where=now > 0)
-    return np.where(readable, np.clip(ratio, SMALLEST_FACTOR, LARGEST_FACTOR), otherwise)
+    start = before.astype(np.float64)
+    readable = (counted > 0) & (start > 0)
+    factor = np.full(start.shape, otherwise)
+    np.divide(start, np.maximum(now, start / LARGEST_FACTOR), out=factor, where=readable)
+    return np.where(readable, np.maximum(factor, SMALLEST_FACTOR), factor)
