@@ -14,13 +14,11 @@ from pcmedge._contract import inference_pb2
 from pcmedge.device._calls import Script, Session
 from pcmedge.device.results import InferResult, Tensor
 from pcmedge.errors import (
-    Error,
     InputError,
     InputShapeError,
     InputTypeError,
     ModelNotFoundError,
     NotProgrammedError,
-    error_from_reason,
 )
 from pcmedge.protocol import tensors
 
@@ -29,10 +27,6 @@ Inputs = ArrayLike | Mapping[str, ArrayLike]
 """An array for a model with one input, or arrays by input name. The first axis is the batch."""
 Outputs = Array | dict[str, Array]
 """An array for a model with one output, or arrays by output name."""
-
-ERROR_REASON = "pcm_error_reason"
-"""Reply parameter of a failed request in a stream: the stable reason; metadata follow as pcm_error_metadata_<key>."""
-ERROR_METADATA = "pcm_error_metadata_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,19 +166,6 @@ def infer_result(reply: inference_pb2.ModelInferResponse, latency_s: float) -> I
         device_serial=parameters["pcm_device_serial"].string_param,
         latency_s=latency_s,
     )
-
-
-def stream_error(reply: inference_pb2.ModelStreamInferResponse) -> Error | None:
-    """The typed error of one failed request in a stream; None if it did not fail."""
-    if not reply.error_message:
-        return None
-    parameters = reply.infer_response.parameters
-    metadata = {
-        key.removeprefix(ERROR_METADATA): value.string_param
-        for key, value in parameters.items()
-        if key.startswith(ERROR_METADATA)
-    }
-    return error_from_reason(parameters[ERROR_REASON].string_param, reply.error_message, metadata)
 
 
 def check_samples(spec: ModelSpec, samples: Inputs) -> dict[str, Array]:

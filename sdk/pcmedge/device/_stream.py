@@ -16,12 +16,12 @@ from pcmedge.device._inference import (
     ModelSpec,
     infer_request,
     infer_result,
-    stream_error,
 )
 from pcmedge.device.results import InferResult
 from pcmedge.device.transport import AsyncTransport, Transport
 from pcmedge.errors import Error, InputValueError
 from pcmedge.protocol.services import METHODS
+from pcmedge.protocol.status import from_stream_reply
 
 Answer = InferResult | Error
 
@@ -35,7 +35,7 @@ class _Pending:
 
     def answer(self, reply: inference_pb2.ModelStreamInferResponse) -> Answer:
         latency_s = time.perf_counter() - self.started_s.popleft()
-        return stream_error(reply) or infer_result(reply.infer_response, latency_s)
+        return from_stream_reply(reply) or infer_result(reply.infer_response, latency_s)
 
 
 def _check(window: int) -> None:

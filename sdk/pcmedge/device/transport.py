@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from pcmedge.device._calls import Call
 from pcmedge.errors import CancelledError, DeadlineError, UnavailableError
+from pcmedge.protocol.dispatch import Dispatcher
 
 
 class Transport(Protocol):
@@ -40,29 +41,13 @@ class AsyncTransport(Protocol):
     async def close(self) -> None: ...
 
 
-class CallContext(Protocol):
-    """What a handler may ask about the call it answers."""
-
-    def active(self) -> bool:
-        """False once the caller is gone or the deadline has passed."""
-
-    def on_end(self, callback: Callable[[], None]) -> None:
-        """``callback`` runs when the call is over, however it ended; at once if it is already."""
-
-
-class Dispatcher(Protocol):
-    """Something that answers calls of the contract by name: messages in, messages out, typed errors."""
-
-    def call(self, name: str, request: Any, context: CallContext) -> Any: ...
-
-
 class LocalContext:
     """A call in the same process."""
 
     def __init__(self, timeout_s: float | None) -> None:
         self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         self._ended = threading.Event()
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
 
     @property
     def late(self) -> bool:
@@ -71,7 +56,7 @@ class LocalContext:
     def active(self) -> bool:
         return not self._ended.is_set() and not self.late
 
-    def on_end(self, callback: Callable[[], None]) -> None:
+    def on_end(self, callback: Callable[[], object]) -> None:
         self._callbacks.append(callback)
         if self._ended.is_set():
             callback()

@@ -13,7 +13,7 @@ from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from pcmedge._contract import device_pb2
+from pcmedge._contract import device_pb2, inference_pb2
 from pcmedge.errors import ERROR_DOMAIN, Error, error_from_reason
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -76,3 +76,32 @@ def to_detail(error: Error) -> device_pb2.ErrorDetail:
 
 def from_detail(detail: device_pb2.ErrorDetail) -> Error:
     return error_from_reason(detail.reason, detail.message, detail.metadata)
+
+
+_STREAM_REASON = "pcm_error_reason"
+_STREAM_METADATA = "pcm_error_metadata_"
+
+
+def to_stream_reply(error: Error, request: inference_pb2.ModelInferRequest) -> inference_pb2.ModelStreamInferResponse:
+    """The reply to a failed request in a stream: error_message for everybody, reason and metadata as parameters."""
+    error = limited(error)
+    reply = inference_pb2.ModelStreamInferResponse(error_message=error.message or error.reason)
+    reply.infer_response.model_name = request.model_name
+    reply.infer_response.id = request.id
+    reply.infer_response.parameters[_STREAM_REASON].string_param = error.reason
+    for key, value in error.metadata.items():
+        reply.infer_response.parameters[_STREAM_METADATA + key].string_param = value
+    return reply
+
+
+def from_stream_reply(reply: inference_pb2.ModelStreamInferResponse) -> Error | None:
+    """The typed error of one failed request in a stream; None if it did not fail."""
+    if not reply.error_message:
+        return None
+    parameters = {key: value.string_param for key, value in reply.infer_response.parameters.items()}
+    metadata = {
+        key.removeprefix(_STREAM_METADATA): value
+        for key, value in parameters.items()
+        if key.startswith(_STREAM_METADATA)
+    }
+    return error_from_reason(parameters.get(_STREAM_REASON, ""), reply.error_message, metadata)

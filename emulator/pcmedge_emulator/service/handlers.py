@@ -1,0 +1,103 @@
+"""All calls of the contract by name: messages in, messages out, typed errors. No gRPC below this line.
+
+The gRPC server and the client's in-process transport both answer through :meth:`Handlers.call`, so a device behaves the
+same near and far.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from pcmedge.errors import UnimplementedError
+from pcmedge.protocol.dispatch import CallContext
+from pcmedge.protocol.services import DEVICE_SERVICE, INFERENCE_SERVICE, LAB_SERVICE, METHODS
+from pcmedge.protocol.status import limited
+
+from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.service import lab_handlers
+from pcmedge_emulator.service.device_handlers import DeviceHandlers
+from pcmedge_emulator.service.guard import typed
+from pcmedge_emulator.service.inference_handlers import InferenceHandlers
+from pcmedge_emulator.service.lab_handlers import LabHandlers
+
+CAPABILITIES = (
+    "buffer",
+    "events",
+    "events.watch",
+    "images",
+    "infer",
+    "infer.stream",
+    "lease",
+    "operations",
+    "policy.drift",
+    "policy.interval",
+    "policy.log-time",
+    "policy.manual",
+    "policy.self-test",
+    "program",
+    "program.replace",
+    "program.verify",
+    "recalibrate.adabs",
+    "recalibrate.gdc",
+    "recalibrate.gdc-per-column",
+    "recalibrate.paired",
+    "rollback",
+    "self-test",
+    "telemetry",
+    "telemetry.watch",
+    "tile.read",
+)
+"""What the service offers over every chip; docs/device-contract.md says what each name promises."""
+
+
+class Handlers:
+    """The calls of one chip; ``lab`` says whether LabService is among them."""
+
+    def __init__(self, chip: Chip, *, lab: bool = False) -> None:
+        self.lab = lab
+        self._closing = threading.Event()
+        device = DeviceHandlers(chip, self.capabilities, self._closing)
+        self._homes: dict[str, Any] = {DEVICE_SERVICE: device, INFERENCE_SERVICE: InferenceHandlers(chip)}
+        if lab:
+            self._homes[LAB_SERVICE] = LabHandlers(chip)
+
+    def capabilities(self) -> list[str]:
+        """Names of what this device can do, sorted."""
+        return sorted({*CAPABILITIES, *(lab_handlers.CAPABILITIES if self.lab else ())})
+
+    def call(self, name: str, request: Any, context: CallContext) -> Any:
+        """Answer one call: a message, or an iterator of them; ``request`` is a message or an iterator of them.
+
+        Raises typed errors only, cut to what travels in response headers.
+        """
+        method = METHODS[name]
+        home = self._homes.get(method.service)
+        if home is None:
+            raise UnimplementedError(
+                f"this device does not serve {method.service}; an emulator does with 'pcmedge serve --lab'",
+                call=name,
+                capability="lab",
+            )
+        try:
+            reply = getattr(home, method.handler)(request, context)
+        except Exception as error:
+            answer = limited(typed(error, name))
+            if answer is error:
+                raise
+            raise answer from error
+        return self._guarded(reply, name) if method.server_streaming else reply
+
+    def _guarded(self, replies: Iterator[Any], name: str) -> Iterator[Any]:
+        try:
+            yield from replies
+        except Exception as error:
+            answer = limited(typed(error, name))
+            if answer is error:
+                raise
+            raise answer from error
+
+    def close(self) -> None:
+        """Ends streams that would wait for ever; calls under way finish."""
+        self._closing.set()

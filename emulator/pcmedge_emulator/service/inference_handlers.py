@@ -1,0 +1,207 @@
+"""GRPCInferenceService, the Open Inference Protocol v2: how inference is called. Messages in and out; no gRPC."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pcmedge._contract import inference_pb2
+from pcmedge.errors import Error, InputError, ModelNotFoundError, UnimplementedError
+from pcmedge.protocol import tensors
+from pcmedge.protocol.dispatch import CallContext
+from pcmedge.protocol.status import to_stream_reply
+
+from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.outcomes import InferOutcome, ModelInfo
+from pcmedge_emulator.service.guard import typed
+from pcmedge_emulator.service.statistics import InferenceStatistics
+
+EXTENSIONS = ("model_repository", "statistics")
+PLATFORM = "pcm_analog"
+_SHARED_MEMORY = "shared_memory_region"
+_CLASSIFICATION = "classification"
+
+
+class InferenceHandlers:
+    """One method per call of GRPCInferenceService."""
+
+    def __init__(self, chip: Chip) -> None:
+        self._chip = chip
+        self._serial = chip.identity().serial
+        self._statistics = InferenceStatistics()
+
+    # ------------------------------------------------------------------------------------------------ health, metadata
+
+    def server_live(
+        self, request: inference_pb2.ServerLiveRequest, context: CallContext
+    ) -> inference_pb2.ServerLiveResponse:
+        return inference_pb2.ServerLiveResponse(live=True)
+
+    def server_ready(
+        self, request: inference_pb2.ServerReadyRequest, context: CallContext
+    ) -> inference_pb2.ServerReadyResponse:
+        return inference_pb2.ServerReadyResponse(ready=any(model.active for model in self._chip.models()))
+
+    def model_ready(
+        self, request: inference_pb2.ModelReadyRequest, context: CallContext
+    ) -> inference_pb2.ModelReadyResponse:
+        ready = any(
+            model.active and model.name == request.name and request.version in ("", str(model.program_generation))
+            for model in self._chip.models()
+        )
+        return inference_pb2.ModelReadyResponse(ready=ready)
+
+    def server_metadata(
+        self, request: inference_pb2.ServerMetadataRequest, context: CallContext
+    ) -> inference_pb2.ServerMetadataResponse:
+        identity = self._chip.identity()
+        return inference_pb2.ServerMetadataResponse(
+            name=identity.product, version=identity.firmware_version, extensions=EXTENSIONS
+        )
+
+    def model_metadata(
+        self, request: inference_pb2.ModelMetadataRequest, context: CallContext
+    ) -> inference_pb2.ModelMetadataResponse:
+        resident = self._model(request.name, request.version)
+        model = self._chip.image(request.name).manifest.model
+        reply = inference_pb2.ModelMetadataResponse(
+            name=model.name,
+            versions=[str(resident.program_generation)],
+            platform=PLATFORM,
+            properties={"pcm_model_version": str(model.version), "pcm_image_sha256": resident.image_sha256.hex()},
+        )
+        for spec in model.inputs:
+            reply.inputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+        for spec in model.outputs:
+            reply.outputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+        return reply
+
+    def _model(self, name: str, version: str) -> ModelInfo:
+        models = self._chip.models()
+        for model in models:
+            if model.name == name:
+                if version not in ("", str(model.program_generation)):
+                    raise ModelNotFoundError(
+                        f"model {name!r} is resident in version {model.program_generation} (its program generation), "
+                        f"not {version!r}; leave the version empty for the current one",
+                        model=name,
+                        version=version,
+                        resident=model.program_generation,
+                    )
+                return model
+        known = ", ".join(sorted(model.name for model in models)) or "none"
+        raise ModelNotFoundError(f"no resident model is named {name!r}; resident: {known}", model=name)
+
+    # ------------------------------------------------------------------------------------------------------- inference
+
+    def model_infer(
+        self, request: inference_pb2.ModelInferRequest, context: CallContext
+    ) -> inference_pb2.ModelInferResponse:
+        started = time.perf_counter_ns()
+        try:
+            _check_parameters(request)
+            if request.model_version:
+                self._model(request.model_name, request.model_version)
+            inputs = tensors.read_inputs(request)
+            read = time.perf_counter_ns()
+            outcome = self._chip.infer(request.model_name, inputs)
+            computed = time.perf_counter_ns()
+            reply = self._reply(request, outcome)
+        except Error:
+            self._statistics.failed(request.model_name, time.perf_counter_ns() - started)
+            raise
+        samples = max((array.shape[0] for array in inputs.values() if array.ndim), default=1)
+        written = time.perf_counter_ns()
+        self._statistics.succeeded(request.model_name, samples, read - started, computed - read, written - computed)
+        return reply
+
+    def _reply(
+        self, request: inference_pb2.ModelInferRequest, outcome: InferOutcome
+    ) -> inference_pb2.ModelInferResponse:
+        reply = inference_pb2.ModelInferResponse(
+            model_name=request.model_name, model_version=str(outcome.program_generation), id=request.id
+        )
+        reply.parameters["pcm_age_s"].double_param = outcome.age_s
+        reply.parameters["pcm_program_generation"].int64_param = outcome.program_generation
+        reply.parameters["pcm_statistics_generation"].int64_param = outcome.statistics_generation
+        reply.parameters["pcm_noise"].bool_param = outcome.noise
+        reply.parameters["pcm_device_serial"].string_param = self._serial
+        outputs = dict(outcome.outputs)
+        if request.outputs:
+            unknown = [tensor.name for tensor in request.outputs if tensor.name not in outputs]
+            if unknown:
+                raise InputError(
+                    f"model {request.model_name!r} has outputs {', '.join(outputs)}; asked for {', '.join(unknown)}",
+                    model=request.model_name,
+                )
+            outputs = {tensor.name: outputs[tensor.name] for tensor in request.outputs}
+        # Who sends typed contents may not read raw ones.
+        tensors.add_outputs(reply, outputs, raw=bool(request.raw_input_contents))
+        return reply
+
+    def model_stream_infer(
+        self, requests: Iterator[inference_pb2.ModelInferRequest], context: CallContext
+    ) -> Iterator[inference_pb2.ModelStreamInferResponse]:
+        for request in requests:
+            try:
+                reply = self.model_infer(request, context)
+            except Exception as error:
+                yield to_stream_reply(typed(error, "ModelStreamInfer"), request)
+            else:
+                yield inference_pb2.ModelStreamInferResponse(infer_response=reply)
+
+    def model_statistics(
+        self, request: inference_pb2.ModelStatisticsRequest, context: CallContext
+    ) -> inference_pb2.ModelStatisticsResponse:
+        models = [self._model(request.name, request.version)] if request.name else self._chip.models()
+        return inference_pb2.ModelStatisticsResponse(
+            model_stats=[self._statistics.message(model.name, str(model.program_generation)) for model in models]
+        )
+
+    # ------------------------------------------------------------------------------------------------------ repository
+
+    def repository_index(
+        self, request: inference_pb2.RepositoryIndexRequest, context: CallContext
+    ) -> inference_pb2.RepositoryIndexResponse:
+        reply = inference_pb2.RepositoryIndexResponse()
+        for model in self._chip.models():
+            if model.active or not request.ready:
+                reply.models.add(
+                    name=model.name,
+                    version=str(model.program_generation),
+                    state="READY" if model.active else "UNAVAILABLE",
+                    reason="" if model.active else "deactivated",
+                )
+        return reply
+
+    def repository_model_load(
+        self, request: inference_pb2.RepositoryModelLoadRequest, context: CallContext
+    ) -> inference_pb2.RepositoryModelLoadResponse:
+        if request.parameters:
+            raise InputError(
+                "loading activates a resident image and takes no parameters; new images come through Program",
+                parameters=",".join(sorted(request.parameters)),
+            )
+        self._chip.activate(request.model_name)
+        return inference_pb2.RepositoryModelLoadResponse()
+
+    def repository_model_unload(
+        self, request: inference_pb2.RepositoryModelUnloadRequest, context: CallContext
+    ) -> inference_pb2.RepositoryModelUnloadResponse:
+        self._chip.deactivate(request.model_name)
+        return inference_pb2.RepositoryModelUnloadResponse()
+
+
+def _check_parameters(request: inference_pb2.ModelInferRequest) -> None:
+    """Extensions that change where tensors come from or go to must not be ignored silently."""
+    tensors_with_parameters: tuple[Any, ...] = (*request.inputs, *request.outputs)
+    for tensor in tensors_with_parameters:
+        for extension in (_SHARED_MEMORY, _CLASSIFICATION):
+            if extension in tensor.parameters:
+                raise UnimplementedError(
+                    f"tensor {tensor.name!r} asks for the extension '{extension}', which this device does not have; it "
+                    f"offers {', '.join(EXTENSIONS)}",
+                    tensor=tensor.name,
+                    extension=extension,
+                )

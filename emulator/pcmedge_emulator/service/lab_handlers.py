@@ -1,0 +1,78 @@
+"""LabService: what only an emulator answers. Messages in, messages out, typed errors; no gRPC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pcmedge._contract import lab_pb2
+from pcmedge.errors import UnimplementedError
+from pcmedge.protocol.dispatch import CallContext
+
+from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.outcomes import Mutation
+from pcmedge_emulator.service import messages
+
+CAPABILITIES = ("lab", "lab.clock", "lab.noise", "lab.snapshot")
+
+
+class LabHandlers:
+    """One method per call of LabService."""
+
+    def __init__(self, chip: Chip) -> None:
+        self._chip = chip
+
+    def get_clock(self, request: lab_pb2.GetClockRequest, context: CallContext) -> lab_pb2.Clock:
+        return messages.clock(self._chip.clock())
+
+    def set_clock(self, request: lab_pb2.SetClockRequest, context: CallContext) -> lab_pb2.Clock:
+        mode = messages.clock_mode(request.mode)
+        return messages.clock(self._chip.set_clock(mode, request.rate, mutation=_mutation(request)))
+
+    def advance_time(self, request: lab_pb2.AdvanceTimeRequest, context: CallContext) -> lab_pb2.AdvanceTimeResponse:
+        return messages.advanced(self._chip.advance(request.by_s, mutation=_mutation(request)))
+
+    def create_snapshot(self, request: lab_pb2.CreateSnapshotRequest, context: CallContext) -> lab_pb2.Snapshot:
+        return messages.snapshot(self._chip.snapshot(request.name, mutation=_mutation(request)))
+
+    def restore_snapshot(self, request: lab_pb2.RestoreSnapshotRequest, context: CallContext) -> lab_pb2.Snapshot:
+        return messages.snapshot(self._chip.restore(request.name, mutation=_mutation(request)))
+
+    def list_snapshots(
+        self, request: lab_pb2.ListSnapshotsRequest, context: CallContext
+    ) -> lab_pb2.ListSnapshotsResponse:
+        snapshots = [messages.snapshot(snapshot) for snapshot in self._chip.snapshots()]
+        return lab_pb2.ListSnapshotsResponse(snapshots=snapshots)
+
+    def delete_snapshot(
+        self, request: lab_pb2.DeleteSnapshotRequest, context: CallContext
+    ) -> lab_pb2.DeleteSnapshotResponse:
+        self._chip.delete_snapshot(request.name, mutation=_mutation(request))
+        return lab_pb2.DeleteSnapshotResponse()
+
+    def inject_faults(self, request: lab_pb2.InjectFaultsRequest, context: CallContext) -> lab_pb2.ListFaultsResponse:
+        raise _absent("InjectFaults", "lab.faults")
+
+    def clear_faults(self, request: lab_pb2.ClearFaultsRequest, context: CallContext) -> lab_pb2.ListFaultsResponse:
+        raise _absent("ClearFaults", "lab.faults")
+
+    def list_faults(self, request: lab_pb2.ListFaultsRequest, context: CallContext) -> lab_pb2.ListFaultsResponse:
+        raise _absent("ListFaults", "lab.faults")
+
+    def set_temperature(self, request: lab_pb2.SetTemperatureRequest, context: CallContext) -> lab_pb2.Temperature:
+        raise _absent("SetTemperature", "lab.temperature")
+
+    def set_noise(self, request: lab_pb2.SetNoiseRequest, context: CallContext) -> lab_pb2.Noise:
+        noise = self._chip.set_noise(request.read_noise_per_mvm, mutation=_mutation(request))
+        return lab_pb2.Noise(read_noise_per_mvm=noise)
+
+
+def _absent(call: str, capability: str) -> UnimplementedError:
+    return UnimplementedError(
+        f"this device does not offer {call}: capability '{capability}' is not among those in its identity",
+        call=call,
+        capability=capability,
+    )
+
+
+def _mutation(request: Any) -> Mutation:
+    return Mutation(request_id=request.request_id)

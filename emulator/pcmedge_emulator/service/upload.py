@@ -1,0 +1,140 @@
+"""Taking in what clients stream: a chip image in chunks, calibration samples. Bounded, and verified before use."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pcmedge._contract import device_pb2, image_pb2
+from pcmedge.errors import ImageCorruptError, InputError, InputShapeError, InputValueError, StoreUnwritableError
+from pcmedge.image import ChipImage
+from pcmedge.protocol import tensors
+
+MAX_IMAGE_BYTES = 4 << 30
+MAX_CHUNK_BYTES = 1 << 20
+MAX_BUFFER_BYTES = 256 << 20
+_IN_MEMORY_BYTES = 32 << 20
+
+
+def program_header(requests: Iterator[device_pb2.ProgramRequest]) -> device_pb2.ProgramHeader:
+    """The first message of a Program stream. InputError if it is not a header with a possible size."""
+    first = next(requests, None)
+    if first is None or first.WhichOneof("part") != "header":
+        raise InputError("the first message of Program must be the header")
+    if not 0 < first.header.image_size <= MAX_IMAGE_BYTES:
+        raise InputValueError(
+            f"expected an image of 1 to {MAX_IMAGE_BYTES} bytes, the header announces {first.header.image_size}"
+        )
+    return first.header
+
+
+@contextlib.contextmanager
+def received_image(requests: Iterator[device_pb2.ProgramRequest], size: int) -> Iterator[ChipImage]:
+    """The verified image of a Program stream; large ones wait in a temporary file.
+
+    ImageCorruptError if the stream ends early, is longer or shorter than announced, or its digest is wrong, and for
+    every fault the image's own hashes find.
+    """
+    if size <= _IN_MEMORY_BYTES:
+        data = bytearray()
+        _receive(requests, size, data.extend)
+        yield ChipImage.from_bytes(bytes(data))
+        return
+    with tempfile.NamedTemporaryFile(suffix=".pcmi") as file:
+        try:
+            _receive(requests, size, file.write)
+            file.flush()
+        except OSError as error:
+            raise StoreUnwritableError(
+                f"an image of {size} bytes does not fit into {tempfile.gettempdir()}: {error.strerror}; free space "
+                "there, or point TMPDIR elsewhere"
+            ) from error
+        yield ChipImage.open(file.name)
+
+
+def _receive(requests: Iterator[device_pb2.ProgramRequest], size: int, write: Any) -> None:
+    digest = hashlib.sha256()
+    received = 0
+    for request in requests:
+        part = request.WhichOneof("part")
+        if part == "end":
+            _check_end(request.end, size, received, digest.digest())
+            return
+        if part != "chunk":
+            raise InputError(f"after the header, Program takes chunks and then the end; found {part or 'nothing'}")
+        if len(request.chunk) > MAX_CHUNK_BYTES:
+            raise InputValueError(f"a chunk has at most {MAX_CHUNK_BYTES} bytes; found {len(request.chunk)}")
+        received += len(request.chunk)
+        if received > size:
+            raise ImageCorruptError(f"the header announced {size} bytes, more arrived", check="size", expected=size)
+        digest.update(request.chunk)
+        write(request.chunk)
+    raise ImageCorruptError(
+        f"the stream ended after {received} of {size} bytes, before its end message; send the image again",
+        check="complete",
+        expected=size,
+        found=received,
+    )
+
+
+def _check_end(end: device_pb2.ProgramEnd, size: int, received: int, digest: bytes) -> None:
+    if received != size:
+        raise ImageCorruptError(
+            f"expected {size} bytes as the header announced, received {received}; send the image again",
+            check="size",
+            expected=size,
+            found=received,
+        )
+    if end.image_sha256 != digest:
+        raise ImageCorruptError(
+            "the SHA-256 of what arrived is not the one sent at its end; send the image again",
+            check="digest",
+            expected=end.image_sha256.hex(),
+            found=digest.hex(),
+        )
+
+
+def buffer_header(requests: Iterator[device_pb2.CalibrationBufferRequest]) -> device_pb2.CalibrationBufferHeader:
+    first = next(requests, None)
+    if first is None or first.WhichOneof("part") != "header":
+        raise InputError("the first message of a calibration buffer must be the header")
+    return first.header
+
+
+def received_samples(
+    requests: Iterator[device_pb2.CalibrationBufferRequest], model: image_pb2.Model
+) -> dict[str, NDArray[Any]]:
+    """Samples of every input [samples, ...] from a stream. InputShapeError if the bytes do not fit the model."""
+    parts: dict[str, list[NDArray[Any]]] = {spec.name: [] for spec in model.inputs}
+    received = 0
+    for request in requests:
+        if request.WhichOneof("part") != "samples":
+            raise InputError("after the header, a calibration buffer takes samples only")
+        samples = request.samples
+        if len(samples.inputs) != len(model.inputs):
+            raise InputError(
+                f"model {model.name!r} has {len(model.inputs)} inputs, the samples carry {len(samples.inputs)}"
+            )
+        received += sum(len(data) for data in samples.inputs)
+        if received > MAX_BUFFER_BYTES:
+            raise InputValueError(f"a calibration buffer has at most {MAX_BUFFER_BYTES} bytes; send fewer samples")
+        for spec, data in zip(model.inputs, samples.inputs, strict=True):
+            parts[spec.name].append(_samples(spec, samples.count, data))
+    if not any(len(part) for part in next(iter(parts.values()))):
+        raise InputShapeError("expected at least one calibration sample, found none")
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def _samples(spec: image_pb2.TensorSpec, count: int, data: bytes) -> NDArray[Any]:
+    shape = (count, *spec.shape[1:])
+    if any(dimension < 0 for dimension in shape):
+        raise InputShapeError(
+            f"input {spec.name!r} has shape {list(spec.shape)}; a calibration buffer needs only the batch free",
+            tensor=spec.name,
+        )
+    return tensors.unpack(spec.datatype, shape, data, spec.name)
