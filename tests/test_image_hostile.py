@@ -100,7 +100,11 @@ MANIFESTS: dict[str, tuple[str, Change]] = {
     "kind without statistics node": ("manifest-layers", setter("layers.0.statistics_node", "")),
     "unknown buffer kind": ("manifest-buffer", setter("calibration_buffer.kind", "magic")),
     "no samples": ("manifest-buffer", setter("calibration_buffer.samples", 0)),
-    "buffer there but said to be none": ("manifest-segments", setter("calibration_buffer.kind", "none")),
+    "samples of no buffer": ("manifest-buffer", setter("calibration_buffer.kind", "none")),
+    "statistics of no buffer": ("manifest-buffer", lambda m: (
+        setter("calibration_buffer.kind", "none")(m), setter("calibration_buffer.samples", 0)(m))),
+    "buffer there but said to be none": ("manifest-segments", lambda m: (
+        m.ClearField("calibration_buffer"), setter("calibration_buffer.kind", "none")(m))),
     "other number of samples": ("table-values", setter("calibration_buffer.samples", 4)),
     "statistics said to be there": ("statistics-nodes", lambda m: (
         setter("layers.1.statistics_kind", 3)(m), setter("layers.1.statistics_node", "other")(m))),
