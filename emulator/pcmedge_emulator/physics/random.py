@@ -20,7 +20,7 @@ def stream(serial: str, seed: int, purpose: str, *index: int) -> np.random.Gener
     """
     digest = hashlib.sha256()
     for part in (serial, str(int(seed)), purpose, *(str(int(number)) for number in index)):
-        encoded = part.encode()
+        encoded = part.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest.digest(), "little")))
