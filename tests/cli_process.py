@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pcmedge
+import pcmedge_emulator
 import pytest
-
 from pcmedge.cli import main as cli
 
 ENTRY = (sys.executable, "-c", "from pcmedge.cli.main import main; main()")
@@ -65,3 +67,20 @@ def run_process(*arguments: str | Path, entry: Sequence[str] = ENTRY, timeout_s:
             process.kill()
             raise
     return Result(process.returncode, out, err)
+
+
+EXTRAS = ("torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "pyarrow", "matplotlib", "grpc_health", "PIL")
+EXTRAS_METADATA = ("grpcio_health_checking", "pillow")
+
+
+def without_extras(folder: Path) -> tuple[str, ...]:
+    """The command line of an environment that has what this one has, except what the extras would bring."""
+    packages = folder / "site-packages"
+    packages.mkdir()
+    absent = {name.lower() for name in (*EXTRAS, *EXTRAS_METADATA)}
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if entry.name.partition("-")[0].partition(".")[0].lower() not in absent and entry.suffix != ".pth":
+            (packages / entry.name).symlink_to(entry)
+    homes = [str(Path(package.__path__[0]).parent) for package in (pcmedge, pcmedge_emulator)]
+    script = f"import sys; sys.path += {[*homes, str(packages)]!r}; from pcmedge.cli.main import main; main()"
+    return (sys.executable, "-S", "-c", script)

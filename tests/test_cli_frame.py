@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 from cli_process import ENTRY, environment, run, run_process
-
 from pcmedge import __version__
 
-VERBS = (
-    "compile inspect verify serve devices program images activate deactivate erase infer recalibrate rollback policy buffer "
-    "self-test telemetry events demo drift doctor"
-).split()
-LAB_VERBS = "advance clock snapshot restore snapshots delete-snapshot".split()
-COMMANDS = [*((verb,) for verb in VERBS), *(("lab", verb) for verb in LAB_VERBS)]
+VERBS = {
+    "build": ("compile", "inspect", "verify"),
+    "run": ("serve", "devices"),
+    "program": ("program", "images", "activate", "deactivate", "erase"),
+    "use": ("infer", "recalibrate", "rollback", "policy", "buffer", "self-test", "telemetry", "events"),
+    "study": ("demo", "drift", "doctor"),
+}
+LAB_VERBS = ("advance", "clock", "snapshot", "restore", "snapshots", "delete-snapshot")
+ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
+COMMANDS = [*((verb,) for verb in ALL_VERBS), *(("lab", verb) for verb in LAB_VERBS)]
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +33,7 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     result = run(capsys, "--help")
     assert result.code == 0
     listed = {line.split()[1] for line in result.out.splitlines() if line.startswith("│ ") and len(line.split()) > 2}
-    assert {*VERBS, "lab"} <= listed
+    assert {*ALL_VERBS, "lab"} <= listed
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -49,7 +52,7 @@ def test_help_examples_name_commands_and_options_that_exist(capsys: pytest.Captu
         text = run(capsys, *command, "--help").out
         for line in text.splitlines():
             words = line.split("|")[0].split()
-            if len(words) > 1 and words[0] == "pcmedge" and words[1] in (*VERBS, "lab"):
+            if len(words) > 1 and words[0] == "pcmedge" and words[1] in (*ALL_VERBS, "lab"):
                 target = words[1:3] if words[1] == "lab" else words[1:2]
                 options = [word.split("=")[0] for word in words if word.startswith("--")]
                 described = run(capsys, *target, "--help").out
@@ -226,7 +229,6 @@ def test_doctor_knows_the_combinations_that_break() -> None:
 
 def test_json_has_no_not_a_number() -> None:
     import numpy as np
-
     from pcmedge.cli.plain import to_plain
 
     plain = to_plain({"a": np.array([1.0, np.nan]), "b": b"\x01\xff", "c": (np.int64(3), float("inf"))})

@@ -16,7 +16,7 @@ def run(
 ) -> None:
     """Draw a chip image: layers on their tiles, utilisation, energy and latency per inference.
 
-    One glyph per tile, as high as the tile is full. --json prints the whole manifest.
+    --json prints the whole manifest. The maps of the tiles need the 'emulator' extra.
 
     \b
     Examples:

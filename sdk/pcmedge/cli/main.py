@@ -40,6 +40,17 @@ from pcmedge.cli.output import ReaderGone, write_document, write_error, write_pr
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
+EXTRA_OF = {
+    "onnx": "emulator",
+    "onnxruntime": "emulator",
+    "grpc_health": "emulator",
+    "pyarrow": "data",
+    "matplotlib": "data",
+    "torch": "train",
+    "onnxscript": "train",
+}
+"""The extra that brings a package, for one that turns out to be missing where the library did not expect it."""
+
 BUILD, RUN, USE, STUDY = "Build an image", "Run a device", "Use a device", "Try and check"
 
 app = typer.Typer(
@@ -165,6 +176,10 @@ def _report(problem: Exception, *, as_json: bool) -> int:
         return _report(errors.CancelledError("aborted"), as_json=as_json)
     if hasattr(problem, "format_message"):
         return _report_usage(problem, as_json=as_json)
+    if isinstance(problem, ModuleNotFoundError) and problem.name is not None:
+        extra = EXTRA_OF.get(problem.name.partition(".")[0])
+        if extra is not None:
+            return _report(errors.MissingExtraError.for_extra(extra, "This command"), as_json=as_json)
     if isinstance(problem, FileNotFoundError):
         return _report(errors.FileMissingError(f"no such file: {problem.filename}"), as_json=as_json)
     if isinstance(problem, OSError) and problem.filename is not None:

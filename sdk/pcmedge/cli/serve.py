@@ -158,7 +158,7 @@ def _serve(
 ) -> None:
     from pcmedge_emulator.service.server import serve
 
-    server = serve(chip, listen, lab)
+    server = serve(chip, listen, lab=lab)
     try:
         ready = {
             "event": "ready",
