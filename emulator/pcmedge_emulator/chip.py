@@ -1,13 +1,29 @@
-"""The emulated chip: the one owner of its mutable state.  (Signatures first; bodies follow.)"""
+"""The emulated chip: what a PCM inference device is to whoever holds it in process.
+
+:class:`Chip` is a face with one verb per line of the device contract. What changes lives in
+:class:`pcmedge_emulator.state.State`; the verbs are functions on it in ``images.py``, ``compensation.py``, ``lab.py``
+and ``observe.py``. docs/device.md tells what survives what.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+from pcmedge._contract.image_pb2 import ChipProfile
+from pcmedge.errors import InputValueError, StoreError
+from pcmedge.image import ChipImage
+from pcmedge.image.profiles import get_profile
+
+from pcmedge_emulator import compensation, images, lab, observe
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
 from pcmedge_emulator.clock import Clock, ClockMode
+from pcmedge_emulator.maintenance import Maintenance
 from pcmedge_emulator.operations import Operations
 from pcmedge_emulator.outcomes import (
     NO_MUTATION,
@@ -16,6 +32,7 @@ from pcmedge_emulator.outcomes import (
     ClockReading,
     EraseOutcome,
     Event,
+    Geometry,
     Identity,
     InferOutcome,
     Lease,
@@ -31,26 +48,63 @@ from pcmedge_emulator.outcomes import (
     Telemetry,
     TileReadout,
 )
-
-if TYPE_CHECKING:
-    from pcmedge.image import ChipImage
+from pcmedge_emulator.physics.technology import get_technology
+from pcmedge_emulator.records import DeviceRecord
+from pcmedge_emulator.resident import Circuits, Converters, EngineKind, ReadNoise
+from pcmedge_emulator.state import State
+from pcmedge_emulator.store import Store
 
 Progress = Callable[[str, int, int], None]
 Cancelled = Callable[[], bool]
+Choice = TypeVar("Choice")
+
+IMAGE_FEATURES = ("pcm-analog-1", "lstm-1", "synthetic-buffer-1")
+
+DEFAULT_SERIAL, DEFAULT_SEED, DEFAULT_TECHNOLOGY = "emulator-0", 0, "pcm-90nm"
+
+
+def _no_progress(phase: str, done: int, total: int) -> None:
+    """Nobody wants to know."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _one_of(what: str, value: str, choices: tuple[Choice, ...]) -> Choice:
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise InputValueError(f"{what} is one of {', '.join(map(str, choices))}, got {value!r}.", value=value)
 
 
 class Chip:
-    """Thread-safe; a context manager. Every verb raises only :mod:`pcmedge.errors`."""
+    """An emulated PCM inference chip. Thread-safe; a context manager. Every verb raises only :mod:`pcmedge.errors`.
 
-    operations: Operations
+    A device is what its store holds: ``technology``, ``serial`` and ``seed`` left at None are those of the store, or
+    ``pcm-90nm``, ``emulator-0`` and 0 for a new device; others than the stored ones are refused (StoreError).
+
+    * ``profile``: the chip's geometry and circuits (a name or ChipProfile); None adopts the first image's.
+    * ``clock``: None goes on with the stored mode, or real. A clock that is given keeps its mode; its time is the
+      stored one.
+    * ``store``: a directory (raises StoreInUseError, StoreUnwritableError, StoreCorruptError), or None for memory.
+    * ``converters``: "ideal" computes without DAC and ADC. ``read_noise``: noise of each matrix-vector product.
+    * ``default_policy``: of a freshly programmed image. ``same_read``: recalibration sees inference's own read noise
+      (for studies of what that would gain; never the default).
+
+    >>> with Chip(clock=Clock.manual(), seed=7) as chip:
+    ...     chip.program(image)
+    ...     chip.advance(86400.0)
+    ...     chip.infer(image.name, {"input": pictures}).outputs
+    """
 
     def __init__(
         self,
         *,
-        profile: Any = None,
-        technology: str = "pcm-90nm",
-        serial: str = "emulator-0",
-        seed: int = 0,
+        profile: ChipProfile | str | None = None,
+        technology: str | None = None,
+        serial: str | None = None,
+        seed: int | None = None,
         clock: Clock | None = None,
         store: Path | str | None = None,
         engine: str = "fast",
@@ -59,17 +113,106 @@ class Chip:
         threads: int = 1,
         default_policy: Policy = DEFAULT_POLICY,
         same_read: bool = False,
-    ) -> None: ...
+        store_max_bytes: int | None = None,
+    ) -> None:
+        engines: tuple[EngineKind, ...] = ("fast", "reference")
+        conversions: tuple[Converters, ...] = ("profile", "ideal")
+        noises: tuple[ReadNoise, ...] = ("additive", "off", "input-dependent")
+        chosen = (_one_of("engine", engine, engines), _one_of("converters", converters, conversions))
+        noise = _one_of("read_noise", read_noise, noises)
 
-    def close(self) -> None: ...
-    def identity(self) -> Identity: ...
+        def identity(stored: DeviceRecord | None) -> DeviceRecord:
+            return _device(stored, technology=technology, serial=serial, seed=seed, profile=profile)
 
-    # lease
-    def acquire_lease(self, holder: str, duration_s: float = 0.0, request_id: str = "") -> Lease: ...
-    def renew_lease(self, lease_id: str, duration_s: float = 0.0) -> Lease: ...
-    def release_lease(self, lease_id: str) -> None: ...
+        def circuits(device: DeviceRecord) -> Circuits:
+            return Circuits(
+                technology=get_technology(device.technology),
+                engine=chosen[0],
+                converters=chosen[1],
+                read_noise=noise,
+                threads=threads,
+            )
 
-    # images
+        self._default_policy = default_policy
+        opened = Store(None if store is None else Path(store), max_bytes=store_max_bytes)
+        try:
+            self._state = State(
+                store=opened,
+                clock=Clock.real() if clock is None else clock,
+                keep_clock_mode=clock is not None,
+                identity=identity,
+                circuits=circuits,
+                same_read=same_read,
+            )
+        except BaseException:
+            opened.close()
+            raise
+        self._maintenance = Maintenance(self._state)
+        self._maintenance.start()
+
+    def __enter__(self) -> Chip:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancels running operations and gives the store up. State that was committed is on disk already."""
+        self._maintenance.stop()
+        self._state.operations.stop()
+        self._state.journal.close()
+        with self._state.changing:
+            self._state.store.close()
+
+    @property
+    def operations(self) -> Operations:
+        return self._state.operations
+
+    @property
+    def default_policy(self) -> Policy:
+        return self._default_policy
+
+    def identity(self) -> Identity:
+        state = self._state
+        profile, allocator = state.profile, state.allocator()
+        geometry = Geometry()
+        if profile is not None and allocator is not None:
+            geometry = Geometry(
+                profile=profile.name,
+                tile_rows=profile.tile_rows,
+                tile_columns=profile.tile_columns,
+                tiles=profile.tiles,
+                free_tiles=allocator.free,
+                dac_bits=profile.dac_bits,
+                adc_bits=profile.adc_bits,
+                g_max_microsiemens=profile.g_max_microsiemens,
+            )
+        return Identity(
+            vendor="pcmedge",
+            product="pcmedge emulator",
+            serial=state.device.serial,
+            firmware_version=version("pcmedge"),
+            technology=state.device.technology,
+            geometry=geometry,
+            image_features=IMAGE_FEATURES,
+        )
+
+    # ------------------------------------------------------------------------------------------------------------ lease
+
+    def acquire_lease(self, holder: str, duration_s: float = 0.0, request_id: str = "") -> Lease:
+        """The exclusive right to program, erase, activate and restore. LeaseHeldError while somebody has it."""
+        return self._state.leases.acquire(holder, duration_s, request_id)
+
+    def renew_lease(self, lease_id: str, duration_s: float = 0.0) -> Lease:
+        return self._state.leases.renew(lease_id, duration_s)
+
+    def release_lease(self, lease_id: str) -> None:
+        self._state.leases.release(lease_id)
+
+    # ----------------------------------------------------------------------------------------------------------- images
+
     def program(
         self,
         image: ChipImage,
@@ -80,15 +223,66 @@ class Chip:
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
         mutation: Mutation = NO_MUTATION,
-    ) -> ProgramOutcome: ...
-    def models(self) -> tuple[ModelInfo, ...]: ...
-    def image(self, name: str) -> ChipImage: ...
-    def activate(self, name: str, *, mutation: Mutation = NO_MUTATION) -> ModelInfo: ...
-    def deactivate(self, name: str, *, mutation: Mutation = NO_MUTATION) -> ModelInfo: ...
-    def erase(self, name: str, *, mutation: Mutation = NO_MUTATION) -> EraseOutcome: ...
-    def infer(self, name: str, inputs: Mapping[str, Any]) -> InferOutcome: ...
+    ) -> ProgramOutcome:
+        """Verifies an image and programs it; until it is done, what was active answers, and a failure changes nothing.
 
-    # recalibration
+        A resident image of the same name is replaced. If there are not enough free tiles beside it, ``replace`` allows
+        programming over it, or over all residents if that is not enough; they do not answer meanwhile
+        (UnavailableError), and the outcome says for how long. Right after programming factors are 1 and statistics
+        those of the image.
+
+        Raises ImageCorruptError, ImageProfileError, ImageTooLargeError, CapacityError, LeaseHeldError,
+        GenerationMismatchError, CancelledError, StoreUnwritableError. ``progress(phase, done, total)`` is called for
+        "verify", each tile of "program", and "store".
+        """
+        return self._state.once(
+            mutation,
+            "program",
+            ProgramOutcome,
+            lambda: images.program(
+                self._state,
+                image,
+                replace_residents=replace,
+                activate=activate,
+                program_and_verify=program_and_verify,
+                policy=self._default_policy,
+                progress=progress or _no_progress,
+                cancelled=cancelled or _never,
+                mutation=mutation,
+            ),
+        )
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        return tuple(images.info(self._state, resident) for resident in self._state.residents.values())
+
+    def image(self, name: str) -> ChipImage:
+        """The image a resident model was programmed with."""
+        return self._state.resident(name).programmed.image
+
+    def activate(self, name: str, *, mutation: Mutation = NO_MUTATION) -> ModelInfo:
+        return self._state.once(
+            mutation, "activate", ModelInfo, lambda: images.set_active(self._state, name, True, mutation)
+        )
+
+    def deactivate(self, name: str, *, mutation: Mutation = NO_MUTATION) -> ModelInfo:
+        """The model stays on its tiles and ages, but answers no more."""
+        return self._state.once(
+            mutation, "deactivate", ModelInfo, lambda: images.set_active(self._state, name, False, mutation)
+        )
+
+    def erase(self, name: str, *, mutation: Mutation = NO_MUTATION) -> EraseOutcome:
+        return self._state.once(mutation, "erase", EraseOutcome, lambda: images.erase(self._state, name, mutation))
+
+    def infer(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> InferOutcome:
+        """Runs a batch (axis 0) and says at which age and generations.
+
+        Raises ModelNotFoundError, NotProgrammedError (empty device, inactive model), InputShapeError, InputTypeError,
+        InputValueError, UnavailableError (being programmed over). Never waits for a mutation.
+        """
+        return images.infer(self._state, name, inputs)
+
+    # ---------------------------------------------------------------------------------------------------- compensation
+
     def recalibrate(
         self,
         name: str,
@@ -101,35 +295,166 @@ class Chip:
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
         mutation: Mutation = NO_MUTATION,
-    ) -> RecalibrationOutcome: ...
-    def rollback(self, name: str, *, mutation: Mutation = NO_MUTATION) -> RollbackOutcome: ...
+    ) -> RecalibrationOutcome:
+        """Measures drift and compensates it digitally, beside serving.
+
+        The guard may refuse; then the outcome has ``committed`` False and the reason, everything is as before, and
+        the journal says so. ``force`` asks no guard (numbers that are not finite are refused still). ``batches`` and
+        ``batch_size`` are AdaBS's n and m. Raises CancelledError, GenerationMismatchError, StoreUnwritableError.
+        """
+        chosen = _one_of("method", method, tuple(Method))
+        return self._state.once(
+            mutation,
+            "recalibrate",
+            RecalibrationOutcome,
+            lambda: compensation.recalibrate(
+                self._state,
+                name,
+                chosen,
+                batches=batches,
+                batch_size=batch_size,
+                gdc_everywhere=gdc_everywhere,
+                force=force,
+                progress=progress or _no_progress,
+                cancelled=cancelled or _never,
+                mutation=mutation,
+                cause="request",
+            ),
+        )
+
+    def rollback(self, name: str, *, mutation: Mutation = NO_MUTATION) -> RollbackOutcome:
+        """Factors and statistics of before the last committed recalibration, under a new generation number.
+
+        DeviceStateError if there was none. Doing it twice undoes it.
+        """
+        return self._state.once(
+            mutation, "rollback", RollbackOutcome, lambda: compensation.rollback(self._state, name, mutation)
+        )
+
     def policy(self, name: str) -> tuple[Policy, float]:
         """The policy, and device seconds until it next acts (negative: never)."""
-        ...
+        resident = self._state.resident(name)
+        return resident.record.policy, compensation.next_in_s(self._state, resident)
 
-    def set_policy(self, name: str, policy: Policy, *, mutation: Mutation = NO_MUTATION) -> tuple[Policy, float]: ...
+    def set_policy(self, name: str, policy: Policy, *, mutation: Mutation = NO_MUTATION) -> tuple[Policy, float]:
+        self._state.once(
+            mutation, "set-policy", Policy, lambda: compensation.set_policy(self._state, name, policy, mutation)
+        )
+        return self.policy(name)
+
     def replace_buffer(
-        self, name: str, samples: Mapping[str, Any], *, mutation: Mutation = NO_MUTATION
-    ) -> BufferDescription: ...
+        self, name: str, samples: Mapping[str, NDArray[Any]], *, mutation: Mutation = NO_MUTATION
+    ) -> BufferDescription:
+        """Puts the application's samples (input name -> [samples, ...]) in place of the image's buffer."""
+        return self._state.once(
+            mutation,
+            "replace-buffer",
+            BufferDescription,
+            lambda: compensation.set_buffer(self._state, name, samples, False, mutation),
+        )
+
     def append_buffer(
-        self, name: str, samples: Mapping[str, Any], *, mutation: Mutation = NO_MUTATION
-    ) -> BufferDescription: ...
-    def describe_buffer(self, name: str) -> BufferDescription: ...
-    def self_test(self, name: str) -> SelfTestOutcome: ...
+        self, name: str, samples: Mapping[str, NDArray[Any]], *, mutation: Mutation = NO_MUTATION
+    ) -> BufferDescription:
+        """Adds samples to the buffer at hand, which is the application's from then on."""
+        return self._state.once(
+            mutation,
+            "append-buffer",
+            BufferDescription,
+            lambda: compensation.set_buffer(self._state, name, samples, True, mutation),
+        )
 
-    # what is going on
-    def telemetry(self, *, include_tiles: bool = False) -> Telemetry: ...
-    def events(self, after: int = 0, limit: int = 0) -> tuple[Event, ...]: ...
-    def wait_events(self, after: int, timeout_s: float) -> tuple[Event, ...]: ...
-    def read_tile(self, name: str, tile: int) -> TileReadout: ...
+    def describe_buffer(self, name: str) -> BufferDescription:
+        return compensation.describe_buffer(self._state.resident(name))
 
-    # lab
-    def clock(self) -> ClockReading: ...
-    def set_clock(self, mode: ClockMode | str, rate: float = 1.0, *, mutation: Mutation = NO_MUTATION) -> ClockReading: ...
-    def advance(self, by_s: float, *, mutation: Mutation = NO_MUTATION) -> AdvanceOutcome: ...
-    def snapshot(self, name: str, *, mutation: Mutation = NO_MUTATION) -> SnapshotInfo: ...
-    def restore(self, name: str, *, mutation: Mutation = NO_MUTATION) -> SnapshotInfo: ...
-    def snapshots(self) -> tuple[SnapshotInfo, ...]: ...
-    def delete_snapshot(self, name: str, *, mutation: Mutation = NO_MUTATION) -> None: ...
-    def set_noise(self, read_noise: str, *, mutation: Mutation = NO_MUTATION) -> str: ...
-    def noise(self) -> str: ...
+    def self_test(self, name: str) -> SelfTestOutcome:
+        """Agreement of what requests get now with the image's reference outputs. DeviceStateError if it has none."""
+        return compensation.self_test(self._state, name)
+
+    # ---------------------------------------------------------------------------------------------------- what goes on
+
+    def telemetry(self, *, include_tiles: bool = False) -> Telemetry:
+        return observe.telemetry(self._state, include_tiles=include_tiles)
+
+    def events(self, after: int = 0, limit: int = 0) -> tuple[Event, ...]:
+        """At most ``limit`` (0: 1000) events with a larger sequence number, oldest first."""
+        return self._state.journal.after(after, limit)
+
+    def wait_events(self, after: int, timeout_s: float) -> tuple[Event, ...]:
+        """As :meth:`events`, but waits for one; empty after the timeout and when the chip is closed."""
+        return self._state.journal.wait(after, timeout_s)
+
+    def read_tile(self, name: str, tile: int) -> TileReadout:
+        """Conductances of a physical tile at this moment. NotFoundError if the model does not occupy it."""
+        return observe.read_tile(self._state, name, tile)
+
+    # -------------------------------------------------------------------------------------------------------------- lab
+
+    def clock(self) -> ClockReading:
+        return self._state.clock.reading()
+
+    def set_clock(self, mode: ClockMode | str, rate: float = 1.0, *, mutation: Mutation = NO_MUTATION) -> ClockReading:
+        chosen = _one_of("clock mode", mode, tuple(ClockMode))
+        return self._state.once(
+            mutation, "set-clock", ClockReading, lambda: lab.set_clock(self._state, chosen, rate, mutation)
+        )
+
+    def advance(self, by_s: float, *, mutation: Mutation = NO_MUTATION) -> AdvanceOutcome:
+        """Moves a manual or accelerated clock forward, running on the way what the policies would have run."""
+        return self._state.once(mutation, "advance", AdvanceOutcome, lambda: lab.advance(self._state, by_s, mutation))
+
+    def snapshot(self, name: str, *, mutation: Mutation = NO_MUTATION) -> SnapshotInfo:
+        return self._state.once(mutation, "snapshot", SnapshotInfo, lambda: lab.snapshot(self._state, name, mutation))
+
+    def restore(self, name: str, *, mutation: Mutation = NO_MUTATION) -> SnapshotInfo:
+        """Every model as it was, at the age it had; device time goes on. NotFoundError for an unknown name."""
+        return self._state.once(mutation, "restore", SnapshotInfo, lambda: lab.restore(self._state, name, mutation))
+
+    def snapshots(self) -> tuple[SnapshotInfo, ...]:
+        return lab.snapshots(self._state)
+
+    def delete_snapshot(self, name: str, *, mutation: Mutation = NO_MUTATION) -> None:
+        lab.delete_snapshot(self._state, name)
+
+    def set_noise(self, read_noise: str, *, mutation: Mutation = NO_MUTATION) -> str:
+        return lab.set_noise(self._state, read_noise)
+
+    def noise(self) -> str:
+        return self._state.circuits.read_noise
+
+    def set_read_realisation(self, realisation: int) -> None:
+        """For studies: another realisation of the accumulated read noise that inference sees; 0 is the usual one."""
+        lab.set_read_realisation(self._state, realisation)
+
+
+def _device(
+    stored: DeviceRecord | None,
+    *,
+    technology: str | None,
+    serial: str | None,
+    seed: int | None,
+    profile: ChipProfile | str | None,
+) -> DeviceRecord:
+    """The stored device, or a new one; StoreError when what was asked for is not the device in the store."""
+    wanted = b"" if profile is None else get_profile(profile).SerializeToString(deterministic=True)
+    if stored is None:
+        return DeviceRecord(
+            serial=DEFAULT_SERIAL if serial is None else serial,
+            seed=DEFAULT_SEED if seed is None else int(np.int64(seed)),
+            technology=get_technology(DEFAULT_TECHNOLOGY if technology is None else technology).name,
+            profile=wanted,
+        )
+    asked = {"technology": technology, "serial": serial, "seed": seed, "profile": wanted or None}
+    for name, value in asked.items():
+        found = getattr(stored, name)
+        if value is None or value == found:
+            continue
+        if name == "profile" and not found:
+            continue
+        shown = "another" if name == "profile" else f"{found!r}, not {value!r}"
+        raise StoreError(
+            f"The store holds a device whose {name} is {shown}. Leave {name} out to use it as it is, or name another "
+            "directory for another device.",
+            field=name,
+        )
+    return stored if stored.profile or not wanted else DeviceRecord(**{**vars(stored), "profile": wanted})

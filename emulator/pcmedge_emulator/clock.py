@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pcmedge.errors import ClockError, InputValueError
+
 from pcmedge_emulator.outcomes import ClockReading
 
 

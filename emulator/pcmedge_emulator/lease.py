@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pcmedge.errors import InputValueError, LeaseHeldError
+
 from pcmedge_emulator.outcomes import Lease
 
 DEFAULT_DURATION_S = 60.0

@@ -91,7 +91,8 @@ class Operation:
         seen = -1
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._version != seen)
+                while self._version == seen:
+                    self._changed.wait()
                 seen, update = self._version, self._update
             yield update
             if update.state is not OperationState.RUNNING:
@@ -152,7 +153,7 @@ class Operations:
         with self._lock:
             found = self._operations.get(operation_id)
         if found is None:
-            raise NotFoundError(f"No operation has the id '{operation_id}'. List the operations to see which there are.")
+            raise NotFoundError(f"No operation has the id '{operation_id}'. List the operations to see them.")
         return found
 
     def list(self) -> tuple[OperationUpdate, ...]:

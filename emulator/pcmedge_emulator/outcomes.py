@@ -13,6 +13,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+Digest = bytes
+"""A SHA-256, 32 bytes."""
+
 
 class Method(StrEnum):
     """How a recalibration compensates drift; see docs/calibration.md."""
@@ -63,13 +66,14 @@ class Geometry:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
+    """Who the device is; what it can do is for the service to say, which knows what it serves."""
+
     vendor: str
     product: str
     serial: str
     firmware_version: str
     technology: str
     geometry: Geometry
-    capabilities: tuple[str, ...]
     image_features: tuple[str, ...]
     contract_version: int = 1
     emulated: bool = True
@@ -169,7 +173,7 @@ class BufferDescription:
     samples: int
     bytes: int
     has_reference_statistics: bool
-    sha256: bytes
+    sha256: Digest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,276 @@
+"""Verbs on images: program, activate, deactivate, erase, infer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pcmedge.errors import (
+    CancelledError,
+    CapacityError,
+    Error,
+    NotProgrammedError,
+    UnavailableError,
+)
+from pcmedge.image import ChipImage
+
+from pcmedge_emulator.calibration.policy import Policy
+from pcmedge_emulator.crossbar.array import TileAllocator
+from pcmedge_emulator.engine import ChipProgram, Parameters
+from pcmedge_emulator.outcomes import (
+    EraseOutcome,
+    InferOutcome,
+    ModelInfo,
+    Mutation,
+    ProgramAndVerify,
+    ProgramOutcome,
+)
+from pcmedge_emulator.programming import check_profile, program_image, with_residents
+from pcmedge_emulator.records import ModelRecord
+from pcmedge_emulator.resident import Counters, Programmed, Resident
+from pcmedge_emulator.state import State
+from pcmedge_emulator.store import Transaction
+
+Progress = Callable[[str, int, int], None]
+Cancelled = Callable[[], bool]
+
+
+def info(state: State, resident: Resident) -> ModelInfo:
+    record = resident.record
+    return ModelInfo(
+        name=record.name,
+        version=record.version,
+        image_sha256=record.image_sha256,
+        active=record.active,
+        tiles=len(record.physical),
+        program_generation=record.program_generation,
+        statistics_generation=record.statistics_generation,
+        programmed_at_unix_s=record.programmed_at_unix_s,
+        age_s=state.age_s(resident),
+        size_bytes=resident.programmed.image.size,
+    )
+
+
+def program(
+    state: State,
+    image: ChipImage,
+    *,
+    replace_residents: bool,
+    activate: bool,
+    program_and_verify: ProgramAndVerify | None,
+    policy: Policy,
+    progress: Progress,
+    cancelled: Cancelled,
+    mutation: Mutation,
+) -> ProgramOutcome:
+    """See :meth:`pcmedge_emulator.chip.Chip.program`."""
+    with state.leases.exclusive(mutation.lease_id, f"programming '{image.name}'"), state.busy("programming"):
+        state.check(mutation, None)
+        try:
+            return _program(
+                state, image, replace_residents, activate, program_and_verify, policy, progress, cancelled, mutation
+            )
+        except Error as error:
+            kind = "cancelled" if isinstance(error, CancelledError) else "failed"
+            state.report(kind, f"Programming '{image.name}': {error.message}", image.name, {"reason": error.reason})
+            raise
+
+
+def _program(
+    state: State,
+    image: ChipImage,
+    replace_residents: bool,
+    activate: bool,
+    options: ProgramAndVerify | None,
+    policy: Policy,
+    progress: Progress,
+    cancelled: Cancelled,
+    mutation: Mutation,
+) -> ProgramOutcome:
+    progress("verify", 0, 1)
+    image.verify()
+    chip_program = ChipProgram.from_image(image)
+    adopted = state.profile is None
+    profile = state.profile or image.manifest.profile
+    check_profile(image, profile)
+    progress("verify", 1, 1)
+    physical, gone = _place(state, image, profile.tiles, replace_residents)
+    generation = state.device.program_generation + 1
+    # Models of other names, and the old one of this name if its tiles are needed, stop answering from here on.
+    overwritten = [name for name in gone if set(state.residents[name].record.physical) & set(physical)]
+    stopped_s = time.monotonic()
+    state.set_out_of_service(overwritten)
+    try:
+        programmed, reports = program_image(
+            image,
+            chip_program,
+            profile,
+            physical,
+            generation,
+            state.circuits,
+            state.streams,
+            options=options,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        progress("store", 0, 1)
+        resident = _fresh(state, programmed, activate, policy, physical)
+        if cancelled():
+            raise CancelledError(f"Programming '{image.name}' was cancelled; the device is as it was before.")
+        outcome = ProgramOutcome(
+            model=info(state, resident),
+            replaced_models=tuple(gone),
+            outage_s=time.monotonic() - stopped_s if overwritten else 0.0,
+            tiles=reports,
+        )
+        device = replace(state.device, program_generation=generation)
+        if adopted:
+            device = replace(device, profile=profile.SerializeToString())
+
+        def write(transaction: Transaction) -> None:
+            for name in gone:
+                state.delete_resident(transaction, name)
+            state.write_programmed(transaction, programmed)
+            state.write_resident(transaction, resident)
+            state.drop_unused(transaction)
+
+        details = {"program_generation": str(generation), "tiles": str(len(physical)), "replaced": ",".join(gone)}
+        message = f"Programmed '{image.name}' version {image.version} on {len(physical)} tiles."
+        state.commit(
+            write,
+            events=[state.event("programmed", message, image.name, details)],
+            device=device,
+            remember=(mutation, "program", outcome),
+        )
+        state.install([resident], gone)
+        progress("store", 1, 1)
+        return outcome
+    finally:
+        state.set_out_of_service([])
+
+
+def _place(state: State, image: ChipImage, tiles: int, replace_residents: bool) -> tuple[tuple[int, ...], list[str]]:
+    """(physical tiles, models that go). Beside the residents if there is room, else over them if that is allowed."""
+    same = [image.name] if image.name in state.residents else []
+    count = len(image.tiles())
+
+    def without(gone: list[str]) -> TileAllocator:
+        kept = ((name, r.record.physical) for name, r in state.residents.items() if name not in gone)
+        return with_residents(tiles, kept)
+
+    new_owner = f"{image.name} (new)"
+    try:
+        return without([]).allocate(new_owner, count), same
+    except CapacityError:
+        if not replace_residents:
+            raise
+    try:
+        return without(same).allocate(new_owner, count), same
+    except CapacityError:
+        everything = list(state.residents)
+        return without(everything).allocate(new_owner, count), everything
+
+
+def _fresh(state: State, programmed: Programmed, activate: bool, policy: Policy, physical: tuple[int, ...]) -> Resident:
+    """A model right after programming: factors 1, statistics as compiled, nothing compensated yet."""
+    image = programmed.image
+    record = ModelRecord(
+        name=image.name,
+        version=image.version,
+        image_sha256=image.sha256,
+        active=activate,
+        physical=physical,
+        program_generation=programmed.generation,
+        programmed_at_s=state.clock.now(),
+        programmed_at_unix_s=state.clock.wall_unix_s(),
+        policy=policy,
+    )
+    return Resident(
+        record=record,
+        programmed=programmed,
+        parameters=Parameters(),
+        previous=None,
+        buffer=None,
+        engine=state.inference_engine(programmed, 0.0),
+        engine_age_s=0.0,
+        first_seed=state.streams.products(programmed.generation, state.device.boots),
+        counters=Counters(),
+    )
+
+
+def set_active(state: State, name: str, active: bool, mutation: Mutation) -> ModelInfo:
+    verb = "activate" if active else "deactivate"
+    with state.leases.exclusive(mutation.lease_id, f"{verb} '{name}'"), state.busy(""):
+        resident = state.resident(name)
+        state.check(mutation, resident)
+        changed = replace(resident, record=replace(resident.record, active=active))
+        outcome = info(state, changed)
+        if active:
+            # Nobody kept its conductances up to date while it was inactive.
+            state.refresh(name)
+        state.commit(
+            lambda transaction: state.write_resident(transaction, changed),
+            events=[state.event(f"{verb}d", f"Model '{name}' was {verb}d.", name)],
+            remember=(mutation, verb, outcome),
+        )
+        state.swap(name, lambda current: replace(current, record=replace(current.record, active=active)))
+        state.wake.set()
+        return outcome
+
+
+def erase(state: State, name: str, mutation: Mutation) -> EraseOutcome:
+    with state.leases.exclusive(mutation.lease_id, f"erasing '{name}'"), state.busy(""):
+        resident = state.resident(name)
+        state.check(mutation, resident)
+        outcome = EraseOutcome(freed_tiles=len(resident.record.physical))
+
+        def write(transaction: Transaction) -> None:
+            state.delete_resident(transaction, name)
+            state.drop_unused(transaction)
+
+        message = f"Model '{name}' was erased; {outcome.freed_tiles} tiles are free again."
+        state.commit(write, events=[state.event("erased", message, name)], remember=(mutation, "erase", outcome))
+        state.install(remove=[name])
+        return outcome
+
+
+def infer(state: State, name: str, inputs: Mapping[str, NDArray[Any]]) -> InferOutcome:
+    """See :meth:`pcmedge_emulator.chip.Chip.infer`. Takes no lock that a mutation holds."""
+    activity = state.activity
+    try:
+        resident = state.residents.get(name)
+        if resident is None or not resident.record.active or name in state.out_of_service:
+            raise _not_answering(state, name)
+        noise = resident.engine.snapshot.read_noise != "off"
+        seed = resident.first_seed + resident.counters.ticket() if noise else None
+        outputs = resident.engine.run(inputs, resident.parameters, noise_seed=seed)
+    except Error:
+        activity.requests_failed += 1
+        raise
+    samples = next((int(np.shape(values)[0]) for values in inputs.values()), 1)
+    resident.counters.count(samples)
+    activity.requests_served += 1
+    activity.last_request_s = time.monotonic()
+    return InferOutcome(
+        outputs=outputs,
+        age_s=resident.engine_age_s,
+        program_generation=resident.record.program_generation,
+        statistics_generation=resident.record.statistics_generation,
+        noise=noise,
+    )
+
+
+def _not_answering(state: State, name: str) -> Error:
+    if name in state.out_of_service:
+        return UnavailableError(
+            f"Model '{name}' does not answer while its tiles are being programmed. Repeat the request.", model=name
+        )
+    try:
+        state.resident(name)
+    except Error as error:
+        return error
+    return NotProgrammedError(f"Model '{name}' is resident but not active. Activate it first.", model=name)

@@ -1,0 +1,216 @@
+"""Verbs only an emulator has: moving time, the clock's mode, snapshots, noise, read-noise realisations."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+from pcmedge.errors import ClockError, InputValueError, NotFoundError
+
+from pcmedge_emulator import codec
+from pcmedge_emulator.clock import ClockMode
+from pcmedge_emulator.compensation import act, due_age_s
+from pcmedge_emulator.outcomes import AdvanceOutcome, ClockReading, Mutation, SnapshotInfo
+from pcmedge_emulator.records import ModelRecord, SnapshotRecord
+from pcmedge_emulator.resident import ReadNoise
+from pcmedge_emulator.state import MODEL_COLLECTIONS, State
+from pcmedge_emulator.store import Transaction
+
+MOST_ACTIONS = 256
+"""Policy actions (looks and recalibrations) one advance runs; what a policy wanted beyond is one action at the end."""
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NOISES: tuple[ReadNoise, ...] = ("off", "additive", "input-dependent")
+
+
+# ----------------------------------------------------------------------------------------------------------------- time
+
+
+def set_clock(state: State, mode: ClockMode, rate: float, mutation: Mutation) -> ClockReading:
+    with state.busy(""):
+        before = state.clock.state()
+        state.clock.set_mode(mode, rate)
+        try:
+            reading = state.clock.reading()
+            message = f"The clock is {mode.value} at {reading.rate:g} device seconds per second."
+            state.commit(events=[state.event("clock-changed", message)], remember=(mutation, "set-clock", reading))
+        except Exception:
+            state.clock.set_mode(before.mode, before.rate)
+            raise
+        if mode is ClockMode.MANUAL:
+            refresh_all(state)
+        state.wake.set()
+        return reading
+
+
+def _next_action(state: State) -> tuple[float, str] | None:
+    """(device time, model) of the earliest thing a policy wants; None if no policy wants anything ever."""
+    wishes = [
+        (resident.record.programmed_at_s + due_age_s(resident), name)
+        for name, resident in state.residents.items()
+        if resident.record.active and np.isfinite(due_age_s(resident))
+    ]
+    return min(wishes, default=None)
+
+
+def advance(state: State, by_s: float, mutation: Mutation) -> AdvanceOutcome:
+    """Moves time forward and runs on the way what the policies would have run, each at its own moment."""
+    with state.busy(""):
+        if state.clock.mode is ClockMode.REAL:
+            raise ClockError(
+                "A real clock cannot be advanced: it follows the wall clock. Set the clock to manual or accelerated "
+                "first.",
+                mode=state.clock.mode.value,
+            )
+        if not (np.isfinite(by_s) and by_s >= 0.0):
+            raise InputValueError(f"Time advances by 0 seconds or more, got {by_s!r}.", by_s=by_s)
+        target_s = state.clock.now() + by_s
+        recalibrations = actions = 0
+        wish = _next_action(state)
+        while wish is not None and wish[0] <= target_s and actions < MOST_ACTIONS:
+            state.clock.advance(max(0.0, wish[0] - state.clock.now()))
+            recalibrations += act(state, wish[1])
+            actions += 1
+            wish = _next_action(state)
+        state.clock.advance(max(0.0, target_s - state.clock.now()))
+        if wish is not None and wish[0] <= target_s:
+            overdue = [name for name, r in state.residents.items() if due_age_s(r) <= state.age_s(r)]
+            recalibrations += sum(act(state, name) for name in overdue)
+        refresh_all(state)
+        outcome = AdvanceOutcome(clock=state.clock.reading(), recalibrations=recalibrations)
+        message = f"Time advanced by {by_s:g} s; {recalibrations} recalibrations on the way."
+        state.commit(events=[state.event("time-advanced", message)], remember=(mutation, "advance", outcome))
+        state.wake.set()
+        return outcome
+
+
+def refresh_all(state: State, *, force: bool = False) -> None:
+    for name in list(state.residents):
+        state.refresh(name, force=force)
+
+
+# ------------------------------------------------------------------------------------------------------------ snapshots
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InputValueError(f"A snapshot's name has 1 to 64 characters of [A-Za-z0-9._-], got {name!r}.", name=name)
+    return name
+
+
+def _info(state: State, name: str) -> SnapshotInfo:
+    record = state.snapshot_record(name)
+    models = {key: codec.decode(data, ModelRecord) for key, data in state.store.items("models", space=name).items()}
+    return SnapshotInfo(
+        name=name,
+        created_unix_s=record.created_unix_s,
+        device_time_s=record.device_time_s,
+        bytes=sum(state.store.contents_bytes(model.program_generation) for model in models.values()),
+        models=tuple(models),
+    )
+
+
+def snapshots(state: State) -> tuple[SnapshotInfo, ...]:
+    with state.changing:
+        return tuple(_info(state, name) for name in state.store.spaces())
+
+
+def snapshot(state: State, name: str, mutation: Mutation) -> SnapshotInfo:
+    """Keeps the state of all models under a name; an earlier snapshot of that name is replaced."""
+    _checked_name(name)
+    with state.busy(""):
+        record = SnapshotRecord(created_unix_s=state.clock.wall_unix_s(), device_time_s=state.clock.now())
+        outcome = SnapshotInfo(
+            name=name,
+            created_unix_s=record.created_unix_s,
+            device_time_s=record.device_time_s,
+            bytes=sum(state.store.contents_bytes(r.programmed.generation) for r in state.residents.values()),
+            models=tuple(state.residents),
+        )
+
+        def write(transaction: Transaction) -> None:
+            transaction.delete_space(name)
+            transaction.copy_space("", name, MODEL_COLLECTIONS)
+            transaction.put("snapshot", "snapshot", codec.encode(record), space=name)
+            state.drop_unused(transaction)
+
+        event = state.event("snapshot", f"Snapshot '{name}' was taken.", details={"snapshot": name})
+        state.commit(write, events=[event], remember=(mutation, "snapshot", outcome))
+        return outcome
+
+
+def _existing(state: State, name: str) -> str:
+    if name not in state.store.spaces():
+        known = ", ".join(state.store.spaces()) or "none"
+        raise NotFoundError(f"There is no snapshot '{name}'; there are: {known}.", snapshot=name)
+    return name
+
+
+def restore(state: State, name: str, mutation: Mutation) -> SnapshotInfo:
+    """Every model as it was when the snapshot was taken, at the age it had then. Device time goes on from now.
+
+    Statistics generations are new numbers, so that nobody takes the restored state for the one they knew.
+    """
+    with state.leases.exclusive(mutation.lease_id, f"restoring '{name}'"), state.busy("programming"):
+        outcome = _info(state, _existing(state, name))
+        generation = state.device.statistics_generation + 1
+        restored = [
+            replace(resident, record=replace(resident.record, statistics_generation=generation))
+            for resident in state.load(name).values()
+        ]
+        gone = list(state.residents)
+
+        def write(transaction: Transaction) -> None:
+            transaction.copy_space(name, "", MODEL_COLLECTIONS)
+            for resident in restored:
+                state.write_resident(transaction, resident)
+            state.drop_unused(transaction)
+
+        state.commit(
+            write,
+            events=[state.event("restored", f"Snapshot '{name}' was restored.", details={"snapshot": name})],
+            device=replace(state.device, statistics_generation=generation),
+            remember=(mutation, "restore", outcome),
+        )
+        state.install(restored, gone)
+        return outcome
+
+
+def delete_snapshot(state: State, name: str) -> None:
+    with state.busy(""):
+        _existing(state, name)
+
+        def write(transaction: Transaction) -> None:
+            transaction.delete_space(name)
+            state.drop_unused(transaction)
+
+        state.commit(write)
+
+
+# ---------------------------------------------------------------------------------------------------------------- noise
+
+
+def set_noise(state: State, read_noise: str) -> str:
+    """Switches the noise of each matrix-vector product; a restart goes back to what the chip was started with."""
+    chosen = next((noise for noise in _NOISES if noise == read_noise), None)
+    if chosen is None:
+        raise InputValueError(f"Read noise is one of {', '.join(_NOISES)}, got {read_noise!r}.", read_noise=read_noise)
+    with state.busy(""):
+        before = state.circuits
+        state.set_circuits(replace(before, read_noise=chosen))
+        try:
+            refresh_all(state, force=True)
+        except Exception:
+            state.set_circuits(before)
+            raise
+        return chosen
+
+
+def set_read_realisation(state: State, realisation: int) -> None:
+    """Another realisation of the accumulated read noise that inference sees, from now on; for studies."""
+    if realisation < 0:
+        raise InputValueError(f"Read-noise realisations count from 0, got {realisation}.")
+    with state.busy(""):
+        state.set_realisation(realisation)
+        refresh_all(state, force=True)

@@ -1,0 +1,134 @@
+"""Verbs that look and change nothing: telemetry and reading a tile back."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pcmedge.errors import NotFoundError
+
+from pcmedge_emulator.crossbar.tile import conductances
+from pcmedge_emulator.outcomes import ModelTelemetry, Telemetry, TileReadout, TileTelemetry
+from pcmedge_emulator.resident import ProgrammedTile, Resident
+from pcmedge_emulator.state import State
+
+SERVING_WINDOW_S = 2.0
+"""The device says "serving" for this long after a request."""
+
+
+def telemetry(state: State, *, include_tiles: bool) -> Telemetry:
+    """Figures of this moment. Counters start with the emulator, recalibrations count since programming."""
+    activity, profile, allocator = state.activity, state.profile, state.allocator()
+    return Telemetry(
+        time_unix_s=state.clock.wall_unix_s(),
+        device_time_s=state.clock.now(),
+        uptime_s=time.monotonic() - activity.started_s,
+        state=_what(state),
+        models=tuple(_model(state, resident, include_tiles) for resident in state.residents.values()),
+        tiles=profile.tiles if profile else 0,
+        free_tiles=allocator.free if allocator else 0,
+        requests_served=activity.requests_served,
+        requests_failed=activity.requests_failed,
+        memory_bytes=_memory_bytes(),
+    )
+
+
+def _what(state: State) -> str:
+    if state.activity.busy:
+        return state.activity.busy
+    if time.monotonic() - state.activity.last_request_s < SERVING_WINDOW_S:
+        return "serving"
+    if any(
+        0.0 <= resident.record.last_agreement < resident.record.policy.agreement_threshold
+        for resident in state.residents.values()
+        if resident.record.active
+    ):
+        return "degraded"
+    return "idle"
+
+
+def _memory_bytes() -> int:
+    """Resident memory of this process; its peak where the system tells no more."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _model(state: State, resident: Resident, include_tiles: bool) -> ModelTelemetry:
+    record, counters = resident.record, resident.counters
+    placement = resident.programmed.image.manifest.placement
+    age_s = state.age_s(resident)
+    tiles: tuple[TileTelemetry, ...] = ()
+    if include_tiles:
+        per_tile = {node.layer: node.mvms / node.tiles for node in placement.nodes if node.analog and node.tiles}
+        tiles = tuple(
+            _tile(resident, tile, per_tile.get(tile.tile.layer, 0.0), age_s) for tile in resident.programmed.tiles
+        )
+    return ModelTelemetry(
+        name=record.name,
+        age_s=age_s,
+        program_generation=record.program_generation,
+        statistics_generation=record.statistics_generation,
+        inferences=counters.inferences,
+        last_recalibration_age_s=record.last_committed_age_s,
+        median_drift_factor=record.median_factor,
+        adc_saturation=counters.saturation_share(),
+        last_agreement=record.last_agreement,
+        energy_j=counters.inferences * placement.energy_j,
+        recalibrations=record.recalibrations,
+        recalibrations_refused=record.refused,
+        tiles=tiles,
+    )
+
+
+def _tile(resident: Resident, tile: ProgrammedTile, mvms: float, age_s: float) -> TileTelemetry:
+    factor = resident.parameters.drift_factors.get(tile.tile.tile, 1.0)
+    return TileTelemetry(
+        tile=tile.physical,
+        layer=tile.tile.layer,
+        drift_factor=float(np.mean(factor)),
+        adc_saturation=resident.counters.saturation_share(tile.tile.tile),
+        mvms=round(mvms * resident.counters.inferences),
+        age_s=age_s,
+    )
+
+
+def read_tile(state: State, name: str, physical: int) -> TileReadout:
+    """Conductances of a physical tile now, with a realisation of read noise of its own."""
+    with state.changing:
+        resident = state.resident(name)
+        tile = next((tile for tile in resident.programmed.tiles if tile.physical == physical), None)
+        if tile is None:
+            raise NotFoundError(
+                f"Model '{name}' does not occupy tile {physical}; it occupies {sorted(resident.record.physical)}.",
+                model=name,
+                tile=physical,
+            )
+        number = state.device.reads
+        state.take_reads(1)
+        age_s = state.age_s(resident)
+    g_plus, g_minus = conductances(
+        tile.devices, age_s, state.circuits.technology, state.streams.diagnosis(number, physical)
+    )
+    return TileReadout(
+        tile=physical,
+        layer=tile.tile.layer,
+        rows=tile.tile.groups * tile.tile.rows,
+        columns=tile.tile.groups * tile.tile.columns,
+        g_plus=_on_the_tile(g_plus),
+        g_minus=_on_the_tile(g_minus),
+        age_s=age_s,
+    )
+
+
+def _on_the_tile(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[groups, rows, columns] as it lies on the tile: a block diagonal [groups * rows, groups * columns]."""
+    groups, rows, columns = blocks.shape
+    tile = np.zeros((groups, rows, groups, columns), dtype=np.float32)
+    tile[np.arange(groups), :, np.arange(groups), :] = blocks
+    return tile.reshape(groups * rows, groups * columns)

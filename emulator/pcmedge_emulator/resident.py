@@ -1,0 +1,248 @@
+"""One resident image: what programming left on its tiles, and what answers requests at this moment.
+
+All of it is immutable. The chip owns one :class:`Resident` per model and replaces it whole, so a request that took one
+sees one consistent engine, set of parameters, pair of generations and age.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pcmedge._contract.image_pb2 import ChipProfile
+from pcmedge.image import ChipImage, Tile
+
+from pcmedge_emulator import codec
+from pcmedge_emulator.calibration.gdc import GdcReading
+from pcmedge_emulator.crossbar.converters import dac_limits
+from pcmedge_emulator.crossbar.idle import idle_cells
+from pcmedge_emulator.crossbar.tile import TileDevices, column_noise_sigma, conductances, net, total
+from pcmedge_emulator.engine import ChipProgram, FastEngine, Parameters, ReferenceEngine, Snapshot
+from pcmedge_emulator.physics.technology import Technology
+from pcmedge_emulator.records import ModelRecord
+
+FloatArray = NDArray[np.float32]
+EngineKind = Literal["fast", "reference"]
+Converters = Literal["profile", "ideal"]
+ReadNoise = Literal["off", "additive", "input-dependent"]
+
+
+class Engine(Protocol):
+    """What the chip asks of an engine; FastEngine and ReferenceEngine both do."""
+
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], parameters: Parameters, *, noise_seed: int | None
+    ) -> dict[str, NDArray[Any]]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circuits:
+    """How the chip reads its tiles: the same for every resident image."""
+
+    technology: Technology
+    engine: EngineKind = "fast"
+    converters: Converters = "profile"
+    read_noise: ReadNoise = "additive"
+    threads: int = 1
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a matrix-vector product draws noise of its own."""
+        return self.read_noise != "off" and self.technology.short_term_noise > 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgrammedTile:
+    """One tile as programming left it. ``gain`` and ``offset`` are its ADC's, per column; None for perfect ones."""
+
+    tile: Tile
+    physical: int
+    dac_levels: int
+    dac_mean_square: float
+    devices: TileDevices
+    baseline: GdcReading
+    gain: FloatArray | None = None
+    offset: FloatArray | None = None
+
+    def to_bytes(self) -> bytes:
+        arrays = {name: getattr(self.devices, name) for name in ("g_plus", "g_minus", "nu_plus", "nu_minus")}
+        arrays |= {"baseline": self.baseline.columns, "counted": self.baseline.counted}
+        if self.gain is not None and self.offset is not None:
+            arrays |= {"gain": self.gain, "offset": self.offset}
+        return codec.pack(arrays)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, image: ChipImage, tile: Tile, physical: int) -> ProgrammedTile:
+        arrays = codec.unpack(data)
+        devices = TileDevices(
+            g_plus=arrays["g_plus"],
+            g_minus=arrays["g_minus"],
+            nu_plus=arrays["nu_plus"],
+            nu_minus=arrays["nu_minus"],
+            g_max_microsiemens=image.manifest.profile.g_max_microsiemens,
+        )
+        levels, mean_square = drive(image, tile)
+        return cls(
+            tile=tile,
+            physical=physical,
+            dac_levels=levels,
+            dac_mean_square=mean_square,
+            devices=devices,
+            baseline=GdcReading(arrays["baseline"], arrays["counted"]),
+            gain=arrays.get("gain"),
+            offset=arrays.get("offset"),
+        )
+
+
+def drive(image: ChipImage, tile: Tile) -> tuple[int, float]:
+    """(largest DAC code, mean of (code / largest code)^2 over the calibration set) of the block a tile belongs to."""
+    layer = next(layer for layer in image.manifest.layers if layer.name == tile.layer)
+    block = next(block for block in layer.blocks if block.name == tile.block)
+    return dac_limits(image.manifest.profile.dac_bits, block.dac_signed)[1], block.dac_mean_square
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programmed:
+    """An image on its tiles, from one programming on; nothing here changes until it is erased.
+
+    ``profile`` is the chip's own: geometry as the image's, but the circuits' imperfections are the chip's.
+    """
+
+    image: ChipImage
+    program: ChipProgram
+    profile: ChipProfile
+    generation: int
+    tiles: tuple[ProgrammedTile, ...]
+
+    def snapshot(
+        self,
+        age_s: float,
+        circuits: Circuits,
+        read: Callable[[int], np.random.Generator],
+        idle: Callable[[int], np.random.Generator],
+    ) -> Snapshot:
+        """The analog state at an age. ``read`` gives the stream of 1/f noise of a physical tile, ``idle`` that of its
+        unused cells."""
+        nets: dict[int, FloatArray] = {}
+        sigmas: dict[int, FloatArray] = {}
+        sums: dict[int, FloatArray] = {}
+        gains: dict[int, FloatArray] = {}
+        offsets: dict[int, FloatArray] = {}
+        g_max = self.profile.g_max_microsiemens
+        for tile in self.tiles:
+            number = tile.tile.tile
+            g_plus, g_minus = conductances(tile.devices, age_s, circuits.technology, read(tile.physical))
+            nets[number] = net(g_plus, g_minus, g_max)
+            sigma = column_noise_sigma(
+                g_plus, g_minus, g_max, tile.dac_levels, tile.dac_mean_square, circuits.technology
+            )
+            gain, offset = tile.gain, tile.offset
+            if self.profile.connect_idle and tile.tile.groups > 1:
+                cells = idle_cells(
+                    groups=tile.tile.groups,
+                    rows=tile.tile.rows,
+                    columns=tile.tile.columns,
+                    g_max_microsiemens=g_max,
+                    dac_levels=tile.dac_levels,
+                    dac_mean_square=tile.dac_mean_square,
+                    age_s=age_s,
+                    technology=circuits.technology,
+                    rng=idle(tile.physical),
+                )
+                sigma = np.sqrt(np.square(sigma) + np.float32(cells.variance))
+                # A current on the bit line, in DAC codes before the ADC: it passes the ADC's gain and step.
+                pattern = cells.offset / np.float32(tile.tile.adc_step)
+                gain = np.ones_like(pattern) if gain is None else gain
+                offset = gain * pattern + (np.float32(0) if offset is None else offset)
+            sigmas[number] = sigma
+            if circuits.read_noise == "input-dependent":
+                sums[number] = total(g_plus, g_minus, g_max)
+            if gain is not None and offset is not None:
+                gains[number], offsets[number] = gain, offset
+        return Snapshot(
+            conductances=nets,
+            column_sigma=sigmas if circuits.read_noise == "additive" else None,
+            pair_sums=sums if circuits.read_noise == "input-dependent" else None,
+            noise_coefficient=circuits.technology.short_term_noise,
+            gain=gains or None,
+            offset=offsets or None,
+            converters=circuits.converters,
+            read_noise=circuits.read_noise if circuits.noisy else "off",
+        )
+
+    def engine(self, snapshot: Snapshot, circuits: Circuits) -> FastEngine | ReferenceEngine:
+        if circuits.engine == "reference":
+            return ReferenceEngine(self.program, snapshot)
+        return FastEngine(self.program, snapshot, threads=circuits.threads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buffer:
+    """A calibration buffer an application put in place of the image's; input name -> [samples, ...]."""
+
+    samples: Mapping[str, NDArray[Any]]
+
+    def to_bytes(self) -> bytes:
+        return codec.pack(self.samples)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Buffer:
+        return cls(samples=codec.unpack(data))
+
+
+@dataclass
+class Counters:
+    """What a model has done since the emulator started; the only thing about it that changes in place."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    inferences: int = 0
+    requests: int = 0
+    saturated: dict[int, int] = field(default_factory=dict)
+    converted: dict[int, int] = field(default_factory=dict)
+
+    def ticket(self) -> int:
+        """The number of this request since the start, from 0; it names the request's own noise."""
+        with self.lock:
+            self.requests += 1
+            return self.requests - 1
+
+    def count(self, samples: int) -> None:
+        with self.lock:
+            self.inferences += samples
+
+    def saturation(self, counts: Mapping[int, tuple[int, int]]) -> None:
+        """Adds (conversions at full scale, conversions) per logical tile."""
+        with self.lock:
+            for tile, (saturated, converted) in counts.items():
+                self.saturated[tile] = self.saturated.get(tile, 0) + saturated
+                self.converted[tile] = self.converted.get(tile, 0) + converted
+
+    def saturation_share(self, tile: int | None = None) -> float:
+        """Share of conversions at full scale, of one logical tile or of all. Unit: 1."""
+        with self.lock:
+            saturated = sum(self.saturated.values()) if tile is None else self.saturated.get(tile, 0)
+            converted = sum(self.converted.values()) if tile is None else self.converted.get(tile, 0)
+        return saturated / converted if converted else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resident:
+    """A model as it answers at this moment.
+
+    ``previous`` are the parameters a rollback returns to; ``buffer`` replaces the image's if there is one; ``engine``
+    holds the conductances of ``engine_age_s``.
+    """
+
+    record: ModelRecord
+    programmed: Programmed
+    parameters: Parameters
+    previous: Parameters | None
+    buffer: Buffer | None
+    engine: FastEngine | ReferenceEngine
+    engine_age_s: float
+    first_seed: int
+    counters: Counters

@@ -1,0 +1,393 @@
+"""The one owner of everything about a device that changes.
+
+:class:`State` holds it, loads it from the store, and changes it in one way only: :meth:`State.commit` writes a
+transaction, and after it succeeded the values in memory are replaced. The verbs in ``images.py``, ``compensation.py``
+and ``lab.py`` are functions on it; :class:`pcmedge_emulator.chip.Chip` is their face.
+
+Two locks. ``changing`` serialises mutations and may be held for as long as programming takes. ``swapping`` guards
+replacing a resident and is held for pointer assignments only. An inference takes neither: it reads one immutable
+:class:`~pcmedge_emulator.resident.Resident`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from pcmedge._contract.image_pb2 import ChipProfile
+from pcmedge.errors import Error, GenerationMismatchError, ModelNotFoundError, NotProgrammedError, StoreCorruptError
+from pcmedge.image import ChipImage
+
+from pcmedge_emulator import codec
+from pcmedge_emulator.clock import Clock, ClockMode, ClockState
+from pcmedge_emulator.crossbar.array import TileAllocator
+from pcmedge_emulator.engine import ChipProgram, FastEngine, ReferenceEngine
+from pcmedge_emulator.journal import Journal
+from pcmedge_emulator.lease import LeaseBook
+from pcmedge_emulator.operations import Operations
+from pcmedge_emulator.outcomes import Event, Mutation
+from pcmedge_emulator.programming import with_residents
+from pcmedge_emulator.records import DeviceRecord, ModelRecord, SnapshotRecord, pack_parameters, unpack_parameters
+from pcmedge_emulator.requests import Requests
+from pcmedge_emulator.resident import Buffer, Circuits, Counters, Programmed, ProgrammedTile, Resident
+from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.streams import Streams, cell_start_s, log_time_cell
+
+GRID_RATIO = 1.05
+"""Conductances are refreshed whenever 1 + age / t0 has grown by this ratio: G moves by 0.3 % from cell to cell."""
+
+MODEL_COLLECTIONS = ("models", "parameters", "buffers")
+"""What a snapshot copies. Journal, request ids, clock and the device's own record go on."""
+
+Outcome = TypeVar("Outcome")
+
+
+@dataclass
+class Activity:
+    """What the device is busy with and has done since it started; counters only."""
+
+    started_s: float = field(default_factory=time.monotonic)
+    busy: str = ""
+    last_request_s: float = float("-inf")
+    requests_served: int = 0
+    requests_failed: int = 0
+
+
+class State:
+    """See the module. Attributes are read by the verbs; only methods of this class assign them."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        keep_clock_mode: bool,
+        identity: Callable[[DeviceRecord | None], DeviceRecord],
+        circuits: Callable[[DeviceRecord], Circuits],
+        same_read: bool,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.same_read = same_read
+        self.realisation = 0
+        self.journal = Journal(store)
+        self.requests = Requests(store)
+        self.leases = LeaseBook()
+        self.operations = Operations()
+        self.activity = Activity()
+        self.changing = threading.RLock()
+        self.swapping = threading.Lock()
+        self.wake = threading.Event()
+        self.out_of_service: frozenset[str] = frozenset()
+        self.residents: Mapping[str, Resident] = {}
+        stored = store.get("device", "device")
+        device = identity(None if stored is None else codec.decode(stored, DeviceRecord))
+        self.device = replace(device, boots=device.boots + 1)
+        self.circuits = circuits(self.device)
+        self.streams = Streams(self.device.serial, self.device.seed)
+        clock_state = store.get("device", "clock")
+        if clock_state is not None:
+            clock.resume(codec.decode(clock_state, ClockState), keep_mode=keep_clock_mode)
+        self.residents = self.load()
+        details = {"models": ",".join(self.residents), "boots": str(self.device.boots)}
+        self.commit(events=[self.event("started", "The device started.", details=details)], device=self.device)
+
+    # ------------------------------------------------------------------------------------------------- what there is
+
+    @property
+    def profile(self) -> ChipProfile | None:
+        """The chip's profile; None until the first image is adopted."""
+        return ChipProfile.FromString(self.device.profile) if self.device.profile else None
+
+    def allocator(self, without: Sequence[str] = ()) -> TileAllocator | None:
+        """Which physical tiles are taken, by all residents except the named ones; None without a profile."""
+        profile = self.profile
+        if profile is None:
+            return None
+        taken = ((name, r.record.physical) for name, r in self.residents.items() if name not in without)
+        return with_residents(profile.tiles, taken)
+
+    def resident(self, name: str) -> Resident:
+        """ModelNotFoundError, or NotProgrammedError on an empty device."""
+        found = self.residents.get(name)
+        if found is not None:
+            return found
+        if not self.residents:
+            raise NotProgrammedError(
+                f"The device holds no image, so there is no model '{name}'. Program an image first.", model=name
+            )
+        known = ", ".join(sorted(self.residents))
+        raise ModelNotFoundError(f"The device holds no model '{name}'; it holds {known}.", model=name, known=known)
+
+    def age_s(self, resident: Resident) -> float:
+        """Seconds since programming on the device's clock."""
+        return max(0.0, self.clock.now() - resident.record.programmed_at_s)
+
+    # --------------------------------------------------------------------------------------------------- conductances
+
+    def inference_age_s(self, age_s: float) -> float:
+        """The age inference computes with: exact on a manual clock, the start of its log-time cell on a running one."""
+        if self.clock.mode is ClockMode.MANUAL:
+            return age_s
+        t0_s = self.circuits.technology.t0_s
+        return cell_start_s(log_time_cell(age_s, t0_s, GRID_RATIO), t0_s, GRID_RATIO)
+
+    def inference_engine(self, programmed: Programmed, age_s: float) -> FastEngine | ReferenceEngine:
+        """The engine of one age, warmed up so that no request pays for it."""
+        generation, streams, realisation = programmed.generation, self.streams, self.realisation
+        cell = log_time_cell(age_s, self.circuits.technology.t0_s, GRID_RATIO)
+        snapshot = programmed.snapshot(
+            age_s,
+            self.circuits,
+            lambda tile: streams.inference(generation, tile, cell, realisation),
+            lambda tile: streams.idle(generation, tile),
+        )
+        engine = programmed.engine(snapshot, self.circuits)
+        inputs, _ = programmed.image.reference_set()
+        if inputs and isinstance(engine, FastEngine):
+            engine.run({name: values[:1] for name, values in inputs.items()}, noise_seed=0)
+        return engine
+
+    def recalibration_engine(self, programmed: Programmed, age_s: float, read: int) -> FastEngine | ReferenceEngine:
+        """The engine of one age with recalibration's own realisation number ``read`` of the read noise."""
+        snapshot = programmed.snapshot(
+            age_s,
+            self.circuits,
+            lambda tile: self.recalibration_stream(programmed, tile, age_s, read),
+            lambda tile: self.streams.idle(programmed.generation, tile),
+        )
+        return programmed.engine(snapshot, self.circuits)
+
+    def recalibration_stream(self, programmed: Programmed, tile: int, age_s: float, read: int) -> np.random.Generator:
+        """1/f noise of a physical tile for recalibration; inference's own only with ``same_read`` (for studies)."""
+        if self.same_read:
+            cell = log_time_cell(age_s, self.circuits.technology.t0_s, GRID_RATIO)
+            return self.streams.inference(programmed.generation, tile, cell, self.realisation)
+        return self.streams.recalibration(read, tile)
+
+    def take_reads(self, count: int) -> int:
+        """The first of ``count`` read-noise realisations nobody has used. Stored with the next commit."""
+        first = self.device.reads
+        self.device = replace(self.device, reads=first + count)
+        return first
+
+    def refresh(self, name: str, *, force: bool = False) -> bool:
+        """Brings a model's conductances to this moment, beside serving; whether there was anything to do."""
+        resident = self.residents.get(name)
+        if resident is None:
+            return False
+        age_s = self.inference_age_s(self.age_s(resident))
+        if not force and age_s <= resident.engine_age_s:
+            return False
+        engine = self.inference_engine(resident.programmed, age_s)
+
+        def with_engine(current: Resident) -> Resident:
+            if current.programmed is not resident.programmed:
+                return current
+            return replace(current, engine=engine, engine_age_s=age_s)
+
+        self.swap(name, with_engine)
+        return True
+
+    def swap(self, name: str, change: Callable[[Resident], Resident]) -> None:
+        """Replaces one resident as a whole. Requests under way finish with what they took."""
+        with self.swapping:
+            current = self.residents.get(name)
+            if current is not None:
+                self.residents = {**self.residents, name: change(current)}
+
+    def install(self, add: Sequence[Resident] = (), remove: Sequence[str] = ()) -> None:
+        """Replaces whole models at once."""
+        with self.swapping:
+            kept = {name: r for name, r in self.residents.items() if name not in remove}
+            self.residents = kept | {resident.record.name: resident for resident in add}
+        self.wake.set()
+
+    def set_out_of_service(self, names: Sequence[str]) -> None:
+        """Models whose tiles are being programmed over and that do not answer meanwhile."""
+        self.out_of_service = frozenset(names)
+
+    def set_circuits(self, circuits: Circuits) -> None:
+        self.circuits = circuits
+
+    def set_realisation(self, realisation: int) -> None:
+        self.realisation = realisation
+
+    # -------------------------------------------------------------------------------------------------------- changing
+
+    def check(self, mutation: Mutation, resident: Resident | None) -> None:
+        """GenerationMismatchError unless the model's (without one: the device's) generations are as expected."""
+        program = self.device.program_generation if resident is None else resident.record.program_generation
+        statistics = self.device.statistics_generation if resident is None else resident.record.statistics_generation
+        for what, expected, found in (
+            ("program", mutation.expected_program_generation, program),
+            ("statistics", mutation.expected_statistics_generation, statistics),
+        ):
+            if expected is not None and expected != found:
+                raise GenerationMismatchError(
+                    f"The caller expected {what} generation {expected}, the device is at {found}. Look at what "
+                    "changed, then repeat the call with the new number.",
+                    expected=expected,
+                    found=found,
+                    what=what,
+                )
+
+    def once(self, mutation: Mutation, verb: str, kind: type[Outcome], body: Callable[[], Outcome]) -> Outcome:
+        """Runs ``body`` unless this request id was answered before; then that answer."""
+        with self.requests.claim(mutation.request_id):
+            earlier = self.requests.answered(mutation.request_id, verb, kind)
+            return body() if earlier is None else earlier
+
+    @contextmanager
+    def busy(self, with_what: str) -> Iterator[None]:
+        """One mutation at a time; ``with_what`` is what telemetry says meanwhile ("" for nothing)."""
+        with self.changing:
+            before, self.activity.busy = self.activity.busy, with_what or self.activity.busy
+            try:
+                yield
+            finally:
+                self.activity.busy = before
+
+    def event(
+        self, kind: str, message: str, model: str = "", details: Mapping[str, str] | None = None, ahead: int = 0
+    ) -> Event:
+        return Event(
+            sequence=self.journal.next(ahead),
+            time_unix_s=self.clock.wall_unix_s(),
+            device_time_s=self.clock.now(),
+            kind=kind,
+            message=message,
+            model=model,
+            details=dict(details or {}),
+        )
+
+    def commit(
+        self,
+        write: Callable[[Transaction], None] = lambda _: None,
+        *,
+        events: Sequence[Event] = (),
+        device: DeviceRecord | None = None,
+        remember: tuple[Mutation, str, Any] | None = None,
+    ) -> None:
+        """One transaction: the change, the device's record and clock, the events, and the answer to the request id.
+
+        Raises StoreUnwritableError with nothing changed. The caller replaces what is in memory after it returns.
+        """
+        device = self.device if device is None else device
+        answer = None
+        with self.store.transaction() as transaction:
+            write(transaction)
+            transaction.put("device", "device", codec.encode(device))
+            transaction.put("device", "clock", codec.encode(self.clock.state()))
+            for event in events:
+                self.journal.write(transaction, event)
+            if remember is not None:
+                mutation, verb, outcome = remember
+                answer = self.requests.write(transaction, mutation.request_id, verb, outcome)
+        self.device = device
+        self.journal.publish(events)
+        if remember is not None:
+            self.requests.publish(remember[0].request_id, answer)
+
+    def report(self, kind: str, message: str, model: str = "", details: Mapping[str, str] | None = None) -> None:
+        """An event on its own. A store that cannot be written costs the event, not the caller's error."""
+        with self.changing:
+            event = self.event(kind, message, model, details)
+            try:
+                self.commit(events=[event])
+            except Error:
+                self.journal.publish([event])
+
+    # ---------------------------------------------------------------------------------------------------------- store
+
+    def write_resident(self, transaction: Transaction, resident: Resident) -> None:
+        """The changing part of a resident: record, compensation, buffer."""
+        name = resident.record.name
+        transaction.put("models", name, codec.encode(resident.record))
+        transaction.put("parameters", name, pack_parameters(resident.parameters, resident.previous))
+        if resident.buffer is None:
+            transaction.delete("buffers", name)
+        else:
+            transaction.put("buffers", name, resident.buffer.to_bytes())
+
+    def write_programmed(self, transaction: Transaction, programmed: Programmed) -> None:
+        """The part that never changes again: image and devices."""
+        transaction.put_content(programmed.generation, "image", programmed.image.to_bytes())
+        for tile in programmed.tiles:
+            transaction.put_content(programmed.generation, f"tile/{tile.tile.tile:08d}", tile.to_bytes())
+
+    def delete_resident(self, transaction: Transaction, name: str) -> None:
+        for collection in MODEL_COLLECTIONS:
+            transaction.delete(collection, name)
+
+    def drop_unused(self, transaction: Transaction) -> None:
+        """Deletes the contents no live model and no snapshot needs; call after the records were written."""
+        needed = {
+            codec.decode(value, ModelRecord).program_generation
+            for space in ("", *self.store.spaces())
+            for value in self.store.items("models", space=space).values()
+        }
+        transaction.keep_contents(needed)
+
+    def load(self, space: str = "") -> dict[str, Resident]:
+        """The residents as the store holds them, at their age now; ``space`` is a snapshot's name."""
+        parameters = self.store.items("parameters", space=space)
+        buffers = self.store.items("buffers", space=space)
+        loaded = {}
+        for name, data in self.store.items("models", space=space).items():
+            record = codec.decode(data, ModelRecord)
+            if space:
+                snapshot = self.snapshot_record(space)
+                later_s = self.clock.now() - snapshot.device_time_s
+                # Ages are as they were: device time does not jump back, so the programming moves forward.
+                record = replace(record, programmed_at_s=record.programmed_at_s + later_s)
+            current, previous = unpack_parameters(parameters[name])
+            programmed = self._load_programmed(record)
+            age_s = self.inference_age_s(max(0.0, self.clock.now() - record.programmed_at_s))
+            loaded[name] = Resident(
+                record=record,
+                programmed=programmed,
+                parameters=current,
+                previous=previous,
+                buffer=Buffer.from_bytes(buffers[name]) if name in buffers else None,
+                engine=self.inference_engine(programmed, age_s),
+                engine_age_s=age_s,
+                first_seed=self.streams.products(record.program_generation, self.device.boots),
+                counters=Counters(),
+            )
+        return loaded
+
+    def _load_programmed(self, record: ModelRecord) -> Programmed:
+        profile = self.profile
+        parts = self.store.contents(record.program_generation)
+        if profile is None or "image" not in parts:
+            raise StoreCorruptError(
+                f"The store lacks the image of resident model '{record.name}'. Move it away to start with an empty "
+                "device, or restore a copy."
+            )
+        image = ChipImage.from_bytes(parts["image"])
+        tiles = []
+        for tile, physical in zip(image.tiles(), record.physical, strict=True):
+            part = parts.get(f"tile/{tile.tile:08d}")
+            if part is None:
+                raise StoreCorruptError(f"The store lacks tile {tile.tile} of resident model '{record.name}'.")
+            tiles.append(ProgrammedTile.from_bytes(part, image, tile, physical))
+        return Programmed(
+            image=image,
+            program=ChipProgram.from_image(image),
+            profile=profile,
+            generation=record.program_generation,
+            tiles=tuple(tiles),
+        )
+
+    def snapshot_record(self, name: str) -> SnapshotRecord:
+        """ModelNotFoundError's sibling for snapshots is raised by the caller; here the record must exist."""
+        data = self.store.get("snapshot", "snapshot", space=name)
+        if data is None:
+            raise StoreCorruptError(f"The store lacks the record of snapshot '{name}'.")
+        return codec.decode(data, SnapshotRecord)
