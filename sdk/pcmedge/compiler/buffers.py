@@ -22,7 +22,7 @@ _STORABLE = ("float32", "uint8", "int32", "int64")
 
 @dataclass(frozen=True)
 class Buffer:
-    """``samples`` as the device will see them (None: no buffer); ``description`` says whether they are stored or made."""
+    """``samples`` as the device will see them (None: no buffer); ``description``: whether they are stored or made."""
 
     description: CalibrationBuffer
     samples: dict[str, Array] | None

@@ -75,8 +75,9 @@ def _batch(names: Sequence[str], batch: Any, what: str) -> dict[str, Any]:
         unknown = [str(name) for name in batch if name not in names]
         if missing or unknown:
             raise CalibrationError(
-                f"{what}: expected arrays for the inputs {', '.join(names)}; found {', '.join(map(str, batch)) or 'none'}"
-                f" (missing: {', '.join(missing) or 'none'}; not an input: {', '.join(unknown) or 'none'}).",
+                f"{what}: expected arrays for the inputs {', '.join(names)}; found "
+                f"{', '.join(map(str, batch)) or 'none'} (missing: {', '.join(missing) or 'none'}; not an input: "
+                f"{', '.join(unknown) or 'none'}).",
                 missing=", ".join(missing),
             )
         return dict(batch)
@@ -114,7 +115,8 @@ def _checked(graph: Graph, name: str, value: Any, what: str) -> Array:
         )
     if not len(array):
         raise CalibrationError(
-            f"{what} input '{name}' is empty: expected at least one sample, found 0. Pass a few hundred typical inputs.",
+            f"{what} input '{name}' is empty: expected at least one sample, found 0. "
+            "Pass a few hundred typical inputs.",
             input=name,
             found=0,
         )
@@ -135,7 +137,8 @@ def _cast(array: Array, expected: np.dtype[Any], name: str, what: str) -> Array:
     if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
         bad = int(np.count_nonzero(~np.isfinite(array)))
         raise CalibrationError(
-            f"{what} input '{name}': expected finite numbers, found {bad} NaN or infinite values. Remove those samples.",
+            f"{what} input '{name}': expected finite numbers, found {bad} NaN or infinite values. "
+            "Remove those samples.",
             input=name,
             found=bad,
         )

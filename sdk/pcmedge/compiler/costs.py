@@ -1,7 +1,7 @@
 """MACs, energy and latency per inference, and the placement report.
 
-Source of the figures: HERMES project chip, 64 cores of 256 x 256, 8-bit inputs and outputs, one-phase read: 63.1 TOPS at
-9.76 TOPS/W (Le Gallo et al., Nat. Electron. 6:680, 2023). Per core that is 2 x 256 x 256 operations in 133 ns for 13.4 nJ.
+Source of the figures: HERMES project chip, 64 cores of 256 x 256, 8-bit inputs and outputs, one-phase read: 63.1 TOPS
+at 9.76 TOPS/W (Le Gallo et al., Nat. Electron. 6:680, 2023). Per core: 2 x 256 x 256 operations in 133 ns for 13.4 nJ.
 """
 
 from __future__ import annotations
@@ -113,8 +113,9 @@ def layer_cost(
 def energy_source(profile: ChipProfile) -> str:
     """A sentence for the report: where the figures come from and what is extrapolated."""
     text = (
-        "HERMES 64-core chip (Le Gallo et al., Nat. Electron. 2023): 63.1 TOPS at 9.76 TOPS/W with one-phase 8-bit reads, "
-        "that is 133 ns and 13.4 nJ per matrix-vector product of 256 x 256; charged for the word lines x bit lines in use; "
+        "HERMES 64-core chip (Le Gallo et al., Nat. Electron. 2023): 63.1 TOPS at 9.76 TOPS/W with one-phase 8-bit "
+        "reads, that is 133 ns and 13.4 nJ per matrix-vector product of 256 x 256; charged for the word "
+        "lines x bit lines in use; "
         "signed inputs take two phases; digital operators, data movement and idle power are not included"
     )
     extrapolated: list[str] = []

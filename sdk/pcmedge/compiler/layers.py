@@ -86,7 +86,7 @@ def match(graph: Graph, origins: dict[str, str]) -> Matching:
 
 
 def _key(node: onnx.NodeProto) -> str:
-    return next(name for name in node.output if name)
+    return str(next(name for name in node.output if name))
 
 
 class _Names:
@@ -218,9 +218,9 @@ def _matrix(graph: Graph, node: onnx.NodeProto, consumers: dict[str, list[onnx.N
     output = node.output[0]
     bias = node.input[2] if len(node.input) > 2 else ""
     readers = consumers.get(output, [])
-    if node.op_type == "MatMul" and len(readers) == 1 and output not in graph.output_names:
-        if found := _added_bias(graph, readers[0], output, weights.shape[1]):
-            bias, covers, output = found, (node, readers[0]), readers[0].output[0]
+    alone = node.op_type == "MatMul" and len(readers) == 1 and output not in graph.output_names
+    if alone and (found := _added_bias(graph, readers[0], output, weights.shape[1])):
+        bias, covers, output = found, (node, readers[0]), readers[0].output[0]
     return Layer(
         name=name,
         operator=GEMM,
@@ -235,7 +235,7 @@ def _matrix(graph: Graph, node: onnx.NodeProto, consumers: dict[str, list[onnx.N
 
 
 def _added_bias(graph: Graph, add: onnx.NodeProto, product: str, columns: int) -> str:
-    """Name of the constant that an Add behind a MatMul adds per column, as a vector; empty if it does something else."""
+    """Name of the vector constant that an Add behind a MatMul adds per column; empty if it does something else."""
     if add.op_type != "Add" or add.domain:
         return ""
     other = add.input[1] if add.input[0] == product else add.input[0]
@@ -246,7 +246,7 @@ def _added_bias(graph: Graph, add: onnx.NodeProto, product: str, columns: int) -
     if not value.ndim or value.shape[-1] != columns or rank is None or value.ndim > rank:
         return ""
     if value.ndim == 1:
-        return other
+        return str(other)
     name = graph.fresh(f"{other}_vector")
     graph.constants[name] = value.reshape(columns)
     return name
@@ -273,9 +273,7 @@ def _why_not_lstm(graph: Graph, node: onnx.NodeProto) -> str:
     if activations != list(_LSTM_ACTIVATIONS * directions):
         return f"activations {', '.join(activations)} are not those of the analog LSTM; computed digitally"
     if options.get("layout", 0):
-        return (
-            "layout 1 is not supported by the analog LSTM: transpose to (sequence, batch, inputs); computed digitally"
-        )
+        return "layout 1 is not supported by the analog LSTM: transpose to (sequence, batch, inputs)"
     if options.get("input_forget", 0) or unusual:
         found = ", ".join(unusual) or "input_forget"
         return f"attribute {found} is not supported by the analog LSTM; computed digitally"

@@ -1,6 +1,6 @@
 """What the compiler measures on the calibration set, in two passes over the float model.
 
-First pass: how large every analog layer's input is, and the moments of the pre-activations whose statistics are recorded.
+First pass: how large every analog layer's input is, and the moments of pre-activations whose statistics are recorded.
 Second pass, with the DAC ranges known: how large every tile's partial sums are.
 """
 

@@ -129,5 +129,6 @@ def too_large(profile: ChipProfile, needed: int, by_layer: Mapping[str, int]) ->
     shares = ", ".join(f"{name} {count}" for name, count in largest)
     return (
         f"The model needs {needed} tiles of {profile.tile_rows} x {profile.tile_columns}; the chip profile "
-        f"'{profile.name}' has {profile.tiles}. Largest layers: {shares}. Use a smaller model or a profile with more tiles."
+        f"'{profile.name}' has {profile.tiles}. Largest layers: {shares}. "
+        "Use a smaller model or a profile with more tiles."
     )

@@ -111,7 +111,7 @@ def choose_dac(seen: Magnitudes, bits: int, choice: RangeChoice) -> DacRange:
 
 
 def choose_adc(seen: Magnitudes, bits: int, choice: RangeChoice, bound: float) -> float:
-    """ADC step of one tile, in DAC codes per ADC code; ``bound`` is the largest |sum| possible, used if none was seen."""
+    """ADC step of one tile, in DAC codes per ADC code; ``bound``, the largest |sum| possible, is used if all were 0."""
     levels = full_scale(bits, signed=True)
     covered = seen.largest if choice == "max" else best_range(seen, levels)
     return float(np.float32((covered * ADC_MARGIN if covered else bound) / levels))

@@ -17,7 +17,7 @@ FULL_SCALE = 32767
 
 @dataclass(frozen=True)
 class ScaledBlock:
-    """``targets`` int16 [groups, rows, columns]; ``scale`` float32 [groups * columns], weight = targets / 32767 * scale."""
+    """Targets int16 [groups, rows, columns] and scale float32 [groups * columns]: weight = targets / 32767 * scale."""
 
     block: Block
     targets: Array

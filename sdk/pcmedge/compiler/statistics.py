@@ -1,8 +1,9 @@
 """Statistics behind analog layers: whose batch norm belongs to which layer, and means and variances per channel.
 
-Adaptive statistics need a per-channel scale and offset behind every analog layer. Where the model has a batch norm, that
-is it. Where it has none (or it arrived folded into the weights), an identity batch norm is put there: mean and variance
-recorded on the calibration set, scale = sqrt(variance + epsilon), offset = mean. It changes nothing until the chip adapts it.
+Adaptive statistics need a per-channel scale and offset behind every analog layer. Where the model has a batch norm,
+that is it. Where it has none (or it arrived folded into the weights), an identity batch norm is put there: mean and
+variance recorded on the calibration set, scale = sqrt(variance + epsilon), offset = mean. It changes nothing until the
+chip adapts it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,21 @@ EPSILON = 1e-5
 # What may lie between a classifier and the graph's output: reshaping, monotonic or pooling operators. Normalising the
 # scores of a classifier by a small buffer's statistics would move its class priors, so those layers are left alone.
 _TO_OUTPUT = frozenset(
-    ["ArgMax", "AveragePool", "Cast", "Clip", "DequantizeLinear", "Dropout", "Exp", "Flatten", "GlobalAveragePool", "Identity", "Log", "LogSoftmax", "QuantizeLinear", "ReduceMean", "Reshape", "Sigmoid", "Slice", "Softmax", "Squeeze", "Tanh", "TopK", "Transpose", "Unsqueeze"]
+    (
+        *(
+            "ArgMax",
+            "AveragePool",
+            "Cast",
+            "Clip",
+            "DequantizeLinear",
+            "Dropout",
+            "Exp",
+            "Flatten",
+            "GlobalAveragePool",
+        ),
+        *("Identity", "Log", "LogSoftmax", "QuantizeLinear", "ReduceMean", "Reshape", "Sigmoid", "Slice", "Softmax"),
+        *("Squeeze", "Tanh", "TopK", "Transpose", "Unsqueeze"),
+    )
 )
 
 
@@ -72,7 +87,7 @@ def name_batch_norms(graph: Graph, origins: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True)
 class StatisticsPlan:
-    """``kind`` and ``node`` (name of the batch norm) per layer name; ``inputs``: tensor entering each batch norm node."""
+    """Per layer: ``kind``, ``node`` (its batch norm). Per batch norm: ``inputs`` (tensor entering it), ``layer_of``."""
 
     kind: dict[str, str]
     node: dict[str, str]
@@ -114,10 +129,8 @@ def _batch_norm_behind(layer: Layer, consumers: Mapping[str, list[onnx.NodeProto
 
 
 def _can_record(graph: Graph, layer: Layer, consumers: Mapping[str, list[onnx.NodeProto]]) -> bool:
-    if layer.operator == CONV:
-        right_rank = True
-    else:
-        right_rank = layer.operator == GEMM and graph.type_of(layer.output).rank == 2
+    # Channels must be axis 1: so they are behind convolutions, and behind products of plain matrices.
+    right_rank = layer.operator == CONV or (layer.operator == GEMM and graph.type_of(layer.output).rank == 2)
     return right_rank and not _only_to_outputs(layer.output, set(graph.output_names), consumers)
 
 

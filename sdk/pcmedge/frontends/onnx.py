@@ -46,7 +46,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise CompileError(
-            f"The ONNX model is not valid: {_first_line(error)}. onnx.checker.check_model says the same; export it again."
+            f"The ONNX model is not valid: {_first_line(error)}. Export it again until onnx.checker accepts it."
         ) from error
     return _convert(model)
 

@@ -1,7 +1,8 @@
 """``torch.nn.Module`` → ONNX, with batch norm kept.
 
-Both of torch's exporters fold batch norm into convolutions by default; the chip needs it apart (its statistics are what
-is adapted after drift), so the export runs in evaluation mode with ``optimize=False``, and pcmedge folds constants itself.
+Both of torch's exporters fold batch norm into convolutions by default; the chip needs it apart (its statistics are
+what is adapted after drift), so the export runs in evaluation mode with ``optimize=False``, and pcmedge folds constants
+itself.
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ def load(model: torch.nn.Module, example_input: Any) -> onnx.ModelProto:
     torch = _import_torch()
     args, kwargs = _arguments(torch, model, example_input)
     batch = torch.export.Dim("batch", min=1)
-    dynamic = (*({0: batch} for _ in args), *({0: batch} for _ in kwargs)) if not kwargs else None
-    names = {name: {0: batch} for name in kwargs} if kwargs else None
+    dynamic = {name: {0: batch} for name in kwargs} if kwargs else tuple({0: batch} for _ in args)
     with _evaluation_mode(model), _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
@@ -46,7 +46,7 @@ def load(model: torch.nn.Module, example_input: Any) -> onnx.ModelProto:
                 kwargs=kwargs or None,
                 dynamo=True,
                 optimize=False,
-                dynamic_shapes=names or dynamic,
+                dynamic_shapes=dynamic,
                 opset_version=_OPSET,
                 verbose=False,
             )

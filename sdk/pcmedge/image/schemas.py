@@ -25,7 +25,8 @@ _CONV_DOC = (
 )
 _GEMM_DOC = """Product with a matrix in crossbar tiles. X: (..., K); B: (N); Y: (..., N) = X @ W + B."""
 _LSTM_DOC = """LSTM whose W and R are in crossbar tiles. X: (sequence, batch, inputs); B, initial_h, initial_c,
-Y, Y_h, Y_c as ONNX LSTM with layout 0, gate order iofc, activations sigmoid, tanh, tanh. Absent initial states are zero."""
+Y, Y_h, Y_c as ONNX LSTM with layout 0, gate order iofc, activations sigmoid, tanh, tanh. Absent initial states are
+zero."""
 
 
 def register() -> None:

@@ -1,0 +1,196 @@
+"""The placement report of an image, drawn for a terminal. Needs only the manifest and rich, so the base install has it.
+
+``render(image.manifest, image.tiles())`` also maps the tiles; reading the tile table needs the extra ``emulator``,
+so without it pass the manifest alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from pcmedge._contract.image_pb2 import AnalogLayer, Manifest, NodePlacement, StatisticsKind
+
+MAP_ROWS, MAP_COLUMNS = 4, 8
+_MAX_MAPS = 6
+_BAR = 12
+_STATISTICS = {
+    StatisticsKind.STATISTICS_KIND_BATCH_NORM: "batch norm",
+    StatisticsKind.STATISTICS_KIND_RECORDED: "recorded",
+    StatisticsKind.STATISTICS_KIND_NONE: "GDC only",
+}
+
+
+class TileShape(Protocol):
+    """What the drawing needs to know of a tile (``pcmedge.image.Tile`` has it)."""
+
+    @property
+    def layer(self) -> str: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def columns(self) -> int: ...
+
+
+def render(manifest: Manifest, tiles: Iterable[TileShape] | None = None) -> RenderableType:
+    """Everything: a summary, the analog layers with their tiles, the digital operators and why they are digital."""
+    parts = [summary(manifest), layer_table(manifest)]
+    if tiles is not None:
+        parts.append(tile_maps(manifest, tiles))
+    parts += [digital_table(manifest), Text(f"Energy and latency: {manifest.placement.energy_source}", style="dim")]
+    return Group(*parts)
+
+
+def summary(manifest: Manifest) -> RenderableType:
+    """Name, chip, share of MACs in memory, tiles, utilisation, energy and latency."""
+    placement, profile = manifest.placement, manifest.profile
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column()
+    share = analog_share(manifest)
+    grid.add_row(
+        "chip", f"{profile.name}: tiles of {profile.tile_rows} x {profile.tile_columns}, {profile.tiles} tiles"
+    )
+    grid.add_row("in memory", _bar(share).append(f" {share:.1%} of the MACs ({_count(placement.analog_macs)})"))
+    grid.add_row("tiles", _bar(placement.tiles / max(1, profile.tiles)).append(f" {placement.tiles} used"))
+    grid.add_row("cells", _bar(placement.utilisation).append(f" {placement.utilisation:.1%} of those tiles' cells"))
+    grid.add_row(
+        "weights",
+        f"{placement.analog_weights:,} on {placement.devices:,} devices; "
+        f"{placement.digital_parameters:,} digital parameters",
+    )
+    grid.add_row(
+        "per inference",
+        f"{_si(placement.energy_j, 'J')} and {_si(placement.latency_s, 's')} in the crossbars (estimated)",
+    )
+    title = f"{manifest.model.name} version {manifest.model.version}"
+    return Panel(grid, title=title, title_align="left", expand=False)
+
+
+def analog_share(manifest: Manifest) -> float:
+    """Share of the multiply-accumulates that happen in memory; 0 if the model has none."""
+    total = manifest.placement.analog_macs + manifest.placement.digital_macs
+    return manifest.placement.analog_macs / total if total else 0.0
+
+
+def layer_table(manifest: Manifest) -> Table:
+    """One line per analog layer, in execution order."""
+    table = Table(title="Analog layers", title_justify="left", header_style="bold")
+    for column in ("layer", "operator", "weights"):
+        table.add_column(column, overflow="fold")
+    for column in ("tiles", "cells used", "phases", "MVMs", "energy", "latency"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("statistics")
+    found = {node.layer: node for node in manifest.placement.nodes if node.analog}
+    for layer in manifest.layers:
+        node = found.get(layer.name, NodePlacement())
+        table.add_row(
+            layer.name,
+            layer.operator,
+            _weights(layer),
+            str(node.tiles),
+            _bar(node.utilisation, 6).append(f" {node.utilisation:5.1%}"),
+            str(node.phases),
+            _count(node.mvms),
+            _si(node.energy_j, "J"),
+            _si(node.latency_s, "s"),
+            _STATISTICS.get(layer.statistics_kind, ""),
+        )
+    return table
+
+
+def tile_maps(manifest: Manifest, tiles: Iterable[TileShape]) -> Table:
+    """Every layer's tiles as little maps: filled is in use, one character is a share of the tile's rows and columns."""
+    by_layer: dict[str, list[TileShape]] = {}
+    for tile in tiles:
+        by_layer.setdefault(tile.layer, []).append(tile)
+    table = Table(
+        title="Tiles", title_justify="left", show_header=False, show_lines=False, box=None, padding=(0, 2, 1, 0)
+    )
+    table.add_column()
+    table.add_column()
+    rows, columns = manifest.profile.tile_rows, manifest.profile.tile_columns
+    for layer in manifest.layers:
+        mine = by_layer.get(layer.name, [])
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(*(_map(tile, rows, columns) for tile in mine[:_MAX_MAPS]), *_more(len(mine) - _MAX_MAPS))
+        table.add_row(Text(layer.name, style="bold"), grid)
+    return table
+
+
+def digital_table(manifest: Manifest) -> Table:
+    """Digital operators, grouped by operator and reason, those with MACs first."""
+    groups: dict[tuple[str, str], list[NodePlacement]] = {}
+    for node in manifest.placement.nodes:
+        if not node.analog:
+            groups.setdefault((node.operator, node.reason), []).append(node)
+    table = Table(title="Digital operators", title_justify="left", header_style="bold")
+    table.add_column("operator", no_wrap=True)
+    table.add_column("nodes", justify="right")
+    table.add_column("MACs", justify="right")
+    table.add_column("why", overflow="fold")
+    ordered = sorted(groups.items(), key=lambda item: (-sum(node.macs for node in item[1]), item[0]))
+    for (operator, reason), nodes in ordered:
+        table.add_row(operator, str(len(nodes)), _count(sum(node.macs for node in nodes)), reason)
+    return table
+
+
+def _weights(layer: AnalogLayer) -> str:
+    parts = []
+    for block in layer.blocks:
+        size = f"{block.rows} x {block.columns}"
+        parts.append(f"{block.groups} x ({size})" if block.groups > 1 else size)
+    return ", ".join(dict.fromkeys(parts))
+
+
+def _map(tile: TileShape, tile_rows: int, tile_columns: int) -> Text:
+    """Character cells of a tile: full where weights lie. Packed groups lie on the diagonal."""
+    lines = []
+    for y in range(MAP_ROWS):
+        line = ""
+        for x in range(MAP_COLUMNS):
+            row, column = (y + 0.5) / MAP_ROWS * tile_rows, (x + 0.5) / MAP_COLUMNS * tile_columns
+            line += "█" if _touches(tile, row, column, tile_rows / MAP_ROWS, tile_columns / MAP_COLUMNS) else "·"
+        lines.append(line)
+    return Text("\n".join(lines), style="cyan")
+
+
+def _touches(tile: TileShape, row: float, column: float, height: float, width: float) -> bool:
+    """Whether a character cell (its middle, and its size) holds any weight of the tile."""
+    top, bottom = row - height / 2, row + height / 2
+    left, right = column - width / 2, column + width / 2
+    first = max(int(top // tile.rows), int(left // tile.columns), 0)
+    last = min(-(-bottom // tile.rows), -(-right // tile.columns), tile.groups)
+    return first < last
+
+
+def _more(hidden: int) -> list[Text]:
+    return [Text(f"and {hidden} more", style="dim")] if hidden > 0 else []
+
+
+def _bar(share: float, width: int = _BAR) -> Text:
+    filled = max(0, min(width, round(share * width)))
+    if share > 0:
+        filled = max(1, filled)
+    return Text("━" * filled, style="cyan").append("━" * (width - filled), style="bright_black")
+
+
+def _count(value: int) -> str:
+    for limit, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if value >= limit:
+            return f"{value / limit:.1f} {suffix}"
+    return str(value)
+
+
+def _si(value: float, unit: str) -> str:
+    for factor, prefix in ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"0 {unit}"
