@@ -238,3 +238,113 @@ def residual_cnn(maker: Maker, channels: int = 12, classes: int = 10) -> ChipPro
     maker.op("Flatten", ["pooled"], "flat")
     maker.gemm("flat", "y", rng.normal(0, 0.5, (channels, classes)), rng.normal(0, 0.1, classes), signed=False)
     return maker.program({"x": ["N", 3, 12, 12]}, {"y": ["N", classes]})
+
+
+def float_model(maker: Maker, program: ChipProgram) -> onnx.ModelProto:
+    """The same network in standard operators, with the weights the conductances stand for."""
+    nodes, tensors = [], list(maker.constants)
+
+    def weights(block: Block) -> np.ndarray:
+        g = np.zeros((block.groups, block.rows, block.columns))
+        for tile in block.tiles:
+            g[
+                tile.first_group : tile.first_group + tile.groups,
+                tile.first_row : tile.first_row + tile.rows,
+                tile.first_column : tile.first_column + tile.columns,
+            ] = maker.conductances[tile.tile]
+        return (g * block.weight_scale.reshape(block.groups, 1, block.columns)).astype(np.float32)
+
+    def keep(name: str, value: np.ndarray) -> str:
+        tensors.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    for node in program.model.graph.node:
+        if node.domain != "pcm":
+            nodes.append(node)
+            continue
+        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        blocks = program.layers[attributes.pop("layer").decode()].blocks
+        matrix = weights(blocks["W"])
+        if node.op_type == "AnalogConv":
+            kernel = matrix.transpose(0, 2, 1).reshape(matrix.shape[0] * matrix.shape[2], -1, *attributes["kernel_shape"])
+            inputs = [node.input[0], keep(f"{node.name}/w", kernel), *node.input[1:]]
+            nodes.append(helper.make_node("Conv", inputs, node.output, **attributes))
+        elif node.op_type == "AnalogGemm":
+            product = f"{node.name}/product" if len(node.input) > 1 else node.output[0]
+            nodes.append(helper.make_node("MatMul", [node.input[0], keep(f"{node.name}/w", matrix[0])], [product]))
+            if len(node.input) > 1:
+                nodes.append(helper.make_node("Add", [product, node.input[1]], node.output))
+        else:
+            suffixes = [name[1:] for name in blocks if name.startswith("W")]
+            w, r = (np.stack([weights(blocks[f"{key}{end}"])[0].T for end in suffixes]) for key in "WR")
+            given = [node.input[0], keep(f"{node.name}/w", w), keep(f"{node.name}/r", r), node.input[1], "", *node.input[2:]]
+            nodes.append(helper.make_node("LSTM", given, node.output, **attributes))
+    graph = helper.make_graph(nodes, "float", program.model.graph.input, program.model.graph.output, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def mlp(maker: Maker) -> ChipProgram:
+    """Three dense layers; input x (N, 64), output y (N, 10)."""
+    rng = maker.rng
+    maker.gemm("x", "g1", rng.normal(0, 0.15, (64, 48)), rng.normal(0, 0.1, 48), dac_step=0.03)
+    maker.op("Relu", [maker.norm("g1", "n1", 48, "g1")], "r1")
+    maker.gemm("r1", "g2", rng.normal(0, 0.15, (48, 32)), rng.normal(0, 0.1, 32), signed=False)
+    maker.op("Relu", ["g2"], "r2")
+    maker.gemm("r2", "y", rng.normal(0, 0.3, (32, 10)), rng.normal(0, 0.1, 10), signed=False)
+    return maker.program({"x": ["N", 64]}, {"y": ["N", 10]})
+
+
+def depthwise_cnn(maker: Maker) -> ChipProgram:
+    """Stem, depthwise, pointwise, classifier; input x (N, 3, 12, 12), output y (N, 10)."""
+    rng = maker.rng
+    maker.conv("x", "c1", rng.normal(0, 0.2, (16, 3, 3, 3)), strides=[2, 2], pads=[1] * 4)
+    maker.op("Relu", [maker.norm("c1", "n1", 16, "c1")], "r1")
+    maker.conv("r1", "dw", rng.normal(0, 0.35, (16, 1, 3, 3)), pads=[1] * 4, group=16, signed=False)
+    maker.op("Relu", [maker.norm("dw", "n2", 16, "dw")], "r2")
+    maker.conv("r2", "pw", rng.normal(0, 0.25, (24, 16, 1, 1)), rng.normal(0, 0.1, 24), signed=False)
+    maker.op("Relu", [maker.norm("pw", "n3", 24, "pw")], "r3")
+    maker.op("GlobalAveragePool", ["r3"], "pooled")
+    maker.op("Flatten", ["pooled"], "flat")
+    maker.gemm("flat", "y", rng.normal(0, 0.4, (24, 10)), signed=False)
+    return maker.program({"x": ["N", 3, 12, 12]}, {"y": ["N", 10]})
+
+
+def lstm_network(maker: Maker, direction: str = "bidirectional", hidden: int = 12) -> ChipProgram:
+    """Sequence classifier; input x (N, 9, 6), outputs y (N, 5) and the last cell states c (directions, N, hidden)."""
+    rng = maker.rng
+    both = 2 if direction == "bidirectional" else 1
+    maker.op("Transpose", ["x"], "steps", perm=[1, 0, 2])
+    w, r = rng.normal(0, 0.5, (both, 4 * hidden, 6)), rng.normal(0, 0.35, (both, 4 * hidden, hidden))
+    maker.lstm("steps", "l", w, r, rng.normal(0, 0.2, (both, 8 * hidden)), direction=direction)
+    maker.op("Transpose", ["l/h"], "last", perm=[1, 0, 2])
+    maker.op("Reshape", ["last", maker.constant("flat", np.array([0, both * hidden]))], "features")
+    maker.gemm("features", "y", rng.normal(0, 0.4, (both * hidden, 5)), rng.normal(0, 0.1, 5), dac_step=1 / 127)
+    return maker.program({"x": ["N", 9, 6]}, {"y": ["N", 5], "l": [9, both, "N", hidden]})
+
+
+def transformer_block(maker: Maker, width: int = 24) -> ChipProgram:
+    """Attention with one head, residuals and a feed-forward pair; input x (N, 7, width), output y alike."""
+    rng = maker.rng
+
+    def dense(x: str, y: str, inputs: int, outputs: int) -> str:
+        return maker.gemm(x, y, rng.normal(0, 1 / np.sqrt(inputs), (inputs, outputs)), rng.normal(0, 0.1, outputs))
+
+    def layer_norm(x: str, y: str) -> str:
+        scale = maker.constant(f"{y}/scale", rng.uniform(0.5, 1.5, width).astype(np.float32))
+        return maker.op("LayerNormalization", [x, scale], y, axis=-1)
+
+    layer_norm("x", "first")
+    for name in ("query", "key", "value"):
+        dense("first", name, width, width)
+    maker.op("Transpose", ["key"], "turned", perm=[0, 2, 1])
+    maker.op("MatMul", ["query", "turned"], "raw")
+    maker.op("Mul", ["raw", maker.constant("root", np.float32(1 / np.sqrt(width)))], "scores")
+    maker.op("Softmax", ["scores"], "attention", axis=-1)
+    maker.op("MatMul", ["attention", "value"], "mixed")
+    maker.op("Add", ["x", dense("mixed", "out", width, width)], "middle")
+    layer_norm("middle", "second")
+    dense("second", "up", width, 2 * width)
+    maker.op("Gelu", ["up"], "active")
+    maker.op("Add", ["middle", dense("active", "down", 2 * width, width)], "y")
+    return maker.program({"x": ["N", 7, width]}, {"y": ["N", 7, width]})
+

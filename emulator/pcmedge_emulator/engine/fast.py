@@ -15,7 +15,7 @@ from pcmedge_emulator.engine.geometry import bands, of_tile
 from pcmedge_emulator.engine.graph import PARAMETERS
 from pcmedge_emulator.engine.inputs import check_inputs
 from pcmedge_emulator.engine.lowering import Lowered, Purpose, lower, lower_layer
-from pcmedge_emulator.engine.noise import NoiseCursor, bank_size, gaussian_bank
+from pcmedge_emulator.engine.noise import NoiseCursor, NoisePlan, bank_size, gaussian_bank
 from pcmedge_emulator.engine.program import ChipProgram
 from pcmedge_emulator.engine.state import Parameters, Snapshot
 
@@ -77,7 +77,8 @@ class FastEngine:
         self._lock = threading.Lock()
         self._sessions: dict[str, tuple[Lowered, onnxruntime.InferenceSession]] = {}
         self._layers: dict[tuple[str, str], tuple[onnxruntime.InferenceSession, list[str]]] = {}
-        self._noise_shapes: dict[object, list[tuple[Array, Array]]] = {}
+        self._noise_shapes: dict[object, list[tuple[list[int], list[int]]]] = {}
+        self._plans: dict[object, NoisePlan] = {}
         self._packed: tuple[Parameters, FloatArray] | None = None
         self._session("run")
 
@@ -151,9 +152,8 @@ class FastEngine:
         digital = self.program.reference_statistics if reference is None else reference
         feeds |= self._parameter_feed(lowered.layout.pack(parameters, digital))
         if lowered.noise:
-            shapes = self._shapes_for(checked, batch)
-            cursor = self._cursor(shapes, checked, batch, noise_seed)
-            feeds |= {name: cursor.take(shape) for name, shape in zip(lowered.noise, shapes, strict=True)}
+            cursor = self._cursor(checked, batch, batch, noise_seed)
+            feeds |= zip(lowered.noise, cursor.slices(self._plan(checked, batch)), strict=True)
         names = [name for pair in lowered.statistics.values() for name in pair]
         values = session.run(names, feeds)
         return {node: (values[2 * index], values[2 * index + 1]) for index, node in enumerate(lowered.statistics)}
@@ -212,16 +212,15 @@ class FastEngine:
         size = self._micro_batch if self._may_cut() else batch
         cursor = None
         if lowered.noise:
-            cursor = self._cursor(self._shapes_for(checked, 1), checked, batch, noise_seed)
-            size = max(1, min(size, cursor.size // max(1, _count(self._shapes_for(checked, 1)))))
+            cursor = self._cursor(checked, batch, 1 if self._may_cut() else batch, noise_seed)
+            size = max(1, min(size, cursor.size // max(1, self._plan(checked, 1).total)))
         results = []
         for start in range(0, batch, size):
             part = {name: values[start : start + size] for name, values in checked.items()}
             feeds = {**part, **fixed}
             if cursor is not None:
-                shapes = self._shapes_for(checked, min(size, batch - start))
-                cursor.reserve(_count(shapes))
-                feeds |= {name: cursor.take(shape) for name, shape in zip(lowered.noise, shapes, strict=True)}
+                plan = self._plan(checked, min(size, batch - start))
+                feeds |= zip(lowered.noise, cursor.slices(plan), strict=True)
             results.append(session.run(names, feeds))
         return results
 
@@ -238,29 +237,39 @@ class FastEngine:
         specs = (*self.program.inputs, *self.program.outputs)
         return bool(self.program.inputs) and all(spec.shape and spec.shape[0] is None for spec in specs)
 
-    def _cursor(
-        self, shapes: list[tuple[int, ...]], checked: Mapping[str, Array], batch: int, noise_seed: Seed
-    ) -> NoiseCursor:
-        sample = _count(self._shapes_for(checked, 1))
-        largest = max(int(np.prod(shape)) for shape in shapes)
-        bank = gaussian_bank(bank_size(sample, largest, self._noise_values))
+    def _cursor(self, checked: Mapping[str, Array], batch: int, at_once: int, noise_seed: Seed) -> NoiseCursor:
+        """A walk through a bank that fits this engine, for a call of ``batch`` samples, ``at_once`` in one run."""
+        sample = self._plan(checked, 1).total
+        bank = gaussian_bank(bank_size(sample, self._plan(checked, at_once).largest, self._noise_values))
         return NoiseCursor(bank, np.random.default_rng(noise_seed), min(bank.size, sample * batch))
 
-    def _shapes_for(self, checked: Mapping[str, Array], batch: int) -> list[tuple[int, ...]]:
-        """Shapes of the noise inputs for a batch size; linear in it, found from batches of one and two samples."""
-        key = tuple((name, values.shape[1:]) for name, values in checked.items())
-        if key not in self._noise_shapes:
-            lowered, session = self._session("shapes")
-            found = []
-            free = all(spec.shape and spec.shape[0] is None for spec in self.program.inputs)
-            for count in (1, 2) if free else (batch, batch):
-                feeds: dict[str, Array] = {
-                    name: np.repeat(values[:1], count, axis=0) for name, values in checked.items()
-                }
-                feeds |= self._parameter_feed(lowered.layout.pack(_IMAGE_PARAMETERS))
-                found.append(session.run(list(lowered.shapes), feeds))
-            self._noise_shapes[key] = list(zip(*found, strict=True))
-        return [tuple((one + (batch - 1) * (two - one)).tolist()) for one, two in self._noise_shapes[key]]
+    def _plan(self, checked: Mapping[str, Array], batch: int) -> NoisePlan:
+        """What a run of ``batch`` samples takes from the bank; linear in the batch, found from one and two samples."""
+        signature = tuple((name, values.shape[1:]) for name, values in checked.items())
+        plan = self._plans.get((signature, batch))
+        if plan is None:
+            if signature not in self._noise_shapes:
+                self._noise_shapes[signature] = self._find_shapes(checked)
+            shapes = [
+                tuple(a + (batch - 1) * (b - a) for a, b in zip(one, two, strict=True))
+                for one, two in self._noise_shapes[signature]
+            ]
+            plan = NoisePlan.of(shapes)
+            self._plans[signature, batch] = plan
+        return plan
+
+    def _find_shapes(self, checked: Mapping[str, Array]) -> list[tuple[list[int], list[int]]]:
+        """Shapes of the noise inputs for one sample and for two (both alike if the model fixes its batch)."""
+        lowered, session = self._session("shapes")
+        free = all(spec.shape and spec.shape[0] is None for spec in self.program.inputs)
+        found = []
+        for count in (1, 2):
+            feeds: dict[str, Array] = self._parameter_feed(lowered.layout.pack(_IMAGE_PARAMETERS))
+            feeds |= {
+                name: np.repeat(values[:1], count, axis=0) if free else values for name, values in checked.items()
+            }
+            found.append([values.tolist() for values in session.run(list(lowered.shapes), feeds)])
+        return list(zip(*found, strict=True))
 
     @staticmethod
     def _parameter_feed(packed: FloatArray) -> dict[str, Array]:
@@ -275,7 +284,3 @@ def _open(model: Any, threads: int) -> onnxruntime.InferenceSession:
 
 def _joined(parts: list[Array]) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _count(shapes: list[tuple[int, ...]]) -> int:
-    return sum(int(np.prod(shape)) for shape in shapes)

@@ -88,10 +88,14 @@ def assemble(
 ) -> onnx.ModelProto:
     """A model from the builder's nodes, with the packed parameters unpacked first."""
     unpack, sizes, packed = layout.nodes()
-    kept = [*initializers, *builder.initializers, *sizes]
-    constants = {tensor.name for tensor in kept}
+    nodes, results = [*unpack, *builder.nodes], list(outputs)
+    tensors = [*initializers, *builder.initializers, *sizes]
+    constants = {tensor.name for tensor in tensors}
     real = [value for value in inputs if value.name not in constants]
-    graph = helper.make_graph([*unpack, *builder.nodes], "pcmedge", [*real, *packed], list(outputs), kept)
+    # What a rewritten node no longer reads (a batch norm's own statistics) is left behind.
+    used = tensor_names(helper.make_graph(nodes, "used", [], results))
+    kept = [tensor for tensor in tensors if tensor.name in used]
+    graph = helper.make_graph(nodes, "pcmedge", [*real, *packed], results, kept)
     return helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in domains],

@@ -7,8 +7,10 @@ the bank holds what the run needs; the engine makes micro-batches small enough f
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +54,22 @@ def bank_size(per_sample: int, largest_slice: int, limit: int) -> int:
     return 1 << (wanted - 1).bit_length()
 
 
+@dataclass(frozen=True)
+class NoisePlan:
+    """What one session run takes from the bank: a slice of ``counts[i]`` numbers in ``shapes[i]`` per noise input."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    counts: tuple[int, ...]
+    total: int
+    largest: int
+
+    @classmethod
+    def of(cls, shapes: Sequence[tuple[int, ...]]) -> NoisePlan:
+        """The plan for these shapes."""
+        counts = tuple(math.prod(shape) for shape in shapes)
+        return cls(tuple(shapes), counts, sum(counts), max(counts, default=0))
+
+
 class NoiseCursor:
     """One call's walk through the bank: consecutive slices, and a new random start when the end is reached."""
 
@@ -64,18 +82,19 @@ class NoiseCursor:
         """Numbers in the bank."""
         return self._bank.size
 
-    def reserve(self, needed: int) -> None:
-        """Make sure the next ``needed`` numbers lie in a row, if the bank holds as many."""
+    def slices(self, plan: NoisePlan) -> list[FloatArray]:
+        """The numbers of one session run, as views of the bank: in a row and disjoint if the bank holds as many."""
+        self._reserve(plan.total)
+        found = []
+        for shape, count in zip(plan.shapes, plan.counts, strict=True):
+            self._reserve(count)
+            found.append(self._bank[self._position : self._position + count].reshape(shape))
+            self._position += count
+        return found
+
+    def _reserve(self, needed: int) -> None:
         if self._position + needed > self._bank.size:
             self._position = self._start(needed)
-
-    def take(self, shape: Sequence[int]) -> FloatArray:
-        """The next numbers, as a view of the bank of this shape."""
-        count = int(np.prod(shape))
-        self.reserve(count)
-        values = self._bank[self._position : self._position + count]
-        self._position += count
-        return values.reshape(tuple(shape))
 
     def _start(self, needed: int) -> int:
         return int(self._rng.integers(max(self._bank.size - needed, 0) + 1))
