@@ -24,6 +24,7 @@ from pcmedge_emulator.crossbar import (
     total,
 )
 from pcmedge_emulator.physics import ProgramAndVerify, get_technology, input_dependent_sigma, stream
+from published_pcm import G_MAX, T0_S, drift_exponent, programming_sigma, read_noise_share
 
 PCM = get_technology("pcm-90nm")
 YEAR = 365 * 86_400.0
@@ -193,3 +194,30 @@ def test_wrong_arrays_are_refused() -> None:
     g = np.zeros((1, 2, 2), dtype=np.float32)
     with pytest.raises(InputShapeError, match="share one shape"):
         TileDevices(g, g, g, g[:, :1], 25.0)
+
+
+@pytest.mark.parametrize("name", ["pcm-90nm", "pcm-14nm", "pcm-14nm-single"])
+@pytest.mark.parametrize("level", [0.0, 0.25, 0.7, 1.0])
+def test_the_whole_chain_has_the_moments_of_the_published_models(name: str, level: float) -> None:
+    """Programming, drift and read noise together after a year, integrated over the published distributions."""
+    technology = get_technology(name)
+    q = np.full((1, 250, 400), round(level * 32767), dtype=np.int16)
+    devices, _ = program_tile(q, G_MAX[name], technology, stream("chain", 1, name))
+    reading, _ = conductances(devices, YEAR, technology, stream("chain", 2, name))
+
+    z = np.linspace(-8, 8, 2001)
+    density = np.exp(-0.5 * z**2)
+    density /= density.sum()
+    g = round(level * 32767) / 32767
+    mean_nu, std_nu = drift_exponent(name, g)
+    retained = ((YEAR + T0_S[name]) / T0_S[name]) ** -np.abs(mean_nu + std_nu * z)
+    programmed = np.maximum(0, G_MAX[name] * g + programming_sigma(name, g) * z)
+    noise = np.array([read_noise_share(name, value / G_MAX[name], YEAR) if value > 0 else 0 for value in programmed])
+    rectified = np.array([rectified_moments(1.0, share) for share in noise])
+    assert_moments(
+        reading,
+        float((density * programmed * rectified[:, 0]).sum() * (density * retained).sum()),
+        float((density * programmed**2 * rectified[:, 1]).sum() * (density * retained**2).sum()),
+        family=12,
+        what=f"{name} at g = {level}",
+    )

@@ -36,7 +36,7 @@ SMALLEST_FACTOR, LARGEST_FACTOR = 0.5, 16.0
 """Factors are clamped to this range; drift over 30 years needs about 6."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GdcReading:
     """What the probe saw: weighted sums of |(G+ - G-) / g_max| as read through the converters, unit 1.
 

@@ -51,7 +51,7 @@ def dac(x: npt.ArrayLike, step: float, bits: int, signed: bool) -> npt.NDArray[n
     return np.clip(np.rint(values / step), lowest, highest).astype(np.int16)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AdcCodes:
     """ADC codes of a batch of products and how many of them sit at either end of the range."""
 

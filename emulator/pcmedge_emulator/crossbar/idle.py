@@ -18,7 +18,7 @@ from pcmedge_emulator.physics.drift import checked_age
 from pcmedge_emulator.physics.technology import Technology
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IdleCells:
     """What idle cells add to each column of a tile, in DAC codes.
 

@@ -19,7 +19,7 @@ TARGET_FULL_SCALE = 32767
 """The stored target code of a weight at g = 1."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TileDevices:
     """The non-volatile state of a tile: what programming left behind, for both devices of every pair.
 
