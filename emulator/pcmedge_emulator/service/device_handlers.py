@@ -22,15 +22,18 @@ _GLANCE_S = 0.2
 
 
 class DeviceHandlers:
-    """One method per call of DeviceService; ``closing`` is set when the device shuts down."""
+    """One method per call of DeviceService.
 
-    def __init__(self, chip: Chip, capabilities: Callable[[], list[str]], closing: threading.Event) -> None:
+    ``capabilities``: names of what the device offers. ``closing`` is set when the device shuts down.
+    """
+
+    def __init__(self, chip: Chip, capabilities: tuple[str, ...], closing: threading.Event) -> None:
         self._chip = chip
         self._capabilities = capabilities
         self._closing = closing
 
     def get_identity(self, request: device_pb2.GetIdentityRequest, context: CallContext) -> device_pb2.Identity:
-        return messages.identity(self._chip.identity(), self._capabilities())
+        return messages.identity(self._chip.identity(), self._capabilities)
 
     # ----------------------------------------------------------------------------------------------------------- lease
 

@@ -16,7 +16,6 @@ from pcmedge.protocol.services import DEVICE_SERVICE, INFERENCE_SERVICE, LAB_SER
 from pcmedge.protocol.status import limited
 
 from pcmedge_emulator.chip import Chip
-from pcmedge_emulator.service import lab_handlers
 from pcmedge_emulator.service.device_handlers import DeviceHandlers
 from pcmedge_emulator.service.guard import typed
 from pcmedge_emulator.service.inference_handlers import InferenceHandlers
@@ -34,7 +33,6 @@ CAPABILITIES = (
     "policy.drift",
     "policy.interval",
     "policy.log-time",
-    "policy.manual",
     "policy.self-test",
     "program",
     "program.replace",
@@ -49,7 +47,8 @@ CAPABILITIES = (
     "telemetry.watch",
     "tile.read",
 )
-"""What the service offers over every chip; docs/device-contract.md says what each name promises."""
+LAB_CAPABILITIES = ("lab", "lab.clock", "lab.noise", "lab.snapshot")
+"""What this device offers; docs/device-contract.md says what each name promises."""
 
 
 class Handlers:
@@ -58,14 +57,10 @@ class Handlers:
     def __init__(self, chip: Chip, *, lab: bool = False) -> None:
         self.lab = lab
         self._closing = threading.Event()
-        device = DeviceHandlers(chip, self.capabilities, self._closing)
+        device = DeviceHandlers(chip, CAPABILITIES + (LAB_CAPABILITIES if lab else ()), self._closing)
         self._homes: dict[str, Any] = {DEVICE_SERVICE: device, INFERENCE_SERVICE: InferenceHandlers(chip)}
         if lab:
             self._homes[LAB_SERVICE] = LabHandlers(chip)
-
-    def capabilities(self) -> list[str]:
-        """Names of what this device can do, sorted."""
-        return sorted({*CAPABILITIES, *(lab_handlers.CAPABILITIES if self.lab else ())})
 
     def call(self, name: str, request: Any, context: CallContext) -> Any:
         """Answer one call: a message, or an iterator of them; ``request`` is a message or an iterator of them.

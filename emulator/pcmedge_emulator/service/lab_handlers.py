@@ -12,8 +12,6 @@ from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.outcomes import Mutation
 from pcmedge_emulator.service import messages
 
-CAPABILITIES = ("lab", "lab.clock", "lab.noise", "lab.snapshot")
-
 
 class LabHandlers:
     """One method per call of LabService."""

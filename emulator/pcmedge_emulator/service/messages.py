@@ -84,7 +84,7 @@ def program_and_verify(header: device_pb2.ProgramHeader) -> outcomes.ProgramAndV
 # ------------------------------------------------------------------------------------------------------------ replies
 
 
-def identity(value: outcomes.Identity, capabilities: list[str]) -> device_pb2.Identity:
+def identity(value: outcomes.Identity, capabilities: tuple[str, ...]) -> device_pb2.Identity:
     geometry = _message(device_pb2.ChipGeometry, value.geometry)
     return _message(device_pb2.Identity, value, geometry=geometry, capabilities=capabilities)
 

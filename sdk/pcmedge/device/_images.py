@@ -59,7 +59,7 @@ def program(
     an exception it raises cancels the programming. Raises ImageCorruptError, ImageProfileError, ImageFeatureError,
     ImageTooLargeError, CapacityError, LeaseHeldError, GenerationMismatchError.
     """
-    data = _image_bytes(image)
+    data = image_bytes(image)
     header = device_pb2.ProgramHeader(
         mutation=mutation_message(mutation),
         image_size=len(data),
@@ -96,7 +96,8 @@ def finished(last: device_pb2.OperationUpdate | None) -> device_pb2.OperationUpd
     raise InternalError("the device ended an operation without saying how it went; ask its journal with events()")
 
 
-def _image_bytes(image: str | os.PathLike[str] | bytes | ChipImage) -> memoryview:
+def image_bytes(image: str | os.PathLike[str] | bytes | ChipImage) -> memoryview:
+    """The bytes of an image however it is given; FileMissingError for a path that cannot be read."""
     from pcmedge.image import ChipImage
 
     if isinstance(image, ChipImage):

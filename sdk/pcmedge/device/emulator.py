@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcmedge.device._calls import Session
+from pcmedge.device._images import image_bytes
 from pcmedge.device.device import Device
 from pcmedge.device.transport import LocalTransport
 from pcmedge.errors import MissingExtraError
@@ -15,14 +17,17 @@ if TYPE_CHECKING:
     from pcmedge._contract.image_pb2 import ChipProfile
     from pcmedge.image import ChipImage
 
+OPERATION_TIMEOUT_S = 86400.0
+"""In process nobody waits on a line: only a day without an end is too long."""
+
 
 def Emulator(
     image: str | os.PathLike[str] | bytes | ChipImage | None = None,
     *,
-    physics: str = "pcm-90nm",
-    seed: int = 0,
-    serial: str = "emulator-0",
-    clock: str | float = "real",
+    physics: str | None = None,
+    seed: int | None = None,
+    serial: str | None = None,
+    clock: str | float | None = None,
     store: str | os.PathLike[str] | None = None,
     profile: str | ChipProfile | None = None,
     converters: str = "profile",
@@ -32,12 +37,16 @@ def Emulator(
 ) -> Device:
     """An emulated PCM chip in this process, programmed with ``image`` if one is given.
 
-    ``physics``: device technology, "pcm-90nm", "pcm-14nm" or "ideal". ``seed``, ``serial``: together they determine
-    every random draw of this chip. ``clock``: "real", "manual", or device seconds per second. ``store``: folder that
-    keeps the state over restarts; None keeps it in memory. ``profile``: chip geometry; None takes the first image's.
-    ``converters``: "profile", or "ideal" for none. ``read_noise``: "additive", "off" or "input-dependent".
-    ``engine``: "fast" or "reference". ``threads``: processor threads per inference. Close the device, or use it as a
-    context manager. Raises MissingExtraError without the extra "emulator".
+    ``physics``: device technology, "pcm-90nm" (the default), "pcm-14nm" or "ideal". ``seed`` (0), ``serial``
+    ("emulator-0"): together they determine every random draw of this chip. ``clock``: "real" (the default), "manual",
+    or device seconds per second. ``store``: folder that keeps the state over restarts (then physics, seed, serial and
+    clock left out are the stored ones, and an image that is resident already is not programmed again); None keeps it
+    in memory. ``profile``: chip geometry; None takes the first image's. ``converters``: "profile", or "ideal" for none.
+    ``read_noise``: "additive", "off" or "input-dependent". ``engine``: "fast" or "reference". ``threads``: processor
+    threads per inference.
+
+    Close the device, or use it as a context manager. Raises MissingExtraError without the extra "emulator",
+    StoreInUseError, StoreUnwritableError, StoreCorruptError, and what :meth:`Device.program` raises.
     """
     try:
         from pcmedge_emulator.chip import Chip
@@ -47,30 +56,35 @@ def Emulator(
         if (error.name or "").startswith("pcmedge"):
             raise
         raise MissingExtraError.for_extra("emulator", "The emulator") from error
-    if isinstance(profile, str):
-        from pcmedge.image.profiles import get_profile
-
-        profile = get_profile(profile)
     chip = Chip(
         profile=profile,
         technology=physics,
         serial=serial,
         seed=seed,
-        clock=Clock.parse(clock),
+        clock=None if clock is None else Clock.parse(clock),
         store=None if store is None else Path(store),
         engine=engine,
         converters=converters,
         read_noise=read_noise,
         threads=threads,
     )
+    name = chip.identity().serial
     device = Device(
-        LocalTransport(Handlers(chip, lab=True), address=f"emulator {serial}", on_close=chip.close),
-        session=Session(operation_timeout_s=86400.0),
+        LocalTransport(Handlers(chip, lab=True), address=f"emulator {name}", on_close=chip.close),
+        session=Session(operation_timeout_s=OPERATION_TIMEOUT_S),
     )
     if image is not None:
         try:
-            device.program(image)
+            _hold(device, image)
         except BaseException:
             device.close()
             raise
     return device
+
+
+def _hold(device: Device, image: str | os.PathLike[str] | bytes | ChipImage) -> None:
+    """Program the image unless exactly this one is on the chip: phase-change memory keeps what was written."""
+    data = image_bytes(image)
+    digest = hashlib.sha256(data).hexdigest()
+    if not any(model.image_sha256 == digest for model in device.models()):
+        device.program(bytes(data))
