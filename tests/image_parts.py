@@ -18,7 +18,7 @@ from pcmedge.image.profiles import profile
 FLOAT = onnx.TensorProto.FLOAT
 
 
-def program() -> bytes:
+def program(element: int = FLOAT) -> bytes:
     """conv (depthwise, 2 groups) -> norm -> Relu -> Flatten -> fc, 2 x 4 x 4 pictures to 5 scores."""
     nodes = [
         helper.make_node(
@@ -37,7 +37,7 @@ def program() -> bytes:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("x", FLOAT, ["N", 2, 4, 4])],
+        [helper.make_tensor_value_info("x", element, ["N", 2, 4, 4])],
         [helper.make_tensor_value_info("y", FLOAT, ["N", 5])],
         [helper.make_tensor(name, FLOAT, [len(values)], values) for name, values in constants.items()],
     )

@@ -8,14 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_parts import contents_of, seal, tiny_image
-
 from pcmedge.errors import ImageError
 from pcmedge.image import ChipImage
 
 GOOD = tiny_image()
 BYTES = GOOD.to_bytes()
 CONTENTS = contents_of(GOOD)
-SETTINGS = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 CHANGES = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=4)
 
 
@@ -32,7 +31,6 @@ def use_everything(data: bytes) -> str:
         image = ChipImage.from_bytes(data)
         image.verify()
     except ImageError as error:
-        assert error.metadata["check"]
         return error.metadata["check"]
     for tile in image.tiles():
         assert image.target(tile).shape == tile.shape
@@ -63,7 +61,7 @@ def test_cut_segments(name: str):
     run()
 
 
-@settings(SETTINGS, max_examples=1000)
+@settings(SETTINGS, max_examples=600)
 @given(CHANGES)
 def test_changed_manifests(changes: list[tuple[int, int]]):
     length = GOOD.header.manifest_length
@@ -75,7 +73,7 @@ def test_changed_manifests(changes: list[tuple[int, int]]):
     assert use_everything(bytes(data))
 
 
-@settings(SETTINGS, max_examples=500)
+@settings(SETTINGS, max_examples=300)
 @given(CHANGES)
 def test_changed_headers(changes: list[tuple[int, int]]):
     header = changed(BYTES[:160], changes)

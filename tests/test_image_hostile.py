@@ -195,19 +195,15 @@ def written(found: pa.Table, compression: str | None = None) -> bytes:
 def with_column(name: str, column: str, values: Any) -> dict[str, bytes]:
     found = table(name)
     field = found.schema.field(column)
-    if pa.types.is_dictionary(field.type):
-        array = pa.array(values, pa.string()).dictionary_encode()
-        array = pa.DictionaryArray.from_arrays(array.indices.cast(pa.int16()), array.dictionary)
-    else:
-        array = pa.array(values, field.type)
+    array = values if isinstance(values, pa.Array) else pa.array(values, field.type)
     return {name: written(found.set_column(found.schema.get_field_index(column), field, array))}
 
 
-def broken_index() -> bytes:
-    """A name index that points behind the dictionary: full validation finds it, a plain read does not."""
-    found = table("columns")
-    array = pa.DictionaryArray.from_arrays(pa.array([0] * 6 + [99], pa.int16()), pa.array(["conv"]), safe=False)
-    return written(found.set_column(0, found.schema.field(0), array))
+def broken_offsets() -> pa.Array:
+    """Lists that reach behind their values: full validation finds it, a plain read does not."""
+    kind = table("columns").schema.field("weight_scale").type
+    offsets, values = pa.py_buffer(np.array([0, 2**30, 7], np.int32)), pa.array(np.ones(7, np.float32))
+    return pa.Array.from_buffers(kind, 2, [None, offsets], children=[values])
 
 
 TABLES: dict[str, tuple[str, Callable[[], dict[str, bytes]]]] = {
@@ -215,19 +211,25 @@ TABLES: dict[str, tuple[str, Callable[[], dict[str, bytes]]]] = {
     "empty table segment": ("table-format", lambda: {"tiles": b""}),
     "cut Arrow file": ("table-format", lambda: {"tiles": contents_of(GOOD)["tiles"][:-200] + b"\x10\0\0\0ARROW1"}),
     "compressed": ("table-format", lambda: {"columns": written(table("columns"), "zstd")}),
-    "index behind the names": ("table-format", lambda: {"columns": broken_index()}),
-    "column missing": ("table-schema", lambda: {"columns": written(table("columns").drop_columns(["column"]))}),
+    "list behind the values": ("table-format", lambda: with_column("columns", "weight_scale", broken_offsets())),
+    "column missing": ("table-schema", lambda: {"columns": written(table("columns").drop_columns(["block"]))}),
     "column of another type": ("table-schema", lambda: {"columns": written(table("columns").set_column(
-        3, pa.field("weight_scale", pa.float64(), nullable=False), pa.array([1.0] * 7)))}),
-    "nulls": ("table-values", lambda: with_column("columns", "weight_scale", [None] * 7)),
-    "scale nan": ("columns-values", lambda: with_column("columns", "weight_scale", [NAN] * 7)),
-    "scale negative": ("columns-values", lambda: with_column("columns", "weight_scale", [-1.0] * 7)),
-    "column numbered wrongly": ("table-values", lambda: with_column("columns", "column", [0, 1, 0, 1, 2, 4, 3])),
-    "scales of no layer": ("columns-layers", lambda: with_column("columns", "layer", ["fc"] * 2 + ["zz"] * 5)),
-    "too few scales": ("columns-layers", lambda: {"columns": written(table("columns").slice(0, 6))}),
-    "variance negative": ("statistics-values", lambda: with_column("statistics", "reference_variance", [-1.0, 1.0])),
-    "mean infinite": ("statistics-values", lambda: with_column("statistics", "reference_mean", [float("inf"), 1.0])),
-    "statistics of no layer": ("statistics-nodes", lambda: with_column("statistics", "layer", ["zz", "zz"])),
+        2, pa.field("weight_scale", pa.list_(pa.float64()), nullable=False), pa.array([[1.0] * 2, [1.0] * 5])))}),
+    "null": ("table-values", lambda: with_column("columns", "weight_scale", [None, [1.0] * 5])),
+    "null in a list": ("table-values", lambda: with_column("columns", "weight_scale", [[1.0, None], [1.0] * 5])),
+    "scale nan": ("columns-values", lambda: with_column("columns", "weight_scale", [[NAN, 1.0], [1.0] * 5])),
+    "scale negative": ("columns-values", lambda: with_column("columns", "weight_scale", [[-1.0, 1.0], [1.0] * 5])),
+    "too few scales": ("columns-layers", lambda: with_column("columns", "weight_scale", [[1.0, 1.0], [1.0] * 4])),
+    "scales of no layer": ("columns-layers", lambda: with_column("columns", "layer", ["conv", "zz"])),
+    "scales of no block": ("columns-layers", lambda: with_column("columns", "block", ["W", "R"])),
+    "scales twice": ("columns-layers", lambda: with_column("columns", "layer", ["fc", "fc"])),
+    "scales missing": ("columns-layers", lambda: {"columns": written(table("columns").slice(0, 1))}),
+    "variance negative": ("statistics-values", lambda: with_column("statistics", "reference_variance", [[-1.0, 1.0]])),
+    "mean infinite": ("statistics-values",
+                      lambda: with_column("statistics", "reference_mean", [[float("inf"), 1.0]])),
+    "fewer means than variances": ("statistics-values", lambda: with_column("statistics", "reference_mean", [[1.0]])),
+    "statistics of no layer": ("statistics-nodes", lambda: with_column("statistics", "layer", ["zz"])),
+    "statistics without a node": ("statistics-nodes", lambda: with_column("statistics", "node", [""])),
     "statistics missing": ("statistics-nodes", lambda: {"statistics": written(table("statistics").slice(0, 0))}),
     "tile offset outside": ("tile-offset", lambda: with_column("tiles", "offset", [0, 64, 128, 192, 2**62])),
     "tile offset negative": ("tile-offset", lambda: with_column("tiles", "offset", [-64, 64, 128, 192, 256])),

@@ -12,7 +12,7 @@ from pcmedge.image import ChipImage
 DATA = seal(tiny_image(), signatures=b"\x0a\x09\x0a\x07ed25519")
 BITS = 8 * len(DATA)
 BYTE_CHECKS = {"magic", "header-sha256", "manifest-sha256", "signature-sha256", "segment-sha256", "padding"}
-SETTINGS = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def refused(data: bytes) -> str:
@@ -44,7 +44,7 @@ def test_a_flip_in_every_single_byte_is_refused():
         data[position] ^= 1 << position % 8
 
 
-@settings(SETTINGS, max_examples=300)
+@settings(SETTINGS, max_examples=200)
 @given(st.integers(0, len(DATA) - 1))
 def test_any_truncation_is_refused(length: int):
     assert refused(DATA[:length]) in {"truncated", "file-length"}
@@ -57,7 +57,7 @@ def test_bytes_inserted_or_appended_anywhere_are_refused(extra: bytes, position:
     assert refused(DATA[:position] + extra + DATA[position:]) in {"magic", "header-sha256", "file-length"}
 
 
-@settings(SETTINGS, max_examples=300)
+@settings(SETTINGS, max_examples=200)
 @given(st.integers(0, len(DATA)), st.integers(0, len(DATA)))
 def test_a_zeroed_range_is_refused_unless_it_was_zero(start: int, stop: int):
     damaged = DATA[:start] + bytes(max(stop - start, 0)) + DATA[max(start, stop) :]
@@ -67,7 +67,7 @@ def test_a_zeroed_range_is_refused_unless_it_was_zero(start: int, stop: int):
         assert refused(damaged) in BYTE_CHECKS
 
 
-@settings(SETTINGS, max_examples=300)
+@settings(SETTINGS, max_examples=200)
 @given(st.binary(max_size=2000))
 def test_random_bytes_are_refused(data: bytes):
     assert refused(data) in {"truncated", "magic"}

@@ -25,6 +25,7 @@ from pcmedge.image.format import (
     corrupt,
 )
 from pcmedge.image.profiles import check_profile
+from pcmedge.image.synthetic import GENERATORS
 
 FORMAT_VERSION: Final = 1
 BASE_FEATURE: Final = "pcm-analog-1"
@@ -240,6 +241,8 @@ def _check_buffer(manifest: Manifest) -> None:
 
 
 def _check_synthetic(manifest: Manifest, buffer: CalibrationBuffer) -> None:
+    if buffer.generator not in GENERATORS:
+        raise corrupt("manifest-buffer", f"unknown generator {buffer.generator!r} of the synthetic buffer")
     if [made.name for made in buffer.inputs] != [spec.name for spec in manifest.model.inputs]:
         raise corrupt("manifest-buffer", "the synthetic buffer does not describe each model input, in order")
     cells = 0

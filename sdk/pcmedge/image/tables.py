@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +20,6 @@ from pcmedge.image.placement import Tile
 
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
-_TILE_COLUMNS: Final = tuple(field.name for field in fields(Tile))
 
 
 def arrow() -> Any:
@@ -37,15 +34,15 @@ def arrow() -> Any:
 def schema(name: str) -> Any:
     """The Arrow schema of the table "tiles", "columns" or "statistics"; no column has nulls."""
     pa = arrow()
-    names = pa.dictionary(pa.int16(), pa.string())
-    i4, i8, f4 = pa.int32(), pa.int64(), pa.float32()
+    text, i4, i8, f4 = pa.string(), pa.int32(), pa.int64(), pa.float32()
+    f4s = pa.list_(pa.field("item", f4, nullable=False))
     kinds = {
         TILES: {
-            "tile": i4, "layer": names, "block": names, "first_group": i4, "groups": i4, "first_row": i4, "rows": i4,
+            "tile": i4, "layer": text, "block": text, "first_group": i4, "groups": i4, "first_row": i4, "rows": i4,
             "first_column": i4, "columns": i4, "offset": i8, "length": i8, "sha256": pa.binary(32), "adc_step": f4,
         },
-        COLUMNS: {"layer": names, "block": names, "column": i4, "weight_scale": f4},
-        STATISTICS: {"node": names, "layer": names, "channel": i4, "reference_mean": f4, "reference_variance": f4},
+        COLUMNS: {"layer": text, "block": text, "weight_scale": f4s},
+        STATISTICS: {"node": text, "layer": text, "reference_mean": f4s, "reference_variance": f4s},
     }  # fmt: skip
     return pa.schema([pa.field(column, kind, nullable=False) for column, kind in kinds[name].items()])
 
@@ -54,13 +51,7 @@ def write_table(name: str, columns: Mapping[str, Any]) -> bytes:
     """An uncompressed Arrow IPC file of one of the fixed tables; ``columns`` holds one sequence per column."""
     pa = arrow()
     kinds = schema(name)
-    arrays = []
-    for field in kinds:
-        values = columns[field.name]
-        if pa.types.is_dictionary(field.type):
-            arrays.append(_dictionary(pa, values))
-        else:
-            arrays.append(pa.array(values, type=field.type))
+    arrays = [pa.array(columns[field.name], type=field.type) for field in kinds]
     return _to_file(pa, pa.table(arrays, schema=kinds))
 
 
@@ -78,10 +69,11 @@ def write_samples(arrays: Mapping[str, Array]) -> bytes:
     return _to_file(pa, pa.table(columns, schema=pa.schema(kinds)))
 
 
-def read_table(data: memoryview, name: str) -> dict[str, Any]:
-    """The columns of one of the fixed tables: numpy arrays, lists of str for names, lists of bytes for hashes."""
+def read_table(data: memoryview, name: str) -> list[dict[str, Any]]:
+    """The rows of one of the fixed tables as Python values."""
     table = _open(data, name, lambda found: found.equals(schema(name)))
-    return {column: _values(table.column(column)) for column in table.column_names}
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 def read_samples(data: memoryview, name: str, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
@@ -117,37 +109,33 @@ def read_samples(data: memoryview, name: str, specs: Mapping[str, TensorSpec]) -
 
 
 def read_tiles(data: memoryview) -> tuple[Tile, ...]:
-    columns = read_table(data, TILES)
-    plain = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values()]
-    return tuple(Tile(**dict(zip(_TILE_COLUMNS, row, strict=True))) for row in zip(*plain, strict=True))
+    return tuple(Tile(**row) for row in read_table(data, TILES))
 
 
 def read_weight_scales(data: memoryview, manifest: Manifest) -> dict[tuple[str, str], Floats]:
     """{(layer, block): weight_scale of every column (groups * columns)}, in the order of the manifest's layers."""
-    table = read_table(data, COLUMNS)
-    keys = list(zip(table["layer"], table["block"], strict=True))
-    values = _split(keys, table["column"], table["weight_scale"], COLUMNS)
     expected = {(ly.name, bl.name): bl.groups * bl.columns for ly in manifest.layers for bl in ly.blocks}
-    if {key: len(scale) for key, scale in values.items()} != expected:
-        raise corrupt("columns-layers", "the table 'columns' does not have every column of every layer once")
-    for (layer, block), scale in values.items():
+    rows = read_table(data, COLUMNS)
+    if [((row["layer"], row["block"]), len(row["weight_scale"])) for row in rows] != list(expected.items()):
+        raise corrupt("columns-layers", "the table 'columns' does not have each block once, in order, with its columns")
+    scales = {(row["layer"], row["block"]): _floats(row["weight_scale"]) for row in rows}
+    for (layer, block), scale in scales.items():
         if not (np.isfinite(scale).all() and (scale >= 0).all()):
             raise corrupt("columns-values", f"layer {layer!r} block {block!r}: weight_scale negative or not finite")
-    return {key: values[key] for key in expected}
+    return scales
 
 
 def read_statistics(data: memoryview, manifest: Manifest) -> dict[str, tuple[str, Floats, Floats]]:
     """{BatchNormalization node: (layer, mean, variance)}, one value per channel."""
-    table = read_table(data, STATISTICS)
-    keys = list(zip(table["node"], table["layer"], strict=True))
-    means = _split(keys, table["channel"], table["reference_mean"], STATISTICS)
-    variances = _split(keys, table["channel"], table["reference_variance"], STATISTICS)
-    layers = {layer.name for layer in manifest.layers}
-    nodes = {}
-    for (node, layer), mean in means.items():
-        if node in nodes or not node or layer not in layers | {""}:
+    layers = {layer.name for layer in manifest.layers} | {""}
+    nodes: dict[str, tuple[str, Floats, Floats]] = {}
+    for row in read_table(data, STATISTICS):
+        node, layer = row["node"], row["layer"]
+        if node in nodes or not node or layer not in layers:
             raise corrupt("statistics-nodes", f"statistics of node {node!r}, layer {layer!r}: unknown or twice")
-        variance = variances[node, layer]
+        mean, variance = _floats(row["reference_mean"]), _floats(row["reference_variance"])
+        if len(mean) != len(variance) or len(mean) == 0:
+            raise corrupt("statistics-values", f"node {node!r} has {len(mean)} means and {len(variance)} variances")
         if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()):
             raise corrupt("statistics-values", f"statistics of node {node!r} are not finite or negative")
         nodes[node] = (layer, mean, variance)
@@ -199,16 +187,9 @@ def _shape(field: Any, spec: TensorSpec, table: str) -> tuple[int, ...]:
     raise corrupt("table-schema", f"table {table!r} column {field.name!r}: shape {text!r} is not one of {fixed}")
 
 
-def _dictionary(pa: Any, values: Sequence[str]) -> Any:
-    """Names as int16 indices into the distinct values, in order of first appearance."""
-    index = {value: number for number, value in enumerate(dict.fromkeys(values))}
-    indices = np.fromiter((index[value] for value in values), dtype=np.int16, count=len(values))
-    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(list(index), type=pa.string()))
-
-
 def _to_file(pa: Any, table: Any) -> bytes:
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression=None, unify_dictionaries=True, use_threads=False)
+    options = pa.ipc.IpcWriteOptions(compression=None, use_threads=False)
     with pa.ipc.new_file(sink, table.schema, options=options) as writer:
         writer.write_table(table.combine_chunks())
     return bytes(sink.getvalue())
@@ -234,29 +215,12 @@ def _open(data: memoryview, name: str, as_expected: Callable[[Any], bool]) -> An
 def _nulls(pa: Any, column: Any) -> int:
     count = int(column.null_count)
     for chunk in column.chunks:
-        if pa.types.is_dictionary(chunk.type):
-            count += chunk.dictionary.null_count
-        elif pa.types.is_fixed_size_list(chunk.type):
+        if pa.types.is_list(chunk.type) or pa.types.is_fixed_size_list(chunk.type):
             count += chunk.values.null_count
     return count
 
 
-def _values(column: Any) -> Any:
-    """numpy array of a number column, list of str or bytes of any other."""
-    kinds = arrow().types
-    if kinds.is_dictionary(column.type) or kinds.is_fixed_size_binary(column.type):
-        return column.to_pylist()
-    return column.to_numpy()
-
-
-def _split(keys: Sequence[Any], numbers: Array, values: Floats, table: str) -> dict[Any, Floats]:
-    """Cut a column where its key changes; within one key ``numbers`` must count 0, 1, 2, ..."""
-    starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
-    parts: dict[Any, Floats] = {}
-    for start, stop in pairwise([*starts, len(keys)]):
-        if keys[start] in parts or not np.array_equal(numbers[start:stop], np.arange(stop - start)):
-            raise corrupt("table-values", f"rows of {keys[start]} in table {table!r} are not together and in order")
-        part = np.array(values[start:stop], dtype=np.float32)
-        part.flags.writeable = False
-        parts[keys[start]] = part
-    return parts
+def _floats(values: Sequence[float]) -> Floats:
+    found = np.array(values, dtype=np.float32)
+    found.flags.writeable = False
+    return found

@@ -55,7 +55,7 @@ def build_image(
     contents: dict[str, bytes | bytearray] = {
         PROGRAM: bytes(program),
         TILES: tables.write_table(TILES, _tile_columns(tiles)),
-        COLUMNS: tables.write_table(COLUMNS, _scale_columns(weight_scales)),
+        COLUMNS: tables.write_table(COLUMNS, _scale_columns(complete, weight_scales)),
         STATISTICS: tables.write_table(STATISTICS, _statistics_columns(reference_statistics)),
         REFERENCE: tables.write_samples(_reference_columns(complete, reference)),
     }
@@ -129,40 +129,37 @@ def _tile_columns(tiles: Sequence[Tile]) -> dict[str, list[Any]]:
     return {name: [getattr(tile, name) for tile in tiles] for name in names}
 
 
-def _scale_columns(scales: Mapping[tuple[str, str], Array]) -> dict[str, Any]:
-    keys = [key for key, scale in scales.items() for _ in range(len(scale))]
+def _scale_columns(manifest: Manifest, scales: Mapping[tuple[str, str], Array]) -> dict[str, Any]:
+    """The table "columns", in the order of the manifest; blocks it does not know come last (and are refused)."""
+    known = [(layer.name, block.name) for layer in manifest.layers for block in layer.blocks]
+    keys = [*(key for key in known if key in scales), *(key for key in scales if key not in known)]
     return {
         "layer": [layer for layer, _ in keys],
         "block": [block for _, block in keys],
-        **_numbered("column", list(scales.values())),
-        "weight_scale": _joined(list(scales.values())),
+        "weight_scale": [_float32(scales[key], f"weight scales of {key}") for key in keys],
     }
 
 
 def _statistics_columns(statistics: Mapping[str, tuple[str, Array, Array]]) -> dict[str, Any]:
     for node, (_, mean, variance) in statistics.items():
-        if np.ndim(mean) != 1 or np.shape(mean) != np.shape(variance):
+        if np.shape(mean) != np.shape(variance):
             raise InputShapeError(
                 f"statistics of {node!r}: expected one mean and variance per channel, found shapes "
                 f"{np.shape(mean)} and {np.shape(variance)}",
                 node=node,
             )
-    means = [mean for _, mean, _ in statistics.values()]
     return {
-        "node": [node for node, (_, mean, _) in statistics.items() for _ in range(len(mean))],
-        "layer": [layer for layer, mean, _ in statistics.values() for _ in range(len(mean))],
-        **_numbered("channel", means),
-        "reference_mean": _joined(means),
-        "reference_variance": _joined([variance for _, _, variance in statistics.values()]),
+        "node": list(statistics),
+        "layer": [layer for layer, _, _ in statistics.values()],
+        "reference_mean": [_float32(mean, f"means of {node!r}") for node, (_, mean, _) in statistics.items()],
+        "reference_variance": [_float32(var, f"variances of {node!r}") for node, (_, _, var) in statistics.items()],
     }
 
 
-def _numbered(column: str, parts: Sequence[Array]) -> dict[str, Array]:
-    return {column: np.concatenate([np.zeros(0, np.int32), *(np.arange(len(p), dtype=np.int32) for p in parts)])}
-
-
-def _joined(parts: Sequence[Array]) -> Array:
-    return np.concatenate([np.zeros(0, np.float32), *(np.asarray(part, dtype=np.float32) for part in parts)])
+def _float32(values: Array, what: str) -> Array:
+    if np.ndim(values) != 1:
+        raise InputShapeError(f"{what}: expected one axis, found shape {np.shape(values)}")
+    return np.asarray(values, dtype=np.float32)
 
 
 def _reference_columns(
