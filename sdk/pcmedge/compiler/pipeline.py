@@ -33,7 +33,7 @@ from .normalise import free_batch_axis, normalise
 from .options import Options, model_name, parse_share, too_large
 from .placement import Region, place
 from .ranges import RangeChoice
-from .runtime import FloatModel
+from .runtime import FloatModel, complete_types
 from .scaling import Scaling, scale
 from .statistics import name_batch_norms, plan_statistics
 
@@ -106,6 +106,7 @@ def compile(
     front = _front(source)
     samples = calibration_set(front.graph, calibration)
     require_independent_samples(front.graph, samples)
+    complete_types(front.graph, samples)
 
     graph, layers = front.graph, front.matching.layers
     plan = plan_statistics(graph, layers, record=options.recorded_statistics)

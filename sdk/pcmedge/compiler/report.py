@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -71,7 +72,7 @@ def summary(manifest: Manifest) -> RenderableType:
         f"{_si(placement.energy_j, 'J')} and {_si(placement.latency_s, 's')} in the crossbars (estimated)",
     )
     title = f"{manifest.model.name} version {manifest.model.version}"
-    return Panel(grid, title=title, title_align="left", expand=False)
+    return Panel(grid, title=Text(title), title_align="left", expand=False)
 
 
 def analog_share(manifest: Manifest) -> float:
@@ -81,27 +82,24 @@ def analog_share(manifest: Manifest) -> float:
 
 
 def layer_table(manifest: Manifest) -> Table:
-    """One line per analog layer, in execution order."""
-    table = Table(title="Analog layers", title_justify="left", header_style="bold")
-    for column in ("layer", "operator", "weights"):
-        table.add_column(column, overflow="fold")
-    for column in ("tiles", "cells used", "phases", "MVMs", "energy", "latency"):
+    """One entry per analog layer, in execution order; fits 80 columns."""
+    table = Table(title="Analog layers", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("layer", "weights"):
+        table.add_column(column, overflow="fold", min_width=12)
+    for column in ("tiles", "cells", "phases", "MVMs", "energy", "latency"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("statistics")
     found = {node.layer: node for node in manifest.placement.nodes if node.analog}
     for layer in manifest.layers:
         node = found.get(layer.name, NodePlacement())
         table.add_row(
-            layer.name,
-            layer.operator,
-            _weights(layer),
+            Text.assemble(layer.name, (f"\n{layer.operator}", "dim")),
+            Text.assemble(_weights(layer), (f"\n{_STATISTICS.get(layer.statistics_kind, '')}", "dim")),
             str(node.tiles),
-            _bar(node.utilisation, 6).append(f" {node.utilisation:5.1%}"),
+            f"{node.utilisation:.1%}",
             str(node.phases),
             _count(node.mvms),
             _si(node.energy_j, "J"),
             _si(node.latency_s, "s"),
-            _STATISTICS.get(layer.statistics_kind, ""),
         )
     return table
 
@@ -131,14 +129,14 @@ def digital_table(manifest: Manifest) -> Table:
     for node in manifest.placement.nodes:
         if not node.analog:
             groups.setdefault((node.operator, node.reason), []).append(node)
-    table = Table(title="Digital operators", title_justify="left", header_style="bold")
+    table = Table(title="Digital operators", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("operator", no_wrap=True)
     table.add_column("nodes", justify="right")
     table.add_column("MACs", justify="right")
     table.add_column("why", overflow="fold")
     ordered = sorted(groups.items(), key=lambda item: (-sum(node.macs for node in item[1]), item[0]))
     for (operator, reason), nodes in ordered:
-        table.add_row(operator, str(len(nodes)), _count(sum(node.macs for node in nodes)), reason)
+        table.add_row(Text(operator), str(len(nodes)), _count(sum(node.macs for node in nodes)), Text(reason))
     return table
 
 

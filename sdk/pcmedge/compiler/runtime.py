@@ -9,7 +9,7 @@ import onnx
 
 from pcmedge.errors import CompileError, MissingExtraError
 
-from .graph import Array, Graph
+from .graph import Array, Graph, TensorType
 
 try:
     import onnxruntime as ort
@@ -77,3 +77,20 @@ class FloatModel:
             self._micro_batch = max(1, min(_MAX_SAMPLES, _RUN_BYTES // per_sample))
         for start in range(0, samples, self._micro_batch):
             yield self.run({name: value[start : start + self._micro_batch] for name, value in inputs.items()})
+
+
+def complete_types(graph: Graph, samples: Mapping[str, Array]) -> None:
+    """Element type and rank of tensors that shape inference gave up on, from running one sample."""
+    produced = [name for node in graph.nodes for name in node.output if name]
+    unknown = [name for name in produced if not graph.type_of(name).element or graph.type_of(name).shape is None]
+    if not unknown:
+        return
+    one = FloatModel(graph, unknown).run({name: value[:1] for name, value in samples.items()})
+    for name, value in one.items():
+        if hasattr(value, "dtype"):
+            element = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+            graph.types[name] = TensorType(element, (None,) * value.ndim)
+    for output in graph.outputs:
+        if output.name in one:
+            kind = graph.types[output.name]
+            output.CopyFrom(onnx.helper.make_tensor_value_info(output.name, kind.element, kind.shape))

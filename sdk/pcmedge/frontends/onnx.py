@@ -43,8 +43,10 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
         model = onnx.inliner.inline_local_functions(model)
     support.require_known_operators(model)
     try:
+        # Files whose outputs have no declared shape are common and run everywhere; the checker wants one.
+        model = onnx.shape_inference.infer_shapes(model)
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise CompileError(
             f"The ONNX model is not valid: {_first_line(error)}. Export it again until onnx.checker accepts it."
         ) from error
