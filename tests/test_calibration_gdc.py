@@ -218,18 +218,18 @@ def test_empty_tiles_and_columns_are_left_alone() -> None:
 
 
 def test_converter_spread_cancels() -> None:
-    """Gain cancels in the ratio, the offset is measured with a product of zeros; weak weights of one sign feel it most."""
+    """Gain cancels in the ratio, the offset is measured with zeros; weak weights of one sign feel it most."""
     weights = np.abs(peaked(np.random.default_rng(7), (1, 128, 32)))
     tile = Tile(targets(weights), 7)
     gain, offset = converter_spread(0.07, 5.0, 32, stream("gdc", 7, "adc"))
-    for per_column in (False, True):
+    for per_column, tolerance in ((False, 0.01), (True, 0.06)):
         plain = compensation(tile.read_out(0.0), tile.read_out(YEAR), per_column=per_column)
         spread = compensation(
             tile.read_out(0.0, gain=gain, offset=offset),
             tile.read_out(YEAR, gain=gain, offset=offset),
             per_column=per_column,
         )
-        np.testing.assert_allclose(spread, plain, rtol=0.02)
+        np.testing.assert_allclose(spread, plain, rtol=tolerance)
 
 
 def test_the_probe_does_not_saturate_the_converter() -> None:
