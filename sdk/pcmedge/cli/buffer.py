@@ -11,8 +11,7 @@ from pcmedge.cli.options import DeviceUrl, Json, Model, Timeout
 from pcmedge.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.device.results import BufferDescription
 
 
@@ -51,11 +50,11 @@ def run(
     Output(json=json).result(found, lambda console: _draw(console, found))
 
 
-def _draw(console: Console, found: BufferDescription) -> None:
+def _draw(console: Screen, found: BufferDescription) -> None:
     if not found.samples:
-        console.print("no calibration buffer; recalibration can only use global drift compensation")
+        console.say("no calibration buffer; recalibration can only use global drift compensation")
         return
     paired = "with" if found.has_reference_statistics else "without"
-    console.print(
+    console.say(
         f"{found.samples} samples, {found.bytes:,} bytes, source {found.source}; {paired} digital reference statistics"
     )

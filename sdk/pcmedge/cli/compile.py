@@ -14,8 +14,7 @@ from pcmedge.cli.options import Json
 from pcmedge.errors import FileMissingError, InputValueError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.image import ChipImage
 
 
@@ -118,11 +117,11 @@ def run(
     out.result(image_document(image) | {"path": target}, lambda console: _draw(console, image, target))
 
 
-def _draw(console: Console, image: ChipImage, target: Path) -> None:
+def _draw(console: Screen, image: ChipImage, target: Path) -> None:
     from pcmedge.cli.drawing import draw_image
 
     draw_image(console, image)
-    console.print(f"\nwritten to {target}", markup=False, soft_wrap=True)
+    console.say(f"\nwritten to {target}")
 
 
 def _samples(path: Path) -> Any:

@@ -13,8 +13,7 @@ from pcmedge.cli.options import Json
 from pcmedge.cli.session import DEFAULT_LISTEN
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.device.results import Identity, ResidentModel, Telemetry
     from pcmedge.errors import Error
 
@@ -97,25 +96,23 @@ def _ask(url: str, timeout_s: float) -> FoundDevice | Error:
         return problem
 
 
-def _draw(console: Console, found: Sequence[FoundDevice], looked_at: Sequence[str]) -> None:
+def _draw(console: Screen, found: Sequence[FoundDevice], looked_at: Sequence[str]) -> None:
     from pcmedge.cli.images import draw_images
 
     for device in found:
         identity, telemetry = device.identity, device.telemetry
-        kind = "emulated " if identity.emulated else ""
-        console.print(f"{device.url}", style="bold", markup=False)
-        console.print(
-            f"  {kind}{identity.vendor} {identity.product} {identity.serial}, firmware {identity.firmware_version}, "
-            f"contract {identity.contract_version}, {identity.technology}",
-            markup=False,
+        kind = " (emulated)" if identity.emulated else ""
+        console.say(f"{device.url}", style="bold")
+        console.say(
+            f"  {identity.product} {identity.serial} by {identity.vendor}{kind}, {identity.technology}, "
+            f"firmware {identity.firmware_version}, contract {identity.contract_version}",
         )
         geometry = identity.geometry
-        console.print(
+        console.say(
             f"  {telemetry.state}; {geometry.profile or 'profile of its first image'}: "
             f"{geometry.free_tiles} of {geometry.tiles} tiles free",
-            markup=False,
         )
         draw_images(console, device.models)
     if not found and looked_at:
-        console.print(f"no device answers at {', '.join(looked_at)}", markup=False, soft_wrap=True)
-        console.print("start an emulated one: pcmedge serve IMAGE")
+        console.say(f"no device answers at {', '.join(looked_at)}")
+        console.say("start an emulated one: pcmedge serve IMAGE")

@@ -10,9 +10,8 @@ import typer
 from pcmedge.cli.options import DeviceUrl, Json
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pcmedge.cli.checks import Check
+    from pcmedge.cli.output import Screen
     from pcmedge.image import ChipImage
 
 _STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -80,7 +79,7 @@ def _device(url: str, image: ChipImage | None, checks: list[Check]) -> None:
         checks.append(Check(area="device", name=url, status="fail", found=problem.message, advice=advice))
         return
     identity = found.identity
-    text = f"{identity.vendor} {identity.product} {identity.serial}, firmware {identity.firmware_version}"
+    text = f"{identity.product} {identity.serial} by {identity.vendor}, firmware {identity.firmware_version}"
     checks.append(Check(area="device", name=url, status="ok", found=text))
     same = identity.contract_version == CONTRACT_VERSION
     checks.append(
@@ -131,7 +130,7 @@ def _fit(identity: Any, image: ChipImage) -> Check:
     return Check(area="device", name="fit", status="ok", found=found)
 
 
-def _draw(console: Console, checks: list[Check]) -> None:
+def _draw(console: Screen, checks: list[Check]) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -151,4 +150,4 @@ def _draw(console: Console, checks: list[Check]) -> None:
             )
     console.print(table)
     counts = {status: sum(check.status == status for check in checks) for status in ("ok", "warn", "fail")}
-    console.print("  ".join(f"{number} {status}" for status, number in counts.items() if number or status == "ok"))
+    console.say("  ".join(f"{number} {status}" for status, number in counts.items() if number or status == "ok"))

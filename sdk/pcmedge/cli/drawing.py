@@ -12,13 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pcmedge._contract.image_pb2 import Manifest, PlacementReport
+    from pcmedge.cli.output import Screen
     from pcmedge.image import ChipImage, Tile
 
 
-def draw_image(console: Console, image: ChipImage, *, nodes: bool = False) -> None:
+def draw_image(console: Screen, image: ChipImage, *, nodes: bool = False) -> None:
     """The whole image; ``nodes`` adds every node of the program with the reason why it is where it is."""
     from pcmedge.compiler.report import render
 
@@ -37,7 +36,7 @@ def _tiles(image: ChipImage) -> tuple[Tile, ...] | None:
         return None
 
 
-def _draw_details(console: Console, image: ChipImage) -> None:
+def _draw_details(console: Screen, image: ChipImage) -> None:
     manifest, provenance = image.manifest, image.manifest.provenance
     profile = manifest.profile
     lines = [
@@ -73,7 +72,7 @@ def _buffer(manifest: Manifest) -> str:
     return f"{buffer.samples} samples, {buffer.kind}, {paired} digital reference statistics"
 
 
-def _draw_nodes(console: Console, placement: PlacementReport) -> None:
+def _draw_nodes(console: Screen, placement: PlacementReport) -> None:
     table = Table(box=None, header_style="dim", title="Every node", title_justify="left")
     table.add_column("node", overflow="fold")
     table.add_column("operator", no_wrap=True)

@@ -11,8 +11,7 @@ from pcmedge.cli.options import DeviceUrl, Json, Timeout
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.device.results import Event
 
 
@@ -45,11 +44,11 @@ def run(
     out.result({"events": found}, lambda console: _draw(console, found))
 
 
-def _draw(console: Console, events: Sequence[Event]) -> None:
+def _draw(console: Screen, events: Sequence[Event]) -> None:
     for event in events:
-        console.print(one_line(event), markup=False, soft_wrap=True)
+        console.say(one_line(event))
     if not events:
-        console.print("no events")
+        console.say("no events")
 
 
 def one_line(event: Event) -> str:

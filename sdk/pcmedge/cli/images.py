@@ -11,8 +11,7 @@ from pcmedge.cli.options import DeviceUrl, Json, Timeout
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.device.results import ResidentModel
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a resident model.", show_default=False)]
@@ -40,7 +39,7 @@ def activate(model: Name, device: DeviceUrl = None, timeout: Timeout = None, jso
 
     with open_device(device, timeout_s=timeout) as connected:
         changed = connected.activate(model)
-    Output(json=json).result({"model": changed}, lambda console: console.print(f"{model} is active", markup=False))
+    Output(json=json).result({"model": changed}, lambda console: console.say(f"{model} is active"))
 
 
 def deactivate(model: Name, device: DeviceUrl = None, timeout: Timeout = None, json: Json = False) -> None:
@@ -50,7 +49,7 @@ def deactivate(model: Name, device: DeviceUrl = None, timeout: Timeout = None, j
 
     with open_device(device, timeout_s=timeout) as connected:
         changed = connected.deactivate(model)
-    Output(json=json).result({"model": changed}, lambda console: console.print(f"{model} is inactive", markup=False))
+    Output(json=json).result({"model": changed}, lambda console: console.say(f"{model} is inactive"))
 
 
 def erase(model: Name, device: DeviceUrl = None, timeout: Timeout = None, json: Json = False) -> None:
@@ -61,12 +60,10 @@ def erase(model: Name, device: DeviceUrl = None, timeout: Timeout = None, json: 
     with open_device(device, timeout_s=timeout) as connected:
         freed = connected.erase(model)
     document = {"model": model, "freed_tiles": freed}
-    Output(json=json).result(
-        document, lambda console: console.print(f"erased {model}: {freed} tiles free", markup=False)
-    )
+    Output(json=json).result(document, lambda console: console.say(f"erased {model}: {freed} tiles free"))
 
 
-def draw_images(console: Console, images: Sequence[ResidentModel]) -> None:
+def draw_images(console: Screen, images: Sequence[ResidentModel]) -> None:
     """A table of resident images."""
     from rich.table import Table
     from rich.text import Text
@@ -74,7 +71,7 @@ def draw_images(console: Console, images: Sequence[ResidentModel]) -> None:
     from pcmedge.durations import format_duration
 
     if not images:
-        console.print("no image on this device; program one: pcmedge program IMAGE")
+        console.say("no image on this device; program one: pcmedge program IMAGE")
         return
     table = Table(box=None, header_style="dim")
     for title in ("model", "version", "state", "tiles", "age", "program", "statistics", "image"):

@@ -13,8 +13,7 @@ from pcmedge.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.device.results import InferResult
 
 SHOWN_ROWS = 20
@@ -83,9 +82,9 @@ def _one_array(path: Path) -> Any:
     return found
 
 
-def _draw_classes(console: Console, ranking: Sequence[tuple[str, float]]) -> None:
+def _draw_classes(console: Screen, ranking: Sequence[tuple[str, float]]) -> None:
     for label, probability in ranking:
-        console.print(f"{probability:>7.2%}  {label}", markup=False)
+        console.say(f"{probability:>7.2%}  {label}")
 
 
 def _document(result: InferResult, output: Path | None) -> dict[str, Any]:
@@ -106,32 +105,31 @@ def _document(result: InferResult, output: Path | None) -> dict[str, Any]:
     }
 
 
-def _draw(console: Console, result: InferResult, output: Path | None, *, detailed: bool) -> None:
+def _draw(console: Screen, result: InferResult, output: Path | None, *, detailed: bool) -> None:
     from pcmedge.durations import format_duration
 
     for name, array in result.outputs.items():
         shape = " x ".join(str(size) for size in array.shape)
-        console.print(f"{name}: {array.dtype} {shape}", markup=False)
+        console.say(f"{name}: {array.dtype} {shape}")
         if output is None:
             _draw_rows(console, array)
     if output is not None:
-        console.print(f"written to {output}", markup=False)
+        console.say(f"written to {output}")
     if detailed:
         noise = "on" if result.noise else "off"
-        console.print(
+        console.say(
             f"model {result.model} on {result.device_serial}, age {format_duration(result.age_s)}, "
             f"program generation {result.program_generation}, statistics generation {result.statistics_generation}, "
             f"read noise {noise}, {result.latency_s * 1e3:.1f} ms",
-            markup=False,
         )
 
 
-def _draw_rows(console: Console, array: Any) -> None:
+def _draw_rows(console: Screen, array: Any) -> None:
     """One line per sample: the values, and the largest one's place if the output is one vector per sample."""
     for row, values in enumerate(array[:SHOWN_ROWS]):
         flat = values.reshape(-1)
         shown = " ".join(f"{value:>9.4g}" for value in flat[:10]) + (" ..." if flat.size > 10 else "")
         largest = f"   max at {int(flat.argmax())}" if array.ndim == 2 and flat.size > 1 else ""
-        console.print(f"{row:>5}  {shown}{largest}", markup=False, soft_wrap=True)
+        console.say(f"{row:>5}  {shown}{largest}")
     if len(array) > SHOWN_ROWS:
-        console.print(f"       ... {len(array) - SHOWN_ROWS} more; --output or --json have them all")
+        console.say(f"       ... {len(array) - SHOWN_ROWS} more; --output or --json have them all")

@@ -13,8 +13,7 @@ from pcmedge.errors import InputValueError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.device.results import Advance, Clock, Snapshot
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Move an emulated device's time, save its state.")
@@ -51,11 +50,11 @@ def advance(
     Output(json=json).result(result, lambda console: _draw_advanced(console, result, seconds))
 
 
-def _draw_advanced(console: Console, result: Advance, seconds: float) -> None:
+def _draw_advanced(console: Screen, result: Advance, seconds: float) -> None:
     from pcmedge.durations import format_duration
 
     times = "once" if result.recalibrations == 1 else f"{result.recalibrations} times"
-    console.print(f"advanced by {format_duration(seconds)}; the policy recalibrated {times}")
+    console.say(f"advanced by {format_duration(seconds)}; the policy recalibrated {times}")
     _draw_clock(console, result.clock)
 
 
@@ -90,11 +89,11 @@ def clock(
     Output(json=json).result(found, lambda console: _draw_clock(console, found))
 
 
-def _draw_clock(console: Console, found: Clock) -> None:
+def _draw_clock(console: Screen, found: Clock) -> None:
     from pcmedge.durations import format_duration
 
     rate = f" at {found.rate:g} device seconds per second" if found.mode == "accelerated" else ""
-    console.print(f"{found.mode} clock{rate}; device time {format_duration(found.device_time_s)}")
+    console.say(f"{found.mode} clock{rate}; device time {format_duration(found.device_time_s)}")
 
 
 @app.command()
@@ -110,7 +109,7 @@ def snapshot(name: Name, device: DeviceUrl = None, timeout: Timeout = None, json
 
     with open_device(device, timeout_s=timeout) as connected:
         saved = connected.lab.snapshot(name)
-    Output(json=json).result(saved, lambda console: _draw_snapshots(console, [saved]))
+    Output(json=json).result(saved, lambda console: _draw_snapshots(console, [saved], "saved "))
 
 
 @app.command()
@@ -126,7 +125,7 @@ def restore(name: Name, device: DeviceUrl = None, timeout: Timeout = None, json:
 
     with open_device(device, timeout_s=timeout) as connected:
         restored = connected.lab.restore(name)
-    Output(json=json).result(restored, lambda console: _draw_snapshots(console, [restored]))
+    Output(json=json).result(restored, lambda console: _draw_snapshots(console, [restored], "restored "))
 
 
 @app.command()
@@ -148,15 +147,15 @@ def delete_snapshot(name: Name, device: DeviceUrl = None, timeout: Timeout = Non
 
     with open_device(device, timeout_s=timeout) as connected:
         connected.lab.delete_snapshot(name)
-    Output(json=json).result({"deleted": name}, lambda console: console.print(f"deleted {name}", markup=False))
+    Output(json=json).result({"deleted": name}, lambda console: console.say(f"deleted {name}"))
 
 
-def _draw_snapshots(console: Console, found: Sequence[Snapshot]) -> None:
+def _draw_snapshots(console: Screen, found: Sequence[Snapshot], verb: str = "") -> None:
     from pcmedge.durations import format_duration
 
     if not found:
-        console.print("no snapshots")
+        console.say("no snapshots")
     for item in found:
         models = ", ".join(item.models) or "no model"
         age = format_duration(item.device_time_s)
-        console.print(f"{item.name}: device time {age}, {models}, {item.bytes:,} bytes", markup=False)
+        console.say(f"{verb}{item.name}: device time {age}, {models}, {item.bytes:,} bytes")

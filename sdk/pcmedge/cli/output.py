@@ -7,6 +7,7 @@ With ``--json`` a command prints exactly one JSON document on stdout; commands t
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,8 +29,21 @@ class ReaderGone(Exception):
     """Nobody reads the output any more (``| head``). No OSError: typer would make those exit code 1 of its own."""
 
 
-class PipeConsole(Console):
-    """A console for which a closed pipe ends the command quietly."""
+PIPE_WIDTH = 120
+"""Columns of tables when nobody says how wide the reader is."""
+
+
+class Screen(Console):
+    """Where drawings for people go. A closed pipe ends the command quietly."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = PIPE_WIDTH
+
+    def say(self, text: str, *, style: str | None = None) -> None:
+        """A line of text as it is: no markup, no wrapping of our own."""
+        self.print(text, style=style, markup=False, soft_wrap=True)
 
     def on_broken_pipe(self) -> None:
         raise ReaderGone
@@ -42,11 +56,11 @@ class Output:
         self.json = json
 
     @property
-    def console(self) -> Console:
+    def console(self) -> Screen:
         """For people, on stdout. Made anew so that a redirected stdout is honoured."""
-        return PipeConsole(highlight=False)
+        return Screen()
 
-    def result(self, document: Any, render: Callable[[Console], None]) -> None:
+    def result(self, document: Any, render: Callable[[Screen], None]) -> None:
         """The answer of the command: ``document`` with ``--json``, else whatever ``render`` draws."""
         if self.json:
             write_document(document, indent=2)
@@ -58,17 +72,17 @@ class Output:
         if self.json:
             write_document(document, indent=None)
         else:
-            self.console.print(text, markup=False, soft_wrap=True)
+            self.console.say(text)
             sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """Something the user should know, beside the answer; on stderr."""
-        _stderr().print(text, markup=False, soft_wrap=True)
+        Screen(stderr=True).say(text)
 
     @contextmanager
     def progress(self, description: str) -> Iterator[ProgressLine]:
         """A progress bar on stderr if stderr is a terminal, else nothing."""
-        console = _stderr()
+        console = Screen(stderr=True)
         if not console.is_terminal:
             yield ProgressLine(None, description)
             return
@@ -120,10 +134,6 @@ def write_problem(reason: str, message: str, metadata: dict[str, str], *, as_jso
     if as_json:
         write_document({"error": {"reason": reason, "message": message, "metadata": metadata}})
         return
-    console = _stderr()
+    console = Screen(stderr=True)
     console.print("error:", style="bold red", end=" ")
-    console.print(message, markup=False, soft_wrap=True)
-
-
-def _stderr() -> Console:
-    return PipeConsole(stderr=True, highlight=False)
+    console.say(message)

@@ -11,8 +11,7 @@ from pcmedge.cli.options import DeviceUrl, Json, Model, Timeout
 from pcmedge.errors import InputValueError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.device.results import Policy
 
 
@@ -49,7 +48,7 @@ def run(
     Examples:
       pcmedge policy
       pcmedge policy interval --every 1d
-      pcmedge policy log-time --ratio 10
+      pcmedge policy log-time --ratio 2
       pcmedge policy drift --threshold 0.02
       pcmedge policy manual
     """
@@ -75,7 +74,7 @@ def _policy(kind: Kind, *, every: str | None, ratio: float | None, threshold: fl
                 raise InputValueError("the policy 'interval' needs --every TIME, for example --every 1d")
             return Policy(kind=kind.value, interval_s=parse_duration(every))
         case Kind.log_time:
-            return Policy(kind=kind.value, log_time_ratio=10.0 if ratio is None else ratio)
+            return Policy(kind=kind.value, log_time_ratio=2.0 if ratio is None else ratio)
     if threshold is None:
         example = "0.02" if kind is Kind.drift else "0.95"
         raise InputValueError(f"the policy '{kind.value}' needs --threshold, for example --threshold {example}")
@@ -84,7 +83,7 @@ def _policy(kind: Kind, *, every: str | None, ratio: float | None, threshold: fl
     return Policy(kind=kind.value, agreement_threshold=threshold)
 
 
-def _draw(console: Console, policy: Policy) -> None:
+def _draw(console: Screen, policy: Policy) -> None:
     from pcmedge.durations import format_duration
 
     details = {
@@ -95,4 +94,4 @@ def _draw(console: Console, policy: Policy) -> None:
     }
     when = details.get(policy.kind, "only on request")
     coming = "" if policy.next_in_s is None else f"; next in {format_duration(policy.next_in_s)}"
-    console.print(f"{policy.kind}: {when}, method {policy.method}{coming}", markup=False)
+    console.say(f"{policy.kind}: {when}, method {policy.method}{coming}")

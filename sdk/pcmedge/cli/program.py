@@ -9,8 +9,7 @@ import typer
 from pcmedge.cli.options import DeviceUrl, ImagePath, Json, Timeout
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.device.results import ProgramResult
 
 
@@ -63,22 +62,20 @@ def run(
     out.result(result, lambda console: _draw(console, result))
 
 
-def _draw(console: Console, result: ProgramResult) -> None:
+def _draw(console: Screen, result: ProgramResult) -> None:
     model = result.model
     state = "active" if model.active else "resident, not active"
-    console.print(
+    console.say(
         f"{model.name} version {model.version} on {model.tiles} tiles, {state}; "
         f"program generation {model.program_generation}",
-        markup=False,
     )
     if result.replaced_models:
         names = ", ".join(result.replaced_models)
-        console.print(f"replaced {names}; nothing answered for {result.outage_s:.2f} s", markup=False)
+        console.say(f"replaced {names}; nothing answered for {result.outage_s:.2f} s")
     if result.tiles:
         worst = max(result.tiles, key=lambda tile: tile.rms_error_microsiemens)
         converged = min(tile.converged_fraction for tile in result.tiles)
-        console.print(
+        console.say(
             f"worst tile {worst.tile} ({worst.layer}): RMS error {worst.rms_error_microsiemens:.3g} µS; "
             f"least converged tile: {converged:.1%}",
-            markup=False,
         )

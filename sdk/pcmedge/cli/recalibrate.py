@@ -10,8 +10,7 @@ import typer
 from pcmedge.cli.options import DeviceUrl, Json, Model, Timeout
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.device.results import RecalibrationResult
 
 
@@ -84,17 +83,17 @@ def rollback(model: Model = None, device: DeviceUrl = None, timeout: Timeout = N
     with open_device(device, timeout_s=timeout) as connected:
         generation = connected.rollback(model=model)
     text = f"rolled back; statistics generation {generation}"
-    Output(json=json).result({"statistics_generation": generation}, lambda console: console.print(text))
+    Output(json=json).result({"statistics_generation": generation}, lambda console: console.say(text))
 
 
-def _draw(console: Console, result: RecalibrationResult) -> None:
+def _draw(console: Screen, result: RecalibrationResult) -> None:
     from pcmedge.durations import format_duration
 
-    console.print(
+    console.say(
         f"recalibrated at age {format_duration(result.age_s)} in {result.duration_s:.2f} s with "
         f"{result.samples} samples; statistics generation {result.statistics_generation}"
     )
-    console.print(
+    console.say(
         f"agreement {result.agreement_before:.1%} before, {result.agreement_after:.1%} after; "
         f"median drift factor {result.median_drift_factor:.4f}, mean shift {result.mean_shift:.3g} sigma"
     )

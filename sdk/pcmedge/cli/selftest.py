@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from pcmedge.cli.options import DeviceUrl, Json, Model, Timeout
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.device.results import SelfTest
 
 
@@ -30,12 +29,13 @@ def run(model: Model = None, device: DeviceUrl = None, timeout: Timeout = None, 
     return 0 if result.passed else 1
 
 
-def _draw(console: Console, result: SelfTest) -> None:
+def _draw(console: Screen, result: SelfTest) -> None:
     from pcmedge.durations import format_duration
 
-    verdict = "[green]passed[/green]" if result.passed else "[bold red]failed[/bold red]"
-    console.print(
+    verdict = "passed" if result.passed else "failed"
+    console.say(
         f"self-test {verdict}: {result.agreement:.1%} of {result.reference_inputs} reference inputs agree "
         f"(threshold {result.threshold:.1%}), relative error {result.relative_error:.3g}, "
-        f"age {format_duration(result.age_s)}"
+        f"age {format_duration(result.age_s)}",
+        style="green" if result.passed else "bold red",
     )

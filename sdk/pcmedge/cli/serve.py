@@ -49,12 +49,23 @@ def run(
         Path | None,
         typer.Option(metavar="DIR", help="Keep the device's state here. Without it: in memory.", show_default=False),
     ] = None,
-    physics: Annotated[str, typer.Option(help="pcm-90nm, pcm-14nm or ideal.")] = "pcm-90nm",
-    seed: Annotated[int, typer.Option(min=0, help="With the serial number, decides every random draw.")] = 0,
-    serial: Annotated[str, typer.Option(help="Serial number of the device.")] = "emulator-0",
+    physics: Annotated[
+        str | None, typer.Option(help="pcm-90nm, pcm-14nm or ideal.", show_default="the store's, or pcm-90nm")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="With the serial, decides every random draw.", show_default="the store's, or 0"),
+    ] = None,
+    serial: Annotated[
+        str | None, typer.Option(help="Serial number.", show_default="the store's, or emulator-0")
+    ] = None,
     clock: Annotated[
         str | None,
-        typer.Option(metavar="real|manual|RATE", help="Device time; RATE in seconds per second.", show_default="real"),
+        typer.Option(
+            metavar="real|manual|RATE",
+            help="Device time; RATE in seconds per second.",
+            show_default="the store's, or real",
+        ),
     ] = None,
     lab: Annotated[bool, typer.Option("--lab", help="Serve LabService: time, snapshots, noise.")] = False,
     profile: Annotated[

@@ -9,9 +9,8 @@ import typer
 from pcmedge.cli.options import DeviceUrl, Json, Timeout
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from pcmedge.device.results import Telemetry
+    from pcmedge.cli.output import Screen
+    from pcmedge.device.results import ModelTelemetry, Telemetry
 
 
 def run(
@@ -59,44 +58,40 @@ def _one_line(reading: Telemetry) -> str:
     return f"{counters}  {models}".rstrip()
 
 
-def draw(console: Console, reading: Telemetry) -> None:
-    """One reading: the device, then a table of its models, then their tiles if there are figures of them."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from pcmedge.cli.drawing import format_quantity
+def draw(console: Screen, reading: Telemetry) -> None:
+    """One reading: the device, its models, then their tiles if there are figures of them."""
     from pcmedge.durations import format_duration
 
-    console.print(
+    console.say(
         f"{reading.state}, up {format_duration(reading.uptime_s)}; "
         f"{reading.requests_served} requests served, {reading.requests_failed} failed; "
         f"{reading.free_tiles} of {reading.tiles} tiles free; {reading.memory_bytes / 2**20:.0f} MiB",
-        markup=False,
     )
-    table = Table(box=None, header_style="dim")
-    columns = ("model", "age", "inferences", "recalibrated", "drift factor", "saturation", "agreement", "energy")
-    for title in columns:
-        table.add_column(title, justify="left" if title == "model" else "right")
     for model in reading.models:
-        at = model.last_recalibration_age_s
-        recalibrated = "never" if at is None else f"at {format_duration(at)}"
-        refused = f", {model.recalibrations_refused} refused" if model.recalibrations_refused else ""
-        table.add_row(
-            Text(model.name),
-            format_duration(model.age_s),
-            str(model.inferences),
-            f"{model.recalibrations}x, {recalibrated}{refused}",
-            f"{model.median_drift_factor:.4f}",
-            f"{model.adc_saturation:.2%}",
-            "-" if model.last_agreement is None else f"{model.last_agreement:.1%}",
-            format_quantity(model.energy_j, "J"),
-        )
-    if reading.models:
-        console.print(table)
+        _draw_model(console, model)
     _draw_tiles(console, reading)
 
 
-def _draw_tiles(console: Console, reading: Telemetry) -> None:
+def _draw_model(console: Screen, model: ModelTelemetry) -> None:
+    from pcmedge.cli.drawing import format_quantity
+    from pcmedge.durations import format_duration
+
+    at = model.last_recalibration_age_s
+    last = "" if at is None else f", last at age {format_duration(at)}"
+    agreement = "" if model.last_agreement is None else f", agreement {model.last_agreement:.1%}"
+    console.say(model.name, style="bold")
+    console.say(
+        f"  age {format_duration(model.age_s)}; {model.inferences} inferences, about "
+        f"{format_quantity(model.energy_j, 'J')}; program generation {model.program_generation}, "
+        f"statistics generation {model.statistics_generation}"
+    )
+    console.say(
+        f"  drift factor {model.median_drift_factor:.4f}, ADC saturation {model.adc_saturation:.2%}{agreement}; "
+        f"recalibrated {model.recalibrations} times{last}, {model.recalibrations_refused} refused"
+    )
+
+
+def _draw_tiles(console: Screen, reading: Telemetry) -> None:
     from rich.table import Table
     from rich.text import Text
 

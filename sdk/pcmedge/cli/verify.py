@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from pcmedge.cli.options import ImagePath, Json
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from pcmedge.cli.output import Screen
     from pcmedge.image import ChipImage, VerifyReport
 
 
@@ -41,12 +40,10 @@ def run(image: ImagePath, json: Json = False) -> None:
     Output(json=json).result(document, lambda console: _draw(console, opened, report))
 
 
-def _draw(console: Console, image: ChipImage, report: VerifyReport) -> None:
+def _draw(console: Screen, image: ChipImage, report: VerifyReport) -> None:
     from rich.text import Text
 
     for check in report.checks:
         mark = Text("ok     ", style="green") if check.outcome == "passed" else Text("skipped", style="yellow")
         console.print(mark, Text(f" {check.name}: {check.detail}"), soft_wrap=True)
-    console.print(
-        f"{image.path}: intact image of {image.name} version {image.version}, {image.size:,} bytes", markup=False
-    )
+    console.say(f"{image.path}: intact image of {image.name} version {image.version}, {image.size:,} bytes")

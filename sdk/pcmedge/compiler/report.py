@@ -177,7 +177,7 @@ def _bar(share: float, width: int = _BAR) -> Text:
     filled = max(0, min(width, round(share * width)))
     if share > 0:
         filled = max(1, filled)
-    return Text("━" * filled, style="cyan").append("━" * (width - filled), style="bright_black")
+    return Text("━" * filled, style="cyan").append("╌" * (width - filled), style="bright_black")
 
 
 def _count(value: int) -> str:
