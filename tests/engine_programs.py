@@ -266,7 +266,8 @@ def float_model(maker: Maker, program: ChipProgram) -> onnx.ModelProto:
         blocks = program.layers[attributes.pop("layer").decode()].blocks
         matrix = weights(blocks["W"])
         if node.op_type == "AnalogConv":
-            kernel = matrix.transpose(0, 2, 1).reshape(matrix.shape[0] * matrix.shape[2], -1, *attributes["kernel_shape"])
+            outputs = matrix.shape[0] * matrix.shape[2]
+            kernel = matrix.transpose(0, 2, 1).reshape(outputs, -1, *attributes["kernel_shape"])
             inputs = [node.input[0], keep(f"{node.name}/w", kernel), *node.input[1:]]
             nodes.append(helper.make_node("Conv", inputs, node.output, **attributes))
         elif node.op_type == "AnalogGemm":
@@ -277,7 +278,8 @@ def float_model(maker: Maker, program: ChipProgram) -> onnx.ModelProto:
         else:
             suffixes = [name[1:] for name in blocks if name.startswith("W")]
             w, r = (np.stack([weights(blocks[f"{key}{end}"])[0].T for end in suffixes]) for key in "WR")
-            given = [node.input[0], keep(f"{node.name}/w", w), keep(f"{node.name}/r", r), node.input[1], "", *node.input[2:]]
+            x, bias, *states = node.input
+            given = [x, keep(f"{node.name}/w", w), keep(f"{node.name}/r", r), bias, "", *states]
             nodes.append(helper.make_node("LSTM", given, node.output, **attributes))
     graph = helper.make_graph(nodes, "float", program.model.graph.input, program.model.graph.output, tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
@@ -347,4 +349,3 @@ def transformer_block(maker: Maker, width: int = 24) -> ChipProgram:
     maker.op("Gelu", ["up"], "active")
     maker.op("Add", ["middle", dense("active", "down", 2 * width, width)], "y")
     return maker.program({"x": ["N", 7, width]}, {"y": ["N", 7, width]})
-

@@ -1,4 +1,4 @@
-"""Whole networks: ideal converters against ONNX Runtime on the float model, and the fast engine against the reference."""
+"""Whole networks: ideal converters against ONNX Runtime on the float model, the fast engine against the reference."""
 
 from __future__ import annotations
 

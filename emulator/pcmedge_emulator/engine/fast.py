@@ -213,7 +213,8 @@ class FastEngine:
         cursor = None
         if lowered.noise:
             cursor = self._cursor(checked, batch, 1 if self._may_cut() else batch, noise_seed)
-            size = max(1, min(size, cursor.size // max(1, self._plan(checked, 1).total)))
+            if self._may_cut():
+                size = max(1, min(size, cursor.size // max(1, self._plan(checked, 1).total)))
         results = []
         for start in range(0, batch, size):
             part = {name: values[start : start + size] for name, values in checked.items()}

@@ -16,7 +16,7 @@ from onnx import helper
 from pcmedge_emulator.engine.analog import AnalogContext, BandKey, lower_matmul
 from pcmedge_emulator.engine.converters import Codes
 from pcmedge_emulator.engine.geometry import bands
-from pcmedge_emulator.engine.graph import GraphBuilder, unknown_shape
+from pcmedge_emulator.engine.graph import GraphBuilder
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,20 @@ def _step(
     next_c = body.node("Add", [kept, added], f"{hint}/cell")
     next_h = body.node("Mul", [o, body.node("Tanh", [next_c], f"{hint}/squashed")], f"{hint}/hidden")
     state = body.node("Identity", [next_h], f"{hint}/state")
-    outputs = [unknown_shape(name) for name in (next_h, next_c, state)]
+    # Scan wants the shapes of its body's outputs, which cannot be inferred from noise inputs of unknown shape.
+    outputs = [_row(name, hidden) for name in (next_h, next_c, state)]
     if context.record_codes:
         outputs += [
-            unknown_shape(code.name, onnx.TensorProto.INT8 if code.integer else onnx.TensorProto.FLOAT)
+            _row(code.name, 4 * hidden, onnx.TensorProto.INT8 if code.integer else onnx.TensorProto.FLOAT)
             for code in codes.values()
         ]
     else:
         codes = {}
-    inputs = [unknown_shape(name) for name in (h, c, gates, *gaussians)]
+    inputs = [_row(h, hidden), _row(c, hidden), *(_row(name, 4 * hidden) for name in (gates, *gaussians))]
     graph = helper.make_graph(body.nodes, f"pcm/{hint}", inputs, outputs)
     return graph, codes
+
+
+def _row(name: str, width: int, dtype: int = onnx.TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    """A value (N, width) of the loop body."""
+    return helper.make_tensor_value_info(name, dtype, [None, width])
