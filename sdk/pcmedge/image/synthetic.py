@@ -68,8 +68,8 @@ def synthetic_buffer(
     image_like = generator == THREE_SCALES and len(shape) >= 3
     field = np.empty((samples, *pixels), dtype=np.int64)
     for sample in range(samples):
-        key = _key(seed, stream, sample)
-        field[sample] = _three_scales(key, shape).reshape(pixels) if image_like else _white(key, pixels)
+        path = (seed, stream, sample)
+        field[sample] = _three_scales(path, shape).reshape(pixels) if image_like else _white(path, pixels)
     values = np.empty(field.shape, dtype=kind)
     for channel in range(channels):
         values[:, channel] = _standardised(field[:, channel], mean[channel], std[channel], minimum, maximum, kind)
@@ -132,17 +132,17 @@ def _noise(key: int, count: int) -> Integers:
     return np.asarray((parts[0] + parts[1] + parts[2] + parts[3]).astype(np.int64) - 131070)
 
 
-def _white(key: int, pixels: tuple[int, int]) -> Integers:
-    return np.asarray(_noise(key, math.prod(pixels)).reshape(pixels))
+def _white(path: tuple[int, ...], pixels: tuple[int, int]) -> Integers:
+    return np.asarray(_noise(_key(*path), math.prod(pixels)).reshape(pixels))
 
 
-def _three_scales(key: int, shape: tuple[int, ...]) -> Integers:
+def _three_scales(path: tuple[int, ...], shape: tuple[int, ...]) -> Integers:
     """Integers of a sample's shape: the last two axes are the picture, the axes between channels and them separate."""
     *planes, height, width = shape
     total = np.zeros(shape, dtype=np.int64)
     for scale, (distance, weight) in enumerate(_SCALES):
-        own = _lattice(_key(key, scale, 0), math.prod(planes), height, width, distance)
-        shared = _lattice(_key(key, scale, 1), math.prod(planes[1:]), height, width, distance)
+        own = _lattice(_key(*path, scale, 0), math.prod(planes), height, width, distance)
+        shared = _lattice(_key(*path, scale, 1), math.prod(planes[1:]), height, width, distance)
         mixed = (4 - _SHARED_QUARTERS) * own.reshape(shape) + _SHARED_QUARTERS * shared.reshape(shape[1:])
         total += weight * (16 // distance) * (16 // distance) * mixed
     return total
