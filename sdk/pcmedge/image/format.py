@@ -138,3 +138,17 @@ class Header:
             signature_length=signature_length,
             signature_sha256=signature_sha256,
         )
+
+    def manifest_in(self, data: memoryview) -> memoryview:
+        """The manifest's bytes after checking their hash; ImageCorruptError (``manifest-sha256``)."""
+        manifest = data[HEADER_LENGTH : HEADER_LENGTH + self.manifest_length]
+        if sha256(manifest) != self.manifest_sha256:
+            raise corrupt("manifest-sha256", "the manifest does not match its SHA-256; copy the image again")
+        return manifest
+
+    def signatures_in(self, data: memoryview) -> bytes:
+        """The signature block's bytes after checking their hash; ImageCorruptError (``signature-sha256``)."""
+        block = bytes(data[self.signature_offset : self.signature_offset + self.signature_length])
+        if sha256(block) != self.signature_sha256:
+            raise corrupt("signature-sha256", "the signature block does not match its SHA-256; copy the image again")
+        return block

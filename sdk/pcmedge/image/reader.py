@@ -45,8 +45,8 @@ class ChipImage:
         self.path = path
         """Where the image was opened from; None if it was not a file."""
         self.header = Header.unpack(data)
-        self._signature_block = _signature_block(data, self.header)
-        self.manifest: Manifest = manifests.parse_manifest(_manifest_bytes(data, self.header), self.header)
+        self._signature_block = self.header.signatures_in(data)
+        self.manifest: Manifest = manifests.parse_manifest(self.header.manifest_in(data), self.header)
         self._segments: dict[str, Segment] = {segment.name: segment for segment in self.manifest.segments}
         self._intact: set[str] = set()
         self._intact_tiles: set[tuple[int, int, bytes]] = set()
@@ -289,17 +289,3 @@ class ChipImage:
         from pcmedge.image.program import load_program
 
         return f"{len(load_program(self).graph.node)} ONNX nodes, consistent with the manifest"
-
-
-def _manifest_bytes(data: memoryview, header: Header) -> memoryview:
-    manifest = data[HEADER_LENGTH : HEADER_LENGTH + header.manifest_length]
-    if sha256(manifest) != header.manifest_sha256:
-        raise corrupt("manifest-sha256", "the manifest does not match its SHA-256; copy the image again")
-    return manifest
-
-
-def _signature_block(data: memoryview, header: Header) -> bytes:
-    block = bytes(data[header.signature_offset : header.signature_offset + header.signature_length])
-    if sha256(block) != header.signature_sha256:
-        raise corrupt("signature-sha256", "the signature block does not match its SHA-256; copy the image again")
-    return block
