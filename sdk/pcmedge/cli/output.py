@@ -131,8 +131,9 @@ def write_error(error: Error, *, as_json: bool) -> None:
 
 
 def write_problem(reason: str, message: str, metadata: dict[str, str], *, as_json: bool) -> None:
+    """On one line in either form: it may end a stream of JSON lines."""
     if as_json:
-        write_document({"error": {"reason": reason, "message": message, "metadata": metadata}})
+        write_document({"error": {"reason": reason, "message": message, "metadata": metadata}}, indent=None)
         return
     console = Screen(stderr=True)
     console.print("error:", style="bold red", end=" ")

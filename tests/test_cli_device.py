@@ -1,0 +1,420 @@
+"""The device verbs against a real ``pcmedge serve`` process on a real port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pcmedge
+import pytest
+from cli_models import LABELS, Sources, write_sources
+from cli_process import ENTRY, run, run_process, start
+
+STARTING_S = 60.0
+
+
+@contextmanager
+def served(*arguments: str | Path, listen: str = "127.0.0.1:0") -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A running ``pcmedge serve``: its address and process."""
+    with start("serve", *arguments, "--listen", listen, "--json") as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, process.stderr.read() if process.stderr else ""
+            ready = json.loads(line)
+            assert ready["event"] == "ready"
+            yield ready["address"], process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    return write_sources(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def image(sources: Sources) -> Path:
+    target = sources.folder / "small.pcmi"
+    picture = json.loads(sources.preprocessing.read_text())
+    made = pcmedge.compile(sources.model, calibration=np.load(sources.data), labels=LABELS, preprocessing=picture)
+    made.save(target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def address(image: Path) -> Iterator[str]:
+    with served(image, "--lab", "--clock", "manual", "--seed", "3") as (url, _):
+        yield url
+
+
+@pytest.fixture
+def device(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The served device, named the way a user would: in the environment."""
+    monkeypatch.setenv("PCMEDGE_DEVICE", address)
+    return address
+
+
+def both(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[Any, str]:
+    """The command for programs (its document) and for people (its text); both must succeed."""
+    document = run(capsys, *arguments, "--json")
+    text = run(capsys, *arguments)
+    assert (document.code, text.code) == (0, 0), document.out + text.err
+    assert document.err == ""
+    assert text.out
+    return document.document, text.out
+
+
+def test_devices_tells_who_is_there(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    document, text = both(capsys, "devices", device)
+    found = document["devices"][0]
+    assert found["url"] == device
+    assert found["identity"]["emulated"] is True
+    assert [model["name"] for model in found["models"]] == ["small-net"]
+    assert "small-net" in text
+    scanned = run(capsys, "devices", "--json", "--timeout", "1").document
+    assert device in {each["url"] for each in scanned["devices"]}
+
+
+def test_images_and_telemetry_and_events(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    document, text = both(capsys, "images")
+    assert (document["models"][0]["name"], document["models"][0]["active"]) == ("small-net", True)
+    assert "small-net" in text
+    document, text = both(capsys, "telemetry", "--tiles")
+    assert document["models"][0]["tiles"][0]["layer"] == "conv"
+    assert "small-net" in text
+    document, text = both(capsys, "events")
+    assert [event["kind"] for event in document["events"]][:2] == ["started", "programmed"]
+    assert "programmed" in text
+
+
+def test_watched_telemetry_is_one_document_per_line(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    watched = run(capsys, "telemetry", "--watch", "--interval", "0.05", "--count", "3", "--json")
+    lines = [json.loads(line) for line in watched.out.splitlines()]
+    assert (watched.code, [line["sequence"] for line in lines]) == (0, [1, 2, 3])
+
+
+def test_infer_writes_what_it_prints(
+    device: str, sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document, text = both(capsys, "infer", "--input", sources.data, "--detailed")
+    scores = np.array(document["outputs"]["scores"]["data"])
+    assert scores.shape == (48, len(LABELS))
+    assert document["noise"] is True
+    assert "max at" in text
+    for target in ("y.npy", "y.npz"):
+        written = run(capsys, "infer", "--input", sources.data, "--output", tmp_path / target, "--json")
+        assert "data" not in written.document["outputs"]["scores"]
+        assert (tmp_path / target).is_file()
+    saved = np.load(tmp_path / "y.npy")
+    assert np.corrcoef(saved.ravel(), scores.ravel())[0, 1] > 0.9
+
+
+def test_infer_classifies_a_picture(
+    device: str, sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(5).integers(0, 256, (12, 9), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    np.save(tmp_path / "picture.npy", pixels)
+    document, text = both(capsys, "infer", "--input", tmp_path / "picture.png", "--top-k", "2")
+    assert len(document["classes"]) == 2
+    assert {each["label"] for each in document["classes"]} <= set(LABELS)
+    assert document["classes"][0]["label"] in text or document["classes"][1]["label"] in text
+    array, _ = both(capsys, "infer", "--input", tmp_path / "picture.npy", "--classify")
+    assert sum(each["probability"] for each in array["classes"]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((2, 1, 6, 7), np.float32), "INPUT_SHAPE"),
+        (np.zeros((2, 1, 6, 6), np.int32), "INPUT_TYPE"),
+        (np.full((2, 1, 6, 6), np.nan, np.float32), "INPUT_VALUE"),
+    ],
+    ids=["shape", "type", "value"],
+)
+def test_wrong_input_is_exit_code_2(
+    array: np.ndarray[Any, Any], reason: str, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "wrong.npy", array)
+    result = run(capsys, "infer", "--input", tmp_path / "wrong.npy", "--json")
+    assert (result.code, result.error["reason"]) == (2, reason)
+
+
+def test_an_unknown_model_is_exit_code_2(device: str, sources: Sources, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(capsys, "infer", "--input", sources.data, "--model", "nobody", "--json")
+    assert (result.code, result.error["reason"]) == (2, "MODEL_NOT_FOUND")
+
+
+def test_a_year_passes_and_the_device_is_recalibrated(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "policy", "manual")
+    before, _ = both(capsys, "lab", "clock")
+    assert run(capsys, "lab", "snapshot", "fresh").code == 0
+    advanced = run(capsys, "lab", "advance", "30d", "--json").document
+    assert advanced["clock"]["device_time_s"] == pytest.approx(before["device_time_s"] + 30 * 86400)
+    assert advanced["recalibrations"] == 0
+    forced = run(capsys, "recalibrate", "--method", "gdc", "--force", "--json")
+    assert forced.code == 0
+    assert forced.document["committed"] is True
+    assert forced.document["median_drift_factor"] > 1.2
+    rolled, text = both(capsys, "rollback")
+    assert rolled["statistics_generation"] > forced.document["statistics_generation"]
+    assert "rolled back" in text
+    restored, _ = both(capsys, "lab", "restore", "fresh")
+    assert restored["device_time_s"] == pytest.approx(before["device_time_s"])
+    listed, text = both(capsys, "lab", "snapshots")
+    assert [each["name"] for each in listed["snapshots"]] == ["fresh"]
+    assert "fresh" in text
+    assert run(capsys, "lab", "delete-snapshot", "fresh").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        (("interval", "--every", "12h"), "interval_s", 43200.0),
+        (("log-time", "--ratio", "3"), "log_time_ratio", 3.0),
+        (("drift", "--threshold", "0.02"), "drift_threshold", 0.02),
+        (("self-test", "--threshold", "0.8"), "agreement_threshold", 0.8),
+        (("manual",), "kind", "manual"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_policies_are_set_and_shown(
+    arguments: tuple[str, ...], field: str, value: float | str, device: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed, _ = both(capsys, "policy", *arguments)
+    shown, text = both(capsys, "policy")
+    assert changed["kind"] == shown["kind"] == arguments[0]
+    assert shown[field] == (value if isinstance(value, str) else pytest.approx(value))
+    assert arguments[0] in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("policy", "interval"),
+        ("policy", "drift"),
+        ("lab", "advance", "soon"),
+        ("lab", "clock", "--mode", "accelerated"),
+        ("lab", "restore", "no-such-snapshot"),
+        ("lab", "snapshot", "no/slash"),
+        ("erase", "nobody"),
+        ("buffer", "--replace", __file__),
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_are_exit_code_2(
+    arguments: tuple[str, ...], device: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run(capsys, *arguments, "--json")
+    assert result.code == 2
+    assert result.error["message"]
+
+
+def test_the_calibration_buffer_is_described_and_replaced(
+    device: str, sources: Sources, capsys: pytest.CaptureFixture[str]
+) -> None:
+    described, text = both(capsys, "buffer")
+    assert described["source"] == "image"
+    assert "samples" in text
+    replaced = run(capsys, "buffer", "--replace", sources.data, "--json").document
+    assert (replaced["source"], replaced["samples"]) == ("application", 48)
+
+
+def test_self_test_reports_agreement(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(capsys, "self-test", "--json")
+    assert result.code == (0 if result.document["passed"] else 1)
+    assert 0 <= result.document["agreement"] <= 1
+    assert "self-test" in run(capsys, "self-test").out
+
+
+def test_deactivate_erase_and_program_again(device: str, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "deactivate", "small-net", "--json").document["model"]["active"] is False
+    refused = run(capsys, "self-test", "--json")
+    assert (refused.code, refused.error["reason"]) == (5, "NOT_PROGRAMMED")
+    assert run(capsys, "activate", "small-net", "--json").document["model"]["active"] is True
+    assert run(capsys, "erase", "small-net", "--json").document["freed_tiles"] == 2
+    assert "no image" in run(capsys, "images").out
+    document, text = both(capsys, "program", image, "--program-and-verify", "--margin", "1.0", "--replace")
+    assert document["model"]["name"] == "small-net"
+    assert document["tiles"][0]["rms_error_microsiemens"] > 0
+    assert "program generation" in text
+
+
+def test_doctor_finds_image_and_device_fit(device: str, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = run(capsys, "doctor", image, "--device", device, "--json").document
+    fit = [check for check in document["checks"] if check["name"] == "fit"]
+    assert [check["status"] for check in fit] == ["ok"]
+
+
+def test_nobody_there_is_exit_code_6(sources: Sources, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        dead = f"grpc://127.0.0.1:{free.getsockname()[1]}"
+        for arguments in (("images",), ("infer", "--input", sources.data), ("telemetry", "--watch")):
+            result = run(capsys, *arguments, "--device", dead, "--timeout", "1", "--json")
+            assert result.code == 6
+            assert dead in result.error["message"]
+        silent = run(capsys, "devices", dead, "--json", "--timeout", "1")
+        assert (silent.code, silent.document["devices"]) == (6, [])
+
+
+def test_lab_verbs_need_a_device_served_with_lab(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with served("--physics", "ideal") as (url, process):
+        result = run(capsys, "lab", "advance", "1d", "--device", url, "--json")
+        assert (result.code, result.error["reason"]) == (9, "UNIMPLEMENTED")
+        empty = run(capsys, "self-test", "--device", url, "--json")
+        assert (empty.code, empty.error["reason"]) == (5, "NOT_PROGRAMMED")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+
+
+def test_without_a_store_serve_says_that_state_is_in_memory(tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    with start("serve", "--listen", "127.0.0.1:0", "--ready-file", ready) as process:
+        wait_for(ready.exists)
+        written = json.loads(ready.read_text())
+        assert written["persistent"] is False
+        assert written["pid"] == process.pid
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert f"listening on {written['address']}" in out
+    assert "in memory only" in err
+    assert not ready.exists()
+
+
+def test_a_store_keeps_the_device_and_its_image(image: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with served(image, "--store", store, "--serial", "pcm-7") as (url, _), pcmedge.connect(url) as connected:
+        first = connected.models()[0]
+    with served(image, "--store", store) as (url, _), pcmedge.connect(url) as connected:
+        assert connected.identity().serial == "pcm-7"
+        second = connected.models()[0]
+    assert second.program_generation == first.program_generation == 1
+    assert second.programmed_at_unix_s == first.programmed_at_unix_s
+
+
+def test_address_in_use_and_store_in_use_are_told_apart(image: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with served("--store", store) as (url, _):
+        listen = url.removeprefix("grpc://")
+        taken = run_process("serve", "--listen", listen, "--json")
+        assert (taken.code, taken.error["reason"]) == (7, "ADDRESS_IN_USE")
+        busy = run_process("serve", "--listen", "127.0.0.1:0", "--store", store, "--json")
+        assert (busy.code, busy.error["reason"]) == (8, "STORE_IN_USE")
+
+
+def test_an_unwritable_store_is_exit_code_8(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    result = run_process("serve", "--listen", "127.0.0.1:0", "--store", blocked / "store", "--json")
+    assert (result.code, result.error["reason"]) == (8, "STORE_UNWRITABLE")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--listen", "nowhere"),
+        ("--clock", "backwards"),
+        ("--physics", "no-such-physics"),
+        ("--profile", "no-such-profile"),
+        ("--listen", "192.0.2.1:7390"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_serve_options_are_exit_code_2(arguments: tuple[str, ...]) -> None:
+    result = run_process("serve", *arguments, "--json")
+    assert result.code == 2, result.out
+    assert result.error["message"]
+
+
+def test_the_emulator_package_serves_too() -> None:
+    entry = (ENTRY[0], "-m", "pcmedge_emulator")
+    with start("--listen", "127.0.0.1:0", "--json", entry=entry) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["event"] == "ready"
+        process.terminate()
+        assert json.loads(process.communicate(timeout=60)[0].splitlines()[-1])["event"] == "stopped"
+        assert process.returncode == 0
+
+
+def test_ctrl_c_while_watching_is_exit_code_130(device: str) -> None:
+    with start("telemetry", "--watch", "--interval", "0.05", "--json", PCMEDGE_DEVICE=device) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["sequence"] == 1
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out.splitlines()[-1])["error"]["reason"] == "CANCELLED"
+    assert err == ""
+
+
+def test_ctrl_c_during_programming_cancels_it(address: str, tmp_path: Path) -> None:
+    large = tmp_path / "large.pcmi"
+    write_large_image(large)
+    with pcmedge.connect(address) as connected:
+        before = connected.models()
+        command = ("program", large, "--program-and-verify", "--margin", "0.01", "--max-iterations", "1000")
+        with start(*command, "--device", address, "--json") as process:
+            wait_for(lambda: any(each.state == "running" for each in connected.operations()))
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert json.loads(out)["error"]["reason"] == "CANCELLED"
+        assert err == ""
+        wait_for(lambda: not any(each.state == "running" for each in connected.operations()))
+        assert connected.models() == before
+        assert connected.events()[-1].kind == "cancelled"
+
+
+def test_a_server_killed_while_watched_is_exit_code_6(tmp_path: Path) -> None:
+    watch = ("telemetry", "--watch", "--interval", "0.05", "--json", "--device")
+    with served() as (url, server), start(*watch, url) as watcher:
+        assert watcher.stdout is not None
+        assert watcher.stdout.readline()
+        os.kill(server.pid, signal.SIGKILL)
+        out, err = watcher.communicate(timeout=60)
+    assert watcher.returncode == 6
+    assert json.loads(out.splitlines()[-1])["error"]["reason"] == "UNAVAILABLE"
+    assert err == ""
+
+
+def write_large_image(path: Path) -> None:
+    """A million weights: long enough to be interrupted while being programmed."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.random.default_rng(0).normal(0, 0.05, (1024, 1024)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="large")],
+        "large",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1024])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1024])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.checker.check_model(model)
+    calibration = np.random.default_rng(1).random((4, 1024), dtype=np.float32)
+    pcmedge.compile(model, calibration=calibration, name="large", buffer=None).save(path)
+
+
+def wait_for(condition: Any) -> None:
+    """Until ``condition()`` holds; fails after a minute."""
+    deadline_s = time.monotonic() + STARTING_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
