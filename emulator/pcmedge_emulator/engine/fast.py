@@ -190,6 +190,10 @@ class FastEngine:
         data: bytes = self._session(purpose)[0].model.SerializeToString()
         return data
 
+    def packed_parameters(self, parameters: Parameters = _IMAGE_PARAMETERS) -> FloatArray:
+        """What the session input ``pcm/parameters`` of :meth:`model` is given for these parameters."""
+        return self._pack(self._session("run")[0], parameters)
+
     def _session(self, purpose: Purpose) -> tuple[Lowered, onnxruntime.InferenceSession]:
         with self._lock:
             if purpose not in self._sessions:
