@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def chain(*sizes: int, seed: int = 0) -> onnx.ModelProto:
     """Gemm + Relu layers, a softmax at the end."""
     rng = np.random.default_rng(seed)
     nodes, constants, last = [], {}, "x"
-    for index, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for index, (rows, columns) in enumerate(itertools.pairwise(sizes)):
         constants[f"fc{index}.weight"] = (rng.normal(size=(rows, columns)) / np.sqrt(rows)).astype(np.float32)
         constants[f"fc{index}.bias"] = rng.normal(size=columns).astype(np.float32)
         nodes.append(

@@ -3,7 +3,7 @@
 * a batch axis that an exporter fixed in Reshape constants becomes free;
 * Gemm with a constant right matrix becomes Gemm(A, W[K, N], bias[N]) with alpha = beta = 1 and nothing transposed;
 * Conv gets every attribute explicit, ``auto_pad`` resolved to pads;
-* LSTM loses initial states that are provably zero.
+* LSTM loses initial states that are provably zero, and names its hidden states.
 """
 
 from __future__ import annotations
@@ -192,6 +192,9 @@ def _plain_lstm(graph: Graph, node: onnx.NodeProto, producers: dict[str, onnx.No
     plain.CopyFrom(node)
     del plain.input[:]
     plain.input.extend(inputs)
+    if not plain.output[0]:
+        # The hidden states are looked at to choose ranges, whether or not the model uses them.
+        plain.output[0] = graph.fresh(f"{node.name or 'lstm'}_hidden_states")
     return plain
 
 
