@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import subprocess
@@ -354,6 +355,90 @@ def test_the_overhead_is_within_its_budget(layers: int, rows: int, columns: int)
     assert image.size <= 2.2 * layers * rows * columns + 96 * 1024 + reference
 
 
+def mobile_parts(widths: list[int]) -> tuple[dict[str, Any], int, int]:
+    """Arguments for pairs of a depthwise 3 x 3 and a pointwise layer, each with batch norm and placement report.
+
+    Returns them with the numbers of analog weights and of digital parameters (scale, shift, mean, variance).
+    """
+    from onnx import TensorProto, helper
+
+    made = manifest()
+    made.ClearField("layers")
+    made.ClearField("application")
+    made.profile.CopyFrom(profile())
+    made.model.inputs[0].shape[:] = [-1, widths[0], 32, 32]
+    made.model.outputs[0].shape[:] = [-1, widths[-1], 32, 32]
+    tiles: list[Any] = []
+    nodes, constants, statistics, scales, tensor = [], [], {}, {}, "x"
+    for index, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        for kind, rows, columns, groups in (("dw", 9, 1, inputs), ("pw", inputs, outputs, 1)):
+            name = f"/features/features.{index}/conv.{kind}/Conv"
+            channels = groups * columns
+            layer = made.layers.add(name=name, operator="AnalogConv", source_node=name, source_operator="Conv",
+                                    channels=channels, statistics_node=f"{name}/norm")  # fmt: skip
+            layer.statistics_kind, layer.bias = 2, 1
+            layer.blocks.add(name="W", rows=rows, columns=columns, groups=groups, dac_step=0.123456789,
+                             dac_mean_square=0.0123456789, scaling="layer")  # fmt: skip
+            whole = min(512 // rows, 512 // columns)
+            for first in range(0, groups, whole):
+                part = min(whole, groups - first)
+                tile = Tile(tile=len(tiles), layer=name, block="W", first_group=first, groups=part, rows=rows,
+                            columns=columns, adc_step=1.25)  # fmt: skip
+                tiles.append((tile, np.ones((part, rows, columns), np.int16)))
+            kernel = 3 if kind == "dw" else 1
+            nodes.append(helper.make_node(
+                "AnalogConv", [tensor], [f"{name}/y"], name, domain="pcm", layer=name, kernel_shape=[kernel] * 2,
+                strides=[1, 1], pads=[kernel // 2] * 4, dilations=[1, 1], group=groups,
+            ))  # fmt: skip
+            names = [f"{name}/{parameter}" for parameter in ("scale", "shift", "mean", "var")]
+            constants += [helper.make_tensor(n, TensorProto.FLOAT, [channels], np.ones(channels)) for n in names]
+            nodes.append(helper.make_node("BatchNormalization", [f"{name}/y", *names], [f"{name}/z"], f"{name}/norm"))
+            nodes.append(helper.make_node("Clip", [f"{name}/z"], [f"{name}/r"], f"{name}/relu6"))
+            tensor = f"{name}/r"
+            for node in nodes[-3:]:
+                made.placement.nodes.add(node=node.name, operator=node.op_type, analog=node.domain == "pcm", tiles=3,
+                                         reason="constant weights; its matrix fits the profile's tiles as it is",
+                                         macs=123456, mvms=1024, phases=1, energy_j=1.23e-6, latency_s=1.2e-5,
+                                         utilisation=0.123)  # fmt: skip
+            statistics[f"{name}/norm"] = (name, np.ones(channels), np.ones(channels))
+            scales[name, "W"] = np.ones(channels)
+    nodes[-1].output[0] = "y"
+    graph = helper.make_graph(
+        nodes, "mobile",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", widths[0], 32, 32])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", widths[-1], 32, 32])], constants,
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("pcm", 1)]
+    outside = (
+        {"x": np.zeros((1, widths[0], 32, 32), np.float32)},
+        {"y": np.zeros((1, widths[-1], 32, 32), np.float32)},
+    )
+    arguments = {
+        "manifest": made,
+        "program": helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString(),
+        "tile_targets": tiles, "weight_scales": scales, "reference_statistics": statistics,
+        "buffer": {"x": outside[0]["x"]}, "reference": outside,
+    }  # fmt: skip
+    channels = sum(len(scale) for scale in scales.values())
+    return arguments, sum(tile.cells for tile, _ in tiles), 4 * channels
+
+
+@pytest.mark.parametrize(
+    "widths",
+    [
+        [8, 16, 32, 32, 64, 64, 128, 128, 128, 128, 128, 128, 256, 256],
+        [16, 32, 64, 64, 128, 128, 256, 256, 256, 256, 256, 256, 512, 512],
+        [4] * 14,
+    ],
+)
+def test_the_overhead_of_many_channels_with_few_weights_is_within_the_budget(widths: list[int]):
+    arguments, weights, parameters = mobile_parts(widths)
+    image = build_image(**arguments)
+    buffer = sum(4 * array.size for array in (arguments["buffer"]["x"], *arguments["reference"][0].values()))
+    buffer += sum(4 * array.size for array in arguments["reference"][1].values())
+    assert image.size <= 2.2 * weights + 4.1 * parameters + 96 * 1024 + buffer
+
+
 @pytest.fixture(scope="module")
 def hundred_megabytes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("large") / "large.pcmi"
@@ -370,7 +455,7 @@ def test_a_hundred_megabytes_open_in_a_millisecond_and_verify_at_the_speed_of_sh
     assert opening < 5e-3
     data = hundred_megabytes.read_bytes()
     hashing = min(timed(lambda: hashlib.sha256(data).digest()) for _ in range(3))
-    assert min(timed(lambda: ChipImage.open(hundred_megabytes)) for _ in range(3)) < 2 * hashing + 0.02
+    assert min(timed(lambda: ChipImage.open(hundred_megabytes)) for _ in range(3)) < 2 * hashing + 0.05
 
 
 def timed(call: Any) -> float:
