@@ -68,6 +68,12 @@ def model_spec(session: Session, model: str | None = None) -> Script[ModelSpec]:
     return session.specs[name]
 
 
+def fresh_spec(session: Session, model: str | None) -> Script[ModelSpec]:
+    """The spec as the device has it now; for streams, whose first batch cannot be tried again."""
+    session.forget_models()
+    return (yield from model_spec(session, model))
+
+
 def _tensor(message: Any) -> Tensor:
     return Tensor(name=message.name, datatype=message.datatype, shape=tuple(message.shape))
 
@@ -120,10 +126,9 @@ def infer_detailed(
     known = dict(session.specs)
     spec = yield from model_spec(session, model)
     while True:
-        request = infer_request(spec, inputs)
         started_s = time.perf_counter()
         try:
-            reply = yield session.read("ModelInfer", request, timeout_s)
+            reply = yield session.read("ModelInfer", infer_request(spec, inputs), timeout_s)
         except (InputError, ModelNotFoundError, NotProgrammedError) as error:
             # What was remembered may be of an image that somebody else has replaced; look once more.
             if spec.name not in known or known[spec.name] != spec:

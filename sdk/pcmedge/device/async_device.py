@@ -91,7 +91,7 @@ class AsyncDevice(AsyncDriver):
         errors: Literal["raise", "yield"] = "raise",
     ) -> AsyncIterator[Any]:
         """Many batches over one stream; see :meth:`pcmedge.Device.infer_stream`. ``batches`` may be asynchronous."""
-        spec = await self._run(_inference.model_spec(self._session, model))
+        spec = await self._run(_inference.fresh_spec(self._session, model))
         answers = async_infer_stream(self._transport, spec, batches, window)
         try:
             async for answer in answers:

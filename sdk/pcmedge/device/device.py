@@ -125,7 +125,7 @@ class Device(Driver):
         :class:`InferResult`. ``errors``: "raise" ends the stream at the first failed batch, "yield" puts its typed
         error in place of its result and goes on. UnavailableError if the device goes away in mid-stream.
         """
-        spec = self._run(_inference.model_spec(self._session, model))
+        spec = self._run(_inference.fresh_spec(self._session, model))
         answers = infer_stream(self._transport, spec, batches, window)
         try:
             for answer in answers:
