@@ -1,0 +1,281 @@
+"""The client when the device is not there yet, slow, gone in the middle, or was never there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pcmedge
+import pytest
+from pcmedge._contract import device_pb2
+from pcmedge.device import Device
+from pcmedge.device._calls import Backoff, Session
+from pcmedge.device._grpc import GrpcTransport
+from pcmedge.errors import (
+    DeadlineError,
+    InputError,
+    InputValueError,
+    UnavailableError,
+)
+from pcmedge.protocol.address import parse_address
+from pcmedge.protocol.services import DEVICE_SERVICE
+from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.service.server import serve
+from service_devices import served, server_process
+from service_models import classifier, large, pictures
+
+
+@pytest.fixture
+def chip() -> Iterator[Chip]:
+    with Chip() as made:
+        yield made
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("address", ["grpc://127.0.0.1:{}", "unix:///tmp/no-such-device-{}.sock"])
+def test_no_device_there_says_what_to_do_and_soon(address: str) -> None:
+    address = address.format(_free_port())
+    started_s = time.monotonic()
+    with pytest.raises(UnavailableError, match="pcmedge serve") as caught:
+        pcmedge.connect(address)
+    assert caught.value.metadata["address"] == address
+    assert time.monotonic() - started_s < 10
+
+
+def test_connect_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served() as server:
+        monkeypatch.setenv("PCMEDGE_DEVICE", server.address)
+        with pcmedge.connect() as device:
+            assert device.address == server.address
+    monkeypatch.delenv("PCMEDGE_DEVICE")
+    with pytest.raises(InputError, match="PCMEDGE_DEVICE"):
+        pcmedge.connect()
+
+
+def test_connect_can_wait_for_a_device_that_is_starting(chip: Chip) -> None:
+    port = _free_port()
+    servers: list[Any] = []
+
+    def later() -> None:
+        time.sleep(2.5)
+        servers.append(serve(chip, f"127.0.0.1:{port}"))
+
+    starting = threading.Thread(target=later)
+    starting.start()
+    with pcmedge.connect(f"127.0.0.1:{port}", wait_s=30) as device:
+        assert device.identity().serial == "emulator-0"
+    starting.join()
+    servers[0].stop()
+
+
+class _Counting(GrpcTransport):
+    """A real transport that counts what it carries."""
+
+    attempts = 0
+
+    def unary(self, call: Any) -> Any:
+        self.attempts += 1
+        return super().unary(call)
+
+
+def test_only_calls_that_change_nothing_are_repeated() -> None:
+    transport = _Counting(parse_address(f"127.0.0.1:{_free_port()}"))
+    with Device(transport, backoff=Backoff(attempts=3, first_s=0.01)) as device:
+        with pytest.raises(UnavailableError):
+            device.models()
+        assert transport.attempts == 3
+        with pytest.raises(UnavailableError):
+            device.erase("small")
+        assert transport.attempts == 4
+
+
+def test_backoff_stays_within_the_deadline() -> None:
+    transport = _Counting(parse_address(f"127.0.0.1:{_free_port()}"))
+    with Device(transport, session=Session(timeout_s=0.5), backoff=Backoff(attempts=50)) as device:
+        started_s = time.monotonic()
+        with pytest.raises(UnavailableError):
+            device.models()
+        assert time.monotonic() - started_s < 2
+
+
+def test_an_idempotent_call_survives_a_restart_of_the_server(chip: Chip) -> None:
+    chip.program(classifier())
+    server = serve(chip)
+    address = server.address
+    with pcmedge.connect(address) as device:
+        expected = device.infer(pictures(2)).shape
+        server.stop(0)
+        restarting = threading.Timer(0.5, lambda: servers.append(serve(chip, address)))
+        servers: list[Any] = []
+        restarting.start()
+        assert device.infer(pictures(2)).shape == expected
+        restarting.join()
+        servers[0].stop(0)
+
+
+def test_a_server_killed_in_mid_stream_is_a_typed_error_and_no_hang(tmp_path: Path) -> None:
+    with server_process(classifier(), tmp_path) as (process, address), pcmedge.connect(address) as device:
+
+        def endless() -> Iterator[Any]:
+            while True:
+                yield pictures(1)
+
+        answers = device.infer_stream(endless())
+        watched = device.watch_events(after=10**6)
+        watching = threading.Thread(target=lambda: failures.append(_failure(watched)))
+        failures: list[Any] = []
+        watching.start()
+        for _ in range(5):
+            next(answers)
+        os.kill(process.pid, signal.SIGKILL)
+        started_s = time.monotonic()
+        with pytest.raises(UnavailableError, match="still running") as caught:
+            for _ in answers:
+                pass
+        watching.join(20)
+        assert isinstance(failures[0], UnavailableError)
+        assert time.monotonic() - started_s < 15
+        assert caught.value.metadata["address"] == address
+
+
+def _failure(stream: Iterator[Any]) -> Exception | None:
+    try:
+        next(stream)
+    except Exception as error:
+        return error
+    return None
+
+
+def test_a_deadline_is_a_typed_error_and_the_device_cancels(chip: Chip) -> None:
+    from pcmedge.device import ProgramAndVerify
+
+    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=200)
+    with serve(chip) as server, pcmedge.connect(server.address) as device:
+        with pytest.raises(DeadlineError, match="timeout_s"):
+            device.program(large(), program_and_verify=slow, timeout_s=1.5)
+        operation = list(device.watch_operation(device.operations()[-1].operation_id))[-1]
+        assert operation.state == "cancelled"
+        assert device.models() == ()
+    with pcmedge.Emulator(clock="manual") as near:
+        with pytest.raises(DeadlineError, match="timeout_s"):
+            near.program(large(), program_and_verify=slow, timeout_s=1.5)
+        assert near.models() == ()
+
+
+def test_a_client_that_dies_while_programming_leaves_the_old_state(chip: Chip, tmp_path: Path) -> None:
+    large().save(tmp_path / "large.pcmi")
+    client = (
+        "import sys, pcmedge\n"
+        "from pcmedge.device import ProgramAndVerify\n"
+        "with pcmedge.connect(sys.argv[1]) as device:\n"
+        "    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=200)\n"
+        "    device.program(sys.argv[2], program_and_verify=slow, progress=lambda p: print(p.phase, flush=True))\n"
+    )
+    with serve(chip) as server:
+        command = [sys.executable, "-c", client, server.address, str(tmp_path / "large.pcmi")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            while process.stdout.readline().strip() != "program":
+                assert process.poll() is None
+            process.kill()
+        with pcmedge.connect(server.address) as device:
+            operation = list(device.watch_operation(device.operations()[-1].operation_id))[-1]
+            assert operation.state == "cancelled"
+            assert device.models() == ()
+
+
+def test_a_closed_device_says_so(chip: Chip) -> None:
+    with serve(chip) as server:
+        device = pcmedge.connect(server.address)
+        device.close()
+        device.close()
+        with pytest.raises(UnavailableError, match="closed"):
+            device.models()
+    emulator = pcmedge.Emulator()
+    emulator.close()
+    with pytest.raises(UnavailableError, match="closed"):
+        emulator.models()
+
+
+def test_a_connection_is_not_used_in_a_fork(chip: Chip) -> None:
+    code = (
+        "import os, sys, pcmedge\n"
+        "device = pcmedge.connect(sys.argv[1])\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    try:\n"
+        "        device.identity()\n"
+        "    except pcmedge.errors.DeviceStateError as error:\n"
+        "        os._exit(7 if 'spawn' in str(error) else 8)\n"
+        "    os._exit(9)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), device.identity().serial)\n"
+        "device.close()\n"
+    )
+    with serve(chip) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", code, server.address], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.stdout.split() == ["7", "emulator-0"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "message"),
+    [
+        ("grpc://127.0.0.1:1", {"ca_file": "ca.pem"}, "grpcs"),
+        ("grpc://192.0.2.1:1", {"token": "secret"}, "readable"),
+        ("grpcs://127.0.0.1:1", {"cert_file": "a.pem"}, "belong together"),
+    ],
+)
+def test_security_options_that_do_not_fit(url: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputValueError, match=message):
+        pcmedge.connect(url, **options)
+
+
+def test_many_threads_share_one_device(chip: Chip) -> None:
+    chip.program(classifier())
+    with serve(chip) as server, pcmedge.connect(server.address) as device:
+        answers: list[Any] = []
+        threads = [
+            threading.Thread(target=lambda: answers.extend(device.infer(pictures(2)).shape for _ in range(10)))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == [(2, 4)] * 80
+
+
+def test_a_program_stream_that_is_opened_and_left_blocks_nobody(chip: Chip) -> None:
+    with serve(chip) as server, grpc.insecure_channel(parse_address(server.address).target) as channel:
+        program = channel.stream_stream(
+            f"/{DEVICE_SERVICE}/Program",
+            request_serializer=device_pb2.ProgramRequest.SerializeToString,
+            response_deserializer=device_pb2.OperationUpdate.FromString,
+        )
+        waiting = threading.Event()
+
+        def hold() -> Iterator[Any]:
+            yield device_pb2.ProgramRequest(header=device_pb2.ProgramHeader(image_size=100))
+            waiting.wait(10)
+
+        call = program(hold())
+        time.sleep(0.3)
+        call.cancel()
+        waiting.set()
+        with pcmedge.connect(server.address) as device:
+            device.program(classifier())
+            assert [model.name for model in device.models()] == ["small"]
