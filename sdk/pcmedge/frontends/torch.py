@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -121,7 +122,8 @@ def _quiet() -> Iterator[None]:
     try:
         for logger in (*loggers, registration):
             logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        # Failed attempts print the whole traced graph; what matters of it is in the error.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
