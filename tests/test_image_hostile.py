@@ -305,6 +305,18 @@ def hidden_external(model: Any) -> None:
     model.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=branch, else_branch=branch))
 
 
+def hidden_analog(model: Any) -> None:
+    """An analog node in a branch of an If, where no one counts tiles."""
+    branch = helper.make_graph([helper.make_node("AnalogGemm", ["d"], ["q"], domain="pcm", layer="fc")], "b", [], [])
+    model.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=branch, else_branch=branch))
+
+
+def hidden_sparse(model: Any) -> None:
+    """Data in another file, behind a sparse tensor."""
+    tensor = onnx.TensorProto(name="t", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    model.graph.node[2].attribute.add(name="s", type=11).sparse_tensor.values.CopyFrom(tensor)
+
+
 def other_layer(model: Any) -> None:
     next(found for found in model.graph.node[0].attribute if found.name == "layer").s = b"zz"
 
@@ -312,6 +324,8 @@ def other_layer(model: Any) -> None:
 PROGRAMS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "data in another file": ("program-external-data", external),
     "data in another file, in a branch": ("program-external-data", hidden_external),
+    "data in another file, in a sparse tensor": ("program-external-data", hidden_sparse),
+    "an analog node in a branch": ("program-nodes", hidden_analog),
     "an analog node too many": ("program-nodes", lambda m: m.graph.node.append(m.graph.node[0])),
     "an analog node of another layer": ("program-nodes", other_layer),
     "batch norm renamed": ("program-nodes", lambda m: setattr(m.graph.node[1], "name", "zz")),

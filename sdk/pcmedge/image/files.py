@@ -24,7 +24,7 @@ def write_atomically(path: str | PathLike[str], data: Bytes) -> None:
         _write(target, data)
     except OSError as error:
         raise FileUnwritableError(
-            f"could not write {target}: {error.strerror or error}; any file that was there still is. "
+            f"could not write {target}: {error.strerror or error}. No half-written file is left. "
             "Free space or choose a writable folder and try again",
             path=target,
             errno=error.errno,

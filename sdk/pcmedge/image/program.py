@@ -56,9 +56,12 @@ def _check_opset(model: Any, manifest: Manifest) -> None:
 
 def _check_self_contained(model: Any) -> None:
     """No tensor may name a file: reading an image must never read another path."""
-    for tensor in _tensors(model.graph):
-        if tensor.data_location or tensor.external_data:
-            raise corrupt("program-external-data", f"tensor {tensor.name!r} refers to data outside the image")
+    for graph in _graphs(model.graph):
+        for tensor in _tensors(graph):
+            if tensor.data_location or tensor.external_data:
+                raise corrupt("program-external-data", f"tensor {tensor.name!r} refers to data outside the image")
+        if graph is not model.graph and any(node.domain == DOMAIN for node in graph.node):
+            raise corrupt("program-nodes", "an analog node is inside a branch or loop body")
     if model.functions:
         raise corrupt("program-nodes", "the program defines functions; images hold plain nodes")
 
@@ -108,13 +111,25 @@ def _check_tensor(side: str, value: Any, spec: TensorSpec) -> None:
         )
 
 
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph and the graphs inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in attribute.graphs:
+                yield from _graphs(inner)
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
+
+
 def _tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor of a graph and of the graphs inside its nodes."""
+    """Every tensor of one graph: initializers and attributes."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
     for node in graph.node:
         for attribute in node.attribute:
-            yield from [attribute.t, *attribute.tensors]
-            for inner in [attribute.g, *attribute.graphs]:
-                yield from _tensors(inner)
+            yield from attribute.tensors
+            yield attribute.t
+            for sparse in [attribute.sparse_tensor, *attribute.sparse_tensors]:
+                yield from (sparse.values, sparse.indices)
