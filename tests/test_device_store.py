@@ -31,9 +31,14 @@ def test_what_was_committed_is_there_again(tmp_path: Path) -> None:
 def test_a_transaction_that_raises_changes_nothing(tmp_path: Path) -> None:
     filled(tmp_path)
     store = Store(tmp_path)
-    with pytest.raises(KeyError), store.transaction() as transaction:
-        transaction.put("models", "a", b"new")
-        raise KeyError
+
+    def change() -> None:
+        with store.transaction() as transaction:
+            transaction.put("models", "a", b"new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        change()
     assert store.get("models", "a") == b"old"
     store.close()
 
@@ -74,9 +79,14 @@ def test_a_rotten_value_is_an_error_when_it_is_read(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_old_state(tmp_path: Path) -> None:
     filled(tmp_path)
     store = Store(tmp_path, max_bytes=256 * 1024)
-    with pytest.raises(StoreUnwritableError, match="state before this call stands"), store.transaction() as transaction:
-        transaction.put("models", "a", b"new")
-        transaction.put_content(2, "tile", b"y" * 2**20)
+
+    def change() -> None:
+        with store.transaction() as transaction:
+            transaction.put("models", "a", b"new")
+            transaction.put_content(2, "tile", b"y" * 2**20)
+
+    with pytest.raises(StoreUnwritableError, match="state before this call stands"):
+        change()
     assert store.get("models", "a") == b"old"
     with store.transaction() as transaction:
         transaction.put("models", "a", b"newer")

@@ -23,7 +23,7 @@ from pcmedge_emulator.calibration.proposal import (
     propose,
     read_out,
 )
-from pcmedge_emulator.engine import FastEngine, Parameters, ReferenceEngine
+from pcmedge_emulator.engine import Parameters
 from pcmedge_emulator.engine.inputs import check_inputs
 from pcmedge_emulator.outcomes import (
     BufferDescription,
@@ -115,17 +115,14 @@ def set_buffer(state: State, name: str, samples: Inputs, append: bool, mutation:
 # ------------------------------------------------------------------------------------------------------------ self-test
 
 
-def _evaluate(
-    programmed: Programmed, engine: FastEngine | ReferenceEngine, parameters: Parameters, seed: int | None
-) -> tuple[guard.Agreement, dict[int, tuple[int, int]]] | None:
-    """Agreement on the image's reference inputs and ADC saturation per logical tile; None without reference inputs."""
+def _reference(programmed: Programmed) -> tuple[Inputs, Callable[[Inputs], guard.Agreement]] | None:
+    """The image's reference inputs, and how outputs for them agree with the digital ones; None if it has none."""
     inputs, outputs = programmed.image.reference_set()
     if not inputs or not outputs:
         return None
     wanted = programmed.image.manifest.application.class_output
     name = wanted if wanted in outputs else next(iter(outputs))
-    got, saturation = engine.run_with_saturation(inputs, parameters, noise_seed=seed)
-    return guard.agreement(got[name], outputs[name]), saturation
+    return inputs, lambda got: guard.agreement(got[name], outputs[name])
 
 
 def _reference_inputs(programmed: Programmed) -> int:
@@ -136,14 +133,16 @@ def self_test(state: State, name: str) -> SelfTestOutcome:
     """Agreement of what requests get at this moment with the image's digital reference outputs."""
     resident = state.resident(name)
     seed = resident.first_seed + resident.counters.ticket()
-    found = _evaluate(resident.programmed, resident.engine, resident.parameters, seed)
+    reference = _reference(resident.programmed)
     threshold = resident.record.policy.agreement_threshold
-    if found is None:
+    if reference is None:
         raise DeviceStateError(
             f"The image of '{name}' has no reference inputs, so there is nothing to test against.",
             model=name,
         )
-    agreement, saturation = found
+    inputs, compare = reference
+    outputs, saturation = resident.engine.run_with_saturation(inputs, resident.parameters, noise_seed=seed)
+    agreement = compare(outputs)
     resident.counters.saturation(saturation)
     state.swap(
         name, lambda current: replace(current, record=replace(current.record, last_agreement=agreement.agreement))
@@ -258,6 +257,11 @@ class _Run:
     def compare(self, candidate: Parameters) -> tuple[guard.Agreement, guard.Agreement]:
         """Old and new parameters on the same reads with the same noise, none of them the one measured on."""
         state, programmed = self.state, self.resident.programmed
+        reference = _reference(programmed)
+        if reference is None:
+            nothing = guard.Agreement(agreement=-1.0, relative_error=-1.0)
+            return nothing, nothing
+        inputs, agreement = reference
         old: list[guard.Agreement] = []
         new: list[guard.Agreement] = []
         for number in range(self.guard_reads):
@@ -265,15 +269,15 @@ class _Run:
             read = self.first_read + 1 + number
             engine = state.recalibration_engine(programmed, self.age_s, read)
             seed = state.streams.recalibration_seed(read)
-            for parameters, results in ((self.resident.parameters, old), (candidate, new)):
-                found = _evaluate(programmed, engine, parameters, seed)
-                if found is not None:
-                    results.append(found[0])
-                    self.resident.counters.saturation(found[1])
+            old.append(agreement(engine.run(inputs, self.resident.parameters, noise_seed=seed)))
+            if number:
+                outputs = engine.run(inputs, candidate, noise_seed=seed)
+            else:
+                # Counting costs a second session, so one read counts for all.
+                outputs, saturation = engine.run_with_saturation(inputs, candidate, noise_seed=seed)
+                self.resident.counters.saturation(saturation)
+            new.append(agreement(outputs))
             self.progress("guard", number + 1, self.guard_reads)
-        if not old:
-            nothing = guard.Agreement(agreement=-1.0, relative_error=-1.0)
-            return nothing, nothing
         return guard.mean_agreement(old), guard.mean_agreement(new)
 
     def judge(self, candidate: Parameters, before: guard.Agreement, after: guard.Agreement) -> str:

@@ -19,6 +19,7 @@ from pcmedge.errors import (
 from pcmedge.image import ChipImage
 
 from pcmedge_emulator.calibration.policy import Policy
+from pcmedge_emulator.clock import ClockMode
 from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.engine import ChipProgram, Parameters
 from pcmedge_emulator.outcomes import (
@@ -249,12 +250,13 @@ def infer(state: State, name: str, inputs: Mapping[str, NDArray[Any]]) -> InferO
         seed = resident.first_seed + resident.counters.ticket() if noise else None
         outputs = resident.engine.run(inputs, resident.parameters, noise_seed=seed)
     except Error:
-        activity.requests_failed += 1
+        activity.failed()
         raise
     samples = next((int(np.shape(values)[0]) for values in inputs.values()), 1)
     resident.counters.count(samples)
-    activity.requests_served += 1
-    activity.last_request_s = time.monotonic()
+    activity.served()
+    if state.clock.mode is not ClockMode.MANUAL and state.is_stale(resident):
+        state.wake.set()
     return InferOutcome(
         outputs=outputs,
         age_s=resident.engine_age_s,

@@ -44,9 +44,11 @@ class Maintenance:
 
     def _run(self) -> None:
         stored_s = time.monotonic()
-        sleep_s = 0.0
-        while not self._stopped.is_set():
-            self._wake.wait(sleep_s)
+        due_s = worked_s = 0.0
+        while True:
+            # At least half of the time is left to requests, however fast the clock runs and whoever wakes.
+            self._stopped.wait(max(SHORTEST_SLEEP_S, worked_s))
+            self._wake.wait(max(0.0, due_s - SHORTEST_SLEEP_S))
             self._wake.clear()
             state = self._state()
             if state is None or self._stopped.is_set():
@@ -57,9 +59,8 @@ class Maintenance:
                 if started_s - stored_s > HEARTBEAT_S:
                     stored_s = started_s
                     _store_clock(state)
-            # At least half of the time is left to requests, however fast the clock runs.
             worked_s = time.monotonic() - started_s
-            sleep_s = max(SHORTEST_SLEEP_S, worked_s, min(LONGEST_SLEEP_S, _due_in_s(state)))
+            due_s = min(LONGEST_SLEEP_S, _due_in_s(state))
             del state
 
 

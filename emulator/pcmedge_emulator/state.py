@@ -51,11 +51,21 @@ Outcome = TypeVar("Outcome")
 class Activity:
     """What the device is busy with and has done since it started; counters only."""
 
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     started_s: float = field(default_factory=time.monotonic)
     busy: str = ""
     last_request_s: float = float("-inf")
     requests_served: int = 0
     requests_failed: int = 0
+
+    def served(self) -> None:
+        with self.lock:
+            self.requests_served += 1
+            self.last_request_s = time.monotonic()
+
+    def failed(self) -> None:
+        with self.lock:
+            self.requests_failed += 1
 
 
 class State:
@@ -175,6 +185,10 @@ class State:
         first = self.device.reads
         self.device = replace(self.device, reads=first + count)
         return first
+
+    def is_stale(self, resident: Resident) -> bool:
+        """Whether a model's conductances are of an earlier cell of the log-time grid than the present one."""
+        return self.inference_age_s(self.age_s(resident)) > resident.engine_age_s
 
     def refresh(self, name: str, *, force: bool = False) -> bool:
         """Brings a model's conductances to this moment, beside serving; whether there was anything to do."""

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from pcmedge.errors import StoreCorruptError, StoreError, StoreInUseError, StoreUnwritableError
+from pcmedge.errors import Error, StoreCorruptError, StoreError, StoreInUseError, StoreUnwritableError, UnavailableError
 
 SCHEMA_VERSION = 1
 DATABASE = "device.sqlite3"
@@ -43,8 +43,10 @@ _UNWRITABLE = ("readonly", "read-only", "unable to open", "disk is full", "disk 
 _CORRUPT = ("not a database", "malformed", "corrupt", "encrypted")
 
 
-def _translated(error: sqlite3.Error, where: str) -> StoreError:
+def _translated(error: sqlite3.Error, where: str) -> Error:
     text = str(error)
+    if "closed database" in text:
+        return UnavailableError("The device was closed. Open it again.", store=where)
     if any(hint in text.lower() for hint in _CORRUPT):
         return StoreCorruptError(
             f"The store {where} is damaged ({text}). Move it away to start with an empty device, or restore a copy.",
