@@ -129,7 +129,7 @@ def test_the_spec_of_a_model(device: Device) -> None:
     assert (spec.name, spec.inputs[0].name, spec.inputs[0].datatype, spec.inputs[0].shape) == (
         "small", "x", "FP32", (-1, 1, 6, 6),
     )  # fmt: skip
-    with pytest.raises(ModelNotFoundError, match="resident: small"):
+    with pytest.raises(ModelNotFoundError, match="small"):
         device.model_spec("other")
 
 

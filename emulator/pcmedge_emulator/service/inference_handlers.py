@@ -78,20 +78,18 @@ class InferenceHandlers:
         return reply
 
     def _model(self, name: str, version: str) -> ModelInfo:
-        models = self._chip.models()
-        for model in models:
-            if model.name == name:
-                if version not in ("", str(model.program_generation)):
-                    raise ModelNotFoundError(
-                        f"model {name!r} is resident in version {model.program_generation} (its program generation), "
-                        f"not {version!r}; leave the version empty for the current one",
-                        model=name,
-                        version=version,
-                        resident=model.program_generation,
-                    )
-                return model
-        known = ", ".join(sorted(model.name for model in models)) or "none"
-        raise ModelNotFoundError(f"no resident model is named {name!r}; resident: {known}", model=name)
+        """ModelNotFoundError for a name or a version (program generation, empty for any) that is not resident."""
+        self._chip.image(name)
+        model = next(model for model in self._chip.models() if model.name == name)
+        if version not in ("", str(model.program_generation)):
+            raise ModelNotFoundError(
+                f"Model '{name}' is resident in version {model.program_generation} (its program generation), not "
+                f"{version!r}. Leave the version empty for the current one.",
+                model=name,
+                version=version,
+                resident=model.program_generation,
+            )
+        return model
 
     # ------------------------------------------------------------------------------------------------------- inference
 

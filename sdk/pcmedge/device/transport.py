@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
 import threading
@@ -80,20 +81,22 @@ class LocalTransport:
         self._closed = False
 
     def unary(self, call: Call) -> Any:
-        with self._context(call) as context:
+        context = LocalContext(call.timeout_s)
+        with self._ending(call, context):
             return self._dispatcher.call(call.method.name, call.request, context)
 
-    def stream(self, call: Call) -> Generator[Any, None, None]:
-        with self._context(call) as context:
+    def stream(self, call: Call, context: LocalContext | None = None) -> Generator[Any, None, None]:
+        """``context`` lets another thread end the call."""
+        context = context or LocalContext(call.timeout_s)
+        with self._ending(call, context):
             yield from self._dispatcher.call(call.method.name, call.request, context)
 
     @contextlib.contextmanager
-    def _context(self, call: Call) -> Iterator[LocalContext]:
+    def _ending(self, call: Call, context: LocalContext) -> Iterator[None]:
         if self._closed:
             raise UnavailableError("this device was closed; make a new one")
-        context = LocalContext(call.timeout_s)
         try:
-            yield context
+            yield
         except CancelledError as error:
             if context.late:
                 raise deadline_error(call, self.address) from error
@@ -128,27 +131,47 @@ class AsyncLocalTransport:
         return await asyncio.to_thread(self._local.unary, call)
 
     async def stream(self, call: Call) -> AsyncGenerator[Any, None]:
+        context = LocalContext(call.timeout_s)
         if isinstance(call.request, AsyncIterable):
-            call = dataclasses.replace(call, request=_pulled(call.request, asyncio.get_running_loop()))
-        messages: Generator[Any, None, None] = self._local.stream(call)
+            call = dataclasses.replace(call, request=_pulled(call.request, asyncio.get_running_loop(), context))
+        messages = self._local.stream(call, context)
         end = object()
+        step: asyncio.Future[Any] | None = None
         try:
-            while (message := await asyncio.to_thread(next, messages, end)) is not end:
+            while True:
+                step = asyncio.ensure_future(asyncio.to_thread(next, messages, end))
+                message = await asyncio.shield(step)
+                if message is end:
+                    return
                 yield message
         finally:
+            # A cancelled task leaves its worker inside the call: end the call first, then wait for the worker.
+            context.end()
+            if step is not None and not step.done():
+                await asyncio.wait([step])
+                step.exception()
             await asyncio.to_thread(messages.close)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._local.close)
 
 
-def _pulled(requests: AsyncIterable[Any], loop: asyncio.AbstractEventLoop) -> Iterator[Any]:
+def _pulled(requests: AsyncIterable[Any], loop: asyncio.AbstractEventLoop, context: LocalContext) -> Iterator[Any]:
     """The items of an async iterable, pulled from a worker thread through the loop it belongs to."""
     iterator = aiter(requests)
     end = object()
+    waiting: list[concurrent.futures.Future[Any]] = []
+    context.on_end(lambda: [future.cancel() for future in waiting])
 
     async def following() -> Any:
         return await anext(iterator, end)
 
-    while (item := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not end:
+    while context.active():
+        waiting[:] = [asyncio.run_coroutine_threadsafe(following(), loop)]
+        try:
+            item = waiting[0].result()
+        except concurrent.futures.CancelledError:
+            return
+        if item is end:
+            return
         yield item
