@@ -17,7 +17,7 @@ from pcmedge_emulator.outcomes import Method
 T0_S = 20.0
 """Offset of the logarithmic age axis: drift counts from the first read, 20 s after programming (aihwkit, t_0)."""
 
-CHECK_RATIO = 1.1
+CHECK_RATIO = 1.25
 """Policies that look at a measurement look whenever age + T0_S has grown by this ratio."""
 
 
