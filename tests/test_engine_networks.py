@@ -6,6 +6,7 @@ import engine_programs as programs
 import numpy as np
 import onnxruntime
 import pytest
+from pcmedge.errors import InputShapeError
 from pcmedge_emulator.engine import FastEngine, Parameters, ReferenceEngine
 
 NETWORKS = {
@@ -104,3 +105,40 @@ def test_micro_batches_do_not_change_results() -> None:
     whole = FastEngine(program, maker.snapshot(), micro_batch=64).run({"x": x})["y"]
     parts = FastEngine(program, maker.snapshot(), micro_batch=5).run({"x": x})["y"]
     assert np.allclose(whole, parts, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", [FastEngine, ReferenceEngine])
+def test_drift_factors_of_another_shape_are_refused(engine: type) -> None:
+    maker, program, shape = network("mlp")
+    tile = next(iter(maker.conductances))
+    with pytest.raises(InputShapeError, match=f"drift factors of tile {tile}"):
+        engine(program, maker.snapshot()).run(
+            {"x": samples(2, shape)}, Parameters(drift_factors={tile: np.ones(3, np.float32)})
+        )
+
+
+def test_a_recurrent_layer_starts_from_the_states_it_is_given() -> None:
+    maker = programs.Maker()
+    rng, hidden = maker.rng, 8
+    for name in ("x", "h", "c"):
+        maker.op("Transpose", [name], f"{name}/turned", perm=[1, 0, 2])
+    maker.lstm(
+        "x/turned",
+        "l",
+        rng.normal(0, 0.4, (2, 4 * hidden, 6)),
+        rng.normal(0, 0.4, (2, 4 * hidden, hidden)),
+        rng.normal(0, 0.2, (2, 8 * hidden)),
+        direction="bidirectional",
+        inputs=("h/turned", "c/turned"),
+    )
+    maker.op("Transpose", ["l/c"], "y", perm=[1, 0, 2])
+    program = maker.program({"x": ["N", 5, 6], "h": ["N", 2, hidden], "c": ["N", 2, hidden]}, {"y": ["N", 2, hidden]})
+    inputs = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in
+              (("x", (4, 5, 6)), ("h", (4, 2, hidden)), ("c", (4, 2, hidden)))}  # fmt: skip
+    session = onnxruntime.InferenceSession(
+        programs.float_model(maker, program).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (expected,) = session.run(["y"], inputs)
+    for engine in (FastEngine, ReferenceEngine):
+        found = engine(program, maker.snapshot(converters="ideal")).run(inputs)["y"]
+        assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()

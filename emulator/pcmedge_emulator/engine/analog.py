@@ -74,8 +74,8 @@ class AnalogContext:
             fixed = fixed * block.dac_step * per_column(block, band, steps)
 
         def source(parameters: Parameters, _reference: object) -> npt.NDArray[np.float64]:
-            factors = parameters.drift_factors
-            return fixed * per_column(block, band, {tile.tile: factors.get(tile.tile, 1.0) for tile in band.tiles})
+            factors = {tile.tile: parameters.drift_factor(tile) for tile in band.tiles}
+            return fixed * per_column(block, band, factors)
 
         return self.layout.add(self.builder.fresh(f"{layer}/{block.name}/{index}/scale"), fixed.size, source)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 from pcmedge.errors import InputValueError, UnimplementedError
 
@@ -187,7 +189,7 @@ class FastEngine:
 
     def model(self, purpose: Purpose = "run") -> bytes:
         """The lowered plain ONNX model, serialized; for looking at it and for tests."""
-        data: bytes = self._session(purpose)[0].model.SerializeToString()
+        data: bytes = lower(self.program, self.snapshot, purpose).model.SerializeToString()
         return data
 
     def packed_parameters(self, parameters: Parameters = _IMAGE_PARAMETERS) -> FloatArray:
@@ -198,7 +200,9 @@ class FastEngine:
         with self._lock:
             if purpose not in self._sessions:
                 lowered = lower(self.program, self.snapshot, purpose)
-                self._sessions[purpose] = (lowered, _open(lowered.model, self._threads))
+                session = _open(lowered.model, self._threads)
+                # The session has its own copy of the conductances; a second one would only take memory.
+                self._sessions[purpose] = (replace(lowered, model=onnx.ModelProto()), session)
             return self._sessions[purpose]
 
     def _run_batches(

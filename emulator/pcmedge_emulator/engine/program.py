@@ -29,7 +29,7 @@ FloatArray = npt.NDArray[np.float32]
 ANALOG_OPERATORS = ("AnalogConv", "AnalogGemm", "AnalogLSTM")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Block:
     """One weight matrix on the crossbar: ``groups`` independent matrices of ``rows`` x ``columns``.
 
@@ -47,7 +47,7 @@ class Block:
     tiles: tuple[Tile, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class AnalogLayer:
     """One analog node of the program and its blocks ("W"; LSTM also "R", and "W_reverse", "R_reverse")."""
 
@@ -56,7 +56,7 @@ class AnalogLayer:
     blocks: Mapping[str, Block]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class BatchNorm:
     """A BatchNormalization node: the per-channel digital scale and offset behind an analog layer; arrays float32 [C].
 
@@ -82,7 +82,7 @@ class TensorSpec:
     shape: tuple[int | None, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ChipProgram:
     """What the chip computes. Construct with :meth:`from_image` or :meth:`build`; both validate.
 

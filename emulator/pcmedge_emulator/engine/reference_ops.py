@@ -61,7 +61,7 @@ class BlockEvaluator:
         partial = self.partial_sums(codes) if ideal else self.adc_codes(codes)
         for tile in block.tiles:
             step = 1.0 if ideal else float(np.float32(tile.adc_step))
-            factor = np.asarray(self._call.parameters.drift_factors.get(tile.tile, 1.0), np.float64)
+            factor = self._call.parameters.drift_factor(tile)
             part = (partial[tile.tile] * step * factor).reshape(len(x), tile.groups, tile.columns)
             groups = slice(tile.first_group, tile.first_group + tile.groups)
             columns = slice(tile.first_column, tile.first_column + tile.columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,15 @@ from pcmedge.errors import InputShapeError, InputValueError
 
 from pcmedge_emulator.engine.program import ChipProgram
 
+if TYPE_CHECKING:
+    from pcmedge.image import Tile
+
 FloatArray = npt.NDArray[np.float32]
 Converters = Literal["profile", "ideal"]
 ReadNoise = Literal["off", "additive", "input-dependent"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Snapshot:
     """The chip's analog state at one moment; an engine is made for one snapshot.
 
@@ -74,7 +77,7 @@ def _check_entry(table: Mapping[int, FloatArray] | None, name: str, tile: int, s
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Parameters:
     """What a recalibration changes; one consistent set per request, never mixed.
 
@@ -85,3 +88,14 @@ class Parameters:
 
     drift_factors: Mapping[int, float | FloatArray] = field(default_factory=dict)
     statistics: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+
+    def drift_factor(self, tile: Tile) -> npt.NDArray[np.float64]:
+        """The factor of one tile, a scalar or [groups * columns]; raises :class:`InputShapeError` for another shape."""
+        factor = np.asarray(self.drift_factors.get(tile.tile, 1.0), np.float64)
+        if factor.ndim and factor.shape != (tile.groups * tile.columns,):
+            raise InputShapeError(
+                f"drift factors of tile {tile.tile}: expected one number or {tile.groups * tile.columns}, found shape "
+                f"{factor.shape}",
+                tile=tile.tile,
+            )
+        return factor
