@@ -13,7 +13,7 @@ from pcmedge.errors import FileMissingError, InputTypeError, InputValueError
 
 def test_npy_and_npz_come_back_as_written(tmp_path: Path) -> None:
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
-    write_arrays(tmp_path / "one.npy", array)
+    write_arrays(tmp_path / "one.npy", {"y": array})
     write_arrays(tmp_path / "two.npz", {"a": array, "b": array + 1})
     one, two = read_arrays(tmp_path / "one.npy"), read_arrays(tmp_path / "two.npz")
     assert isinstance(one, np.ndarray)
@@ -57,8 +57,8 @@ def test_an_unknown_ending_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(InputTypeError, match=r"\.npz"):
         read_arrays(tmp_path / "data.csv")
     with pytest.raises(InputTypeError, match=r"\.npz"):
-        write_arrays(tmp_path / "out.csv", np.zeros(2))
-    with pytest.raises(InputTypeError, match="2 outputs"):
+        write_arrays(tmp_path / "out.csv", {"y": np.zeros(2)})
+    with pytest.raises(InputTypeError, match="one array, not a, b"):
         write_arrays(tmp_path / "out.npy", {"a": np.zeros(2), "b": np.zeros(2)})
 
 

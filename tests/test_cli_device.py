@@ -234,6 +234,20 @@ def test_the_calibration_buffer_is_described_and_replaced(
     assert (replaced["source"], replaced["samples"]) == ("application", 48)
 
 
+def test_a_tile_is_read_and_noise_is_switched(device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = run(capsys, "read-tile", "0", "--output", tmp_path / "tile.npz", "--json").document
+    with np.load(tmp_path / "tile.npz") as saved:
+        conductances = {name: saved[name] for name in saved.files}
+    assert set(conductances) == {"g_plus_microsiemens", "g_minus_microsiemens"}
+    assert conductances["g_plus_microsiemens"].shape == (written["rows"], written["columns"])
+    document, text = both(capsys, "read-tile", "0")
+    assert document["g_plus_microsiemens"]["maximum"] > 0
+    assert "µS" in text
+    assert run(capsys, "read-tile", "9999", "--json").code == 2
+    for kind in ("off", "additive"):
+        assert run(capsys, "lab", "noise", kind, "--json").document == {"read_noise_per_mvm": kind}
+
+
 def test_self_test_reports_agreement(device: str, capsys: pytest.CaptureFixture[str]) -> None:
     result = run(capsys, "self-test", "--json")
     assert result.code == (0 if result.document["passed"] else 1)
@@ -336,8 +350,8 @@ def test_an_unwritable_store_is_exit_code_8(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_serve_options_are_exit_code_2(arguments: tuple[str, ...]) -> None:
-    result = run_process("serve", *arguments, "--json")
+def test_wrong_serve_options_are_exit_code_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(capsys, "serve", *arguments, "--json")
     assert result.code == 2, result.out
     assert result.error["message"]
 

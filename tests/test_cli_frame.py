@@ -16,10 +16,10 @@ VERBS = {
     "build": ("compile", "inspect", "verify"),
     "run": ("serve", "devices"),
     "program": ("program", "images", "activate", "deactivate", "erase"),
-    "use": ("infer", "recalibrate", "rollback", "policy", "buffer", "self-test", "telemetry", "events"),
+    "use": ("infer", "recalibrate", "rollback", "policy", "buffer", "self-test", "telemetry", "events", "read-tile"),
     "study": ("demo", "drift", "doctor"),
 }
-LAB_VERBS = ("advance", "clock", "snapshot", "restore", "snapshots", "delete-snapshot")
+LAB_VERBS = ("advance", "clock", "noise", "snapshot", "restore", "snapshots", "delete-snapshot")
 ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
 COMMANDS = [*((verb,) for verb in ALL_VERBS), *(("lab", verb) for verb in LAB_VERBS)]
 
@@ -169,7 +169,7 @@ def test_completion_scripts(shell: str) -> None:
 
 
 def test_completion_completes_verbs() -> None:
-    result = run_process(_PCMEDGE_COMPLETE="complete_bash", COMP_WORDS="pcmedge re", COMP_CWORD="1")
+    result = run_process(_PCMEDGE_COMPLETE="complete_bash", COMP_WORDS="pcmedge rec", COMP_CWORD="1")
     assert {"recalibrate"} == set(result.out.split())
 
 

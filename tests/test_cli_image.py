@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,15 +61,17 @@ def test_compile_names_the_file_after_the_model(
     assert "written to my.net.pcmi" in result.out
 
 
-def test_compile_a_torch_factory(tmp_path: Path, sources: Sources) -> None:
-    (tmp_path / "nets.py").write_text(
+def test_compile_a_torch_factory(
+    tmp_path: Path, sources: Sources, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets_of_a_test.py").write_text(
         "import torch\ndef perceptron():\n    torch.manual_seed(0)\n"
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 8), torch.nn.ReLU(), "
         "torch.nn.Linear(8, 4))\n"
     )
-    script = f"import os; os.chdir({str(tmp_path)!r}); from pcmedge.cli.main import main; main()"
-    arguments = ("compile", "nets:perceptron", "-c", sources.data, "--json")
-    document = run_process(*arguments, entry=(sys.executable, "-c", script)).document
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    document = run(capsys, "compile", "nets_of_a_test:perceptron", "-c", sources.data, "--json").document
     assert document["name"] == "perceptron"
     assert (tmp_path / "perceptron.pcmi").is_file()
     assert len(document["manifest"]["layers"]) == 2

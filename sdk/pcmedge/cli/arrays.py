@@ -7,6 +7,7 @@ tables: one column per input, each row one sample as a (fixed-size) list, its sh
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,24 +58,37 @@ def read_picture(path: Path) -> Array:
         raise InputValueError(f"{path} is not a picture we can read: {problem}", path=path) from problem
 
 
-def write_arrays(path: Path, outputs: Array | Mapping[str, Array]) -> None:
-    """Write one array to .npy, or arrays by name to .npz. Raises InputTypeError for another ending."""
+def read_inputs(path: Path) -> Array | dict[str, Array]:
+    """As :func:`read_arrays`, but the only array of a file as it is, whatever it is called there."""
+    found = read_arrays(path)
+    return next(iter(found.values())) if isinstance(found, dict) and len(found) == 1 else found
+
+
+def check_writable_kind(path: Path) -> None:
+    """Raise InputTypeError unless :func:`write_arrays` knows the ending; before any work is done."""
+    ending = path.suffix.lower()
+    if ending not in (".npy", ".npz"):
+        raise InputTypeError(f"{path}: expected the ending .npy or .npz, found {ending or '(none)'!r}", path=path)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write one array to .npy, or arrays by name to .npz, whole or not at all.
+
+    Raises InputTypeError for another ending or several arrays for .npy, FileUnwritableError.
+    """
     import numpy as np
 
-    ending = path.suffix.lower()
-    if ending == ".npy":
-        if isinstance(outputs, Mapping):
-            if len(outputs) != 1:
-                raise InputTypeError(
-                    f"the model has {len(outputs)} outputs ({', '.join(outputs)}); .npy holds one: use .npz", path=path
-                )
-            outputs = next(iter(outputs.values()))
-        np.save(path, outputs)
-    elif ending == ".npz":
-        named = dict(outputs) if isinstance(outputs, Mapping) else {"output": outputs}
-        np.savez(path, **named)  # type: ignore[arg-type]  # the stubs take **kwargs for allow_pickle too
+    from pcmedge.image.files import write_atomically
+
+    check_writable_kind(path)
+    data = io.BytesIO()
+    if path.suffix.lower() == ".npz":
+        np.savez(data, **arrays)  # type: ignore[arg-type]  # the stubs take **kwargs for allow_pickle too
+    elif len(arrays) == 1:
+        np.save(data, next(iter(arrays.values())))
     else:
-        raise InputTypeError(f"{path}: expected the ending .npy or .npz, found {ending or '(none)'!r}", path=path)
+        raise InputTypeError(f"{path} can hold one array, not {', '.join(arrays)}; write them to .npz", path=path)
+    write_atomically(path, data.getbuffer())
 
 
 def _read_numpy(path: Path) -> Array | dict[str, Array]:

@@ -32,14 +32,14 @@ def run(
       pcmedge buffer
       pcmedge buffer --replace field-inputs.npy
     """
-    from pcmedge.cli.arrays import read_arrays
+    from pcmedge.cli.arrays import read_inputs
     from pcmedge.cli.output import Output
     from pcmedge.cli.session import open_device
 
     if replace is not None and append is not None:
         raise InputError("give --replace or --append, not both")
     source = replace or append
-    samples = None if source is None else read_arrays(source)
+    samples = None if source is None else read_inputs(source)
     with open_device(device, timeout_s=timeout) as connected:
         if samples is None:
             found = connected.calibration_buffer(model=model)

@@ -86,12 +86,13 @@ def run(
     reasons at once), 10 an extra is missing.
     """
     import pcmedge
+    from pcmedge.cli.arrays import read_inputs
     from pcmedge.cli.drawing import image_document
     from pcmedge.cli.factories import load_source
     from pcmedge.cli.output import Output
 
     out = Output(json=json)
-    samples = _samples(calibration)
+    samples = read_inputs(calibration)
     named_labels = _labels(labels)
     source = load_source(model)
     with out.progress("compiling") as bar:
@@ -124,18 +125,12 @@ def _draw(console: Screen, image: ChipImage, target: Path) -> None:
     console.say(f"\nwritten to {target}")
 
 
-def _samples(path: Path) -> Any:
-    """Arrays by input name, or the one array of a file that holds only one, whatever it is called there."""
-    from pcmedge.cli.arrays import read_arrays
-
-    found = read_arrays(path)
-    return next(iter(found.values())) if isinstance(found, dict) and len(found) == 1 else found
-
-
 def _buffer(source: str) -> Any:
     if source in ("calibration", "synthetic"):
         return source
-    return None if source == "none" else _samples(Path(source))
+    from pcmedge.cli.arrays import read_inputs
+
+    return None if source == "none" else read_inputs(Path(source))
 
 
 def _preprocessing(path: Path | None) -> Any:

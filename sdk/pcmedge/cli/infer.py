@@ -49,7 +49,7 @@ def run(
       pcmedge infer --input inputs.npz --model transformer --detailed
       pcmedge infer --input digit.png --json
     """
-    from pcmedge.cli.arrays import PICTURES, read_arrays, read_picture, write_arrays
+    from pcmedge.cli.arrays import PICTURES, check_writable_kind, read_inputs, read_picture, write_arrays
     from pcmedge.cli.output import Output
     from pcmedge.cli.session import open_device
 
@@ -62,7 +62,9 @@ def run(
         classes = [{"label": label, "probability": probability} for label, probability in ranking]
         out.result({"classes": classes}, lambda console: _draw_classes(console, ranking))
         return
-    inputs = read_arrays(input)
+    if output is not None:
+        check_writable_kind(output)
+    inputs = read_inputs(input)
     with open_device(device, timeout_s=timeout) as connected:
         result = connected.infer_detailed(inputs, model=model)
     if output is not None:

@@ -27,6 +27,12 @@ class Mode(enum.StrEnum):
     manual = "manual"
 
 
+class NoiseKind(enum.StrEnum):
+    off = "off"
+    additive = "additive"
+    input_dependent = "input-dependent"
+
+
 @app.command()
 def advance(
     by: Annotated[str, typer.Argument(metavar="TIME", help="25s, 1h30m, 1d, 1y, ...", show_default=False)],
@@ -94,6 +100,27 @@ def _draw_clock(console: Screen, found: Clock) -> None:
 
     rate = f" at {found.rate:g} device seconds per second" if found.mode == "accelerated" else ""
     console.say(f"{found.mode} clock{rate}; device time {format_duration(found.device_time_s)}")
+
+
+@app.command()
+def noise(
+    kind: Annotated[NoiseKind, typer.Argument(help="Read noise of each matrix-vector product.", show_default=False)],
+    device: DeviceUrl = None,
+    timeout: Timeout = None,
+    json: Json = False,
+) -> None:
+    """Switch the short-term read noise of an emulated device, for comparison.
+
+    \b
+    Example:
+      pcmedge lab noise off
+    """
+    from pcmedge.cli.output import Output
+    from pcmedge.cli.session import open_device
+
+    with open_device(device, timeout_s=timeout) as connected:
+        now = connected.lab.set_noise(kind.value)
+    Output(json=json).result({"read_noise_per_mvm": now}, lambda console: console.say(f"read noise per MVM: {now}"))
 
 
 @app.command()

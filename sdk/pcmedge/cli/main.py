@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pcmedge import __version__, errors
+from pcmedge import __version__
 from pcmedge.cli import (
     buffer,
     compile,
@@ -33,23 +33,16 @@ from pcmedge.cli import (
     selftest,
     serve,
     telemetry,
+    tile,
     verify,
 )
-from pcmedge.cli.output import ReaderGone, write_document, write_error, write_problem
+from pcmedge.cli.output import ReaderGone, write_document, write_problem
+from pcmedge.cli.problems import as_error, usage
+from pcmedge.errors import CancelledError
 
+USAGE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-
-EXTRA_OF = {
-    "onnx": "emulator",
-    "onnxruntime": "emulator",
-    "grpc_health": "emulator",
-    "pyarrow": "data",
-    "matplotlib": "data",
-    "torch": "train",
-    "onnxscript": "train",
-}
-"""The extra that brings a package, for one that turns out to be missing where the library did not expect it."""
 
 BUILD, RUN, USE, STUDY = "Build an image", "Run a device", "Use a device", "Try and check"
 
@@ -114,6 +107,7 @@ def _register() -> None:
         ("self-test", selftest.run, USE),
         ("telemetry", telemetry.run, USE),
         ("events", events.run, USE),
+        ("read-tile", tile.run, USE),
         ("demo", demo.run, STUDY),
         ("drift", drift.run, STUDY),
         ("doctor", doctor.run, STUDY),
@@ -163,43 +157,22 @@ def _execute(arguments: list[str], *, as_json: bool) -> int:
     except KeyboardInterrupt:
         outcome = INTERRUPTED
     if outcome == INTERRUPTED:
-        raise errors.CancelledError("interrupted")
+        raise CancelledError("interrupted")
     sys.stdout.flush()
     return outcome if isinstance(outcome, int) else 0
 
 
 def _report(problem: Exception, *, as_json: bool) -> int:
-    if isinstance(problem, errors.Error):
-        write_error(problem, as_json=as_json)
-        return problem.exit_code
-    if isinstance(problem, typer.Abort):
-        return _report(errors.CancelledError("aborted"), as_json=as_json)
-    if hasattr(problem, "format_message"):
-        return _report_usage(problem, as_json=as_json)
-    if isinstance(problem, ModuleNotFoundError) and problem.name is not None:
-        extra = EXTRA_OF.get(problem.name.partition(".")[0])
-        if extra is not None:
-            return _report(errors.MissingExtraError.for_extra(extra, "This command"), as_json=as_json)
-    if isinstance(problem, FileNotFoundError):
-        return _report(errors.FileMissingError(f"no such file: {problem.filename}"), as_json=as_json)
-    if isinstance(problem, OSError) and problem.filename is not None:
-        where = f"cannot use {problem.filename}: {problem.strerror}"
-        return _report(errors.InputValueError(where, path=problem.filename), as_json=as_json)
-    message = (
-        f"{type(problem).__name__}: {problem}. This is a bug in pcmedge; please report it with what --debug shows."
-    )
-    return _report(errors.InternalError(message), as_json=as_json)
-
-
-def _report_usage(problem: Any, *, as_json: bool) -> int:
-    """A command line the parser refuses (unknown option, missing argument): reason USAGE, exit code 2."""
-    context = getattr(problem, "ctx", None)
+    wrong = usage(problem)
+    if wrong is None:
+        error = as_error(problem)
+        write_problem(error.reason, error.message, error.metadata, as_json=as_json)
+        return error.exit_code
     if type(problem).__name__ == "NoArgsIsHelpError":
-        print(context.get_help() if context is not None else problem)
-        return 2
-    hint = f" See: {context.command_path} --help" if context is not None else ""
-    write_problem("USAGE", f"{problem.format_message().rstrip('.')}.{hint}", {}, as_json=as_json)
-    return 2
+        print(getattr(problem, "message", problem))
+    else:
+        write_problem("USAGE", wrong, {}, as_json=as_json)
+    return USAGE
 
 
 def _reader_gone() -> int:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from pcmedge.device.results import Progress
-    from pcmedge.errors import Error
 
 
 class ReaderGone(Exception):
@@ -125,13 +124,11 @@ def write_document(document: Any, *, indent: int | None = 2) -> None:
         raise ReaderGone from None
 
 
-def write_error(error: Error, *, as_json: bool) -> None:
-    """An error as ``{"error": {"reason", "message", "metadata"}}`` on stdout, or as a line on stderr."""
-    write_problem(error.reason, error.message, error.metadata, as_json=as_json)
-
-
 def write_problem(reason: str, message: str, metadata: dict[str, str], *, as_json: bool) -> None:
-    """On one line in either form: it may end a stream of JSON lines."""
+    """An error as ``{"error": {"reason", "message", "metadata"}}`` on stdout, or for people on stderr.
+
+    The document is one line, because it may end a stream of JSON lines.
+    """
     if as_json:
         write_document({"error": {"reason": reason, "message": message, "metadata": metadata}}, indent=None)
         return

@@ -7,6 +7,8 @@ import json as json_module
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -97,37 +99,41 @@ def run(
     from pcmedge.cli.output import Output
 
     out = Output(json=json)
-    stopping = _stop_on_signals()
-    image_to_hold = None if image is None else _open(image)
-    chip = _chip(
-        profile=profile,
-        technology=physics,
-        serial=serial,
-        seed=seed,
-        clock=clock,
-        store=store,
-        converters=converters.value,
-        read_noise=read_noise.value,
-        threads=threads,
-    )
-    with chip:
-        if image_to_hold is not None:
-            _hold(chip, image_to_hold, out, stopping)
-        _serve(chip, listen, lab=lab, store=store, ready_file=ready_file, out=out, stopping=stopping)
+    to_hold = None if image is None else _open(image)
+    with _signals() as stopping:
+        chip = _chip(
+            profile=profile,
+            technology=physics,
+            serial=serial,
+            seed=seed,
+            clock=clock,
+            store=store,
+            converters=converters.value,
+            read_noise=read_noise.value,
+            threads=threads,
+        )
+        with chip:
+            if to_hold is not None:
+                _hold(chip, to_hold, out, stopping)
+            _serve(chip, listen, lab=lab, store=store, ready_file=ready_file, out=out, stopping=stopping)
 
 
-def _stop_on_signals() -> threading.Event:
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
     """An event that SIGTERM or Ctrl-C sets; the next signal then ends the process the hard way."""
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopping.set()
-        for name in (signal.SIGTERM, signal.SIGINT):
+        for name in before:
             signal.signal(name, signal.SIG_DFL)
 
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, stop)
-    return stopping
+    before = {name: signal.signal(name, stop) for name in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopping
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 def _open(path: Path) -> ChipImage:
