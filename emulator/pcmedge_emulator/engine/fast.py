@@ -197,6 +197,9 @@ class FastEngine:
         return self._pack(self._session("run")[0], parameters)
 
     def _session(self, purpose: Purpose) -> tuple[Lowered, onnxruntime.InferenceSession]:
+        # Opening a session for a recalibration must not hold up requests, which have theirs already.
+        if (ready := self._sessions.get(purpose)) is not None:
+            return ready
         with self._lock:
             if purpose not in self._sessions:
                 lowered = lower(self.program, self.snapshot, purpose)
