@@ -79,8 +79,11 @@ class InferenceHandlers:
 
     def _model(self, name: str, version: str) -> ModelInfo:
         """ModelNotFoundError for a name or a version (program generation, empty for any) that is not resident."""
-        self._chip.image(name)
-        model = next(model for model in self._chip.models() if model.name == name)
+        models = {model.name: model for model in self._chip.models()}
+        if name not in models:
+            known = ", ".join(sorted(models)) or "none"
+            raise ModelNotFoundError(f"The device holds no model '{name}'; it holds {known}.", model=name)
+        model = models[name]
         if version not in ("", str(model.program_generation)):
             raise ModelNotFoundError(
                 f"Model '{name}' is resident in version {model.program_generation} (its program generation), not "

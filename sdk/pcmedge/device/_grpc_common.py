@@ -90,6 +90,7 @@ def channel_options(security: Security, max_message_bytes: int) -> list[tuple[st
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
         ("grpc.enable_retries", 0),
         # A proxy configured for the web has no business between an application and its accelerator.
         ("grpc.enable_http_proxy", 0),
