@@ -53,9 +53,11 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", **more}
 
 
-def start(*arguments: str | Path, entry: Sequence[str] = ENTRY, **more: str) -> subprocess.Popen[str]:
+def start(
+    *arguments: str | Path, entry: Sequence[str] = ENTRY, stderr: int = subprocess.PIPE, **more: str
+) -> subprocess.Popen[str]:
     command = [*entry, *(str(argument) for argument in arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**more))
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment(**more))
 
 
 def run_process(*arguments: str | Path, entry: Sequence[str] = ENTRY, timeout_s: float = 60.0, **more: str) -> Result:

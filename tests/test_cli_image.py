@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from cli_models import LABELS, Sources, write_sources
-from cli_process import Result, run, run_process, without_extras
+from cli_process import Result, run, run_process, start, without_extras
 from onnx import TensorProto, helper
 
 
@@ -196,3 +199,21 @@ def test_a_missing_extra_names_the_pip_line(
     assert (result.code, result.error["reason"]) == (10, "MISSING_EXTRA")
     assert f"pip install 'pcmedge[{extra}]'" in result.error["message"]
     assert result.err == ""
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(sources: Sources, tmp_path: Path) -> None:
+    arguments = ("compile", sources.model, "-c", sources.data, "-o", tmp_path / "x.pcmi", "--json")
+    piped = run_process(*arguments)
+    assert (piped.code, piped.err) == (0, "")
+    terminal, child = os.openpty()
+    with start(*arguments, stderr=child, TERM="xterm") as process:
+        os.close(child)
+        assert process.stdout is not None
+        document = json.loads(process.stdout.read())
+        shown = b""
+        with contextlib.suppress(OSError):
+            while part := os.read(terminal, 65536):
+                shown += part
+    os.close(terminal)
+    assert document["name"] == "small-net"
+    assert b"compiling: write" in shown
