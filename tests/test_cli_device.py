@@ -117,6 +117,8 @@ def test_infer_writes_what_it_prints(
         written = run(capsys, "infer", "--input", sources.data, "--output", tmp_path / target, "--json")
         assert "data" not in written.document["outputs"]["scores"]
         assert (tmp_path / target).is_file()
+    blocked = run(capsys, "infer", "--input", sources.data, "--output", tmp_path / "y.npy" / "z.npy", "--json")
+    assert (blocked.code, blocked.error["reason"]) == (8, "FILE_UNWRITABLE")
     saved = np.load(tmp_path / "y.npy")
     assert np.corrcoef(saved.ravel(), scores.ravel())[0, 1] > 0.9
 

@@ -209,11 +209,11 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(sources: Sources, tmp_
     with start(*arguments, stderr=child, TERM="xterm") as process:
         os.close(child)
         assert process.stdout is not None
-        document = json.loads(process.stdout.read())
         shown = b""
         with contextlib.suppress(OSError):
             while part := os.read(terminal, 65536):
                 shown += part
+        document = json.loads(process.stdout.read())
     os.close(terminal)
     assert document["name"] == "small-net"
     assert b"compiling: write" in shown
