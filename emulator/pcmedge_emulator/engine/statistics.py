@@ -2,15 +2,16 @@
 
 * ``batch``: BatchNormalization in training mode with momentum 0, the measurement of adaptive batch-norm statistics as
   published (Joshi et al. 2020): every node normalises by its batch and yields batch mean and population variance.
-* ``paired``: against statistics ``dig`` that the same samples gave digitally, with ``chip`` the image's own and ``run``
-  the measured ones::
+* ``paired``: with ``chip`` the statistics measured on the chip, ``dig`` those the same samples gave digitally, and
+  ``run`` the image's own running statistics::
 
       mu'  = mu_chip + (mu_run - mu_dig) * sqrt(var_chip / var_dig)
       var' = var_run * var_chip / var_dig
 
-  Both are used at once to normalise, so that later layers see the corrected signal, and are returned. A channel that
-  says nothing (digital variance below 1e-6 of the image's, or measured variance below 1e-6 of the digital one: a dead
-  channel, a constant buffer) keeps the statistics in force.
+  What the buffer has of its own, mu_run - mu_dig and var_run / var_dig, cancels; a signal that the chip scales by s
+  and shifts by d gives exactly s mu_run + d and s^2 var_run. Both are used at once to normalise, so that later layers
+  see the corrected signal, and are returned. A channel that says nothing (digital variance below 1e-6 of the image's,
+  or measured variance below 1e-6 of the digital one: a dead channel, a constant buffer) keeps the statistics in force.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def rewrite_batch_norm(
         measure.CopyFrom(copy)
         measure.output[0] = builder.fresh(f"{name}/unused")
         measure.name = measure.output[0]
+    measure.input[3], measure.input[4] = _overwritten(name, norm, layout, builder)
     measure.attribute.extend([helper.make_attribute("training_mode", 1), helper.make_attribute("momentum", 0.0)])
     del measure.output[1:]
     measure.output.extend([mean, var])
@@ -89,8 +91,24 @@ def _in_force(name: str, norm: BatchNorm, builder: GraphBuilder, layout: Paramet
     return mean, var
 
 
+def _overwritten(name: str, norm: BatchNorm, layout: ParameterLayout, builder: GraphBuilder) -> tuple[str, str]:
+    """Two inputs of its own for a node in training mode.
+
+    ONNX Runtime writes the measured statistics over the memory of the running ones, without regard to who else reads
+    it; given an initializer (which it may have merged with another of equal value), it would corrupt the model.
+    """
+
+    def zeros(_parameters: Parameters, _reference: Statistics) -> FloatArray:
+        return np.zeros(norm.mean.size, np.float32)
+
+    return (
+        layout.add(builder.fresh(f"{name}/overwritten_mean"), norm.mean.size, zeros),
+        layout.add(builder.fresh(f"{name}/overwritten_variance"), norm.mean.size, zeros),
+    )
+
+
 def _paired(
-    name: str, norm: BatchNorm, mean_run: str, var_run: str, builder: GraphBuilder, layout: ParameterLayout
+    name: str, norm: BatchNorm, mean_chip: str, var_chip: str, builder: GraphBuilder, layout: ParameterLayout
 ) -> tuple[str, str]:
     def digital(reference: Statistics) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         if name not in reference:
@@ -107,9 +125,9 @@ def _paired(
     def alive(var: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         return (var > DEAD * norm.var) & (var > 0)
 
-    def gain(_parameters: Parameters, reference: Statistics) -> npt.NDArray[np.float64]:
+    def inverse(_parameters: Parameters, reference: Statistics) -> npt.NDArray[np.float64]:
         _mean, var = digital(reference)
-        return np.sqrt(np.where(alive(var), norm.var / np.where(alive(var), var, 1.0), 0.0))
+        return np.where(alive(var), 1.0 / np.where(alive(var), var, 1.0), 0.0)
 
     def floor(_parameters: Parameters, reference: Statistics) -> npt.NDArray[np.float64]:
         _mean, var = digital(reference)
@@ -118,15 +136,18 @@ def _paired(
     def put(hint: str, source: Callable[[Parameters, Statistics], npt.NDArray[np.float64]]) -> str:
         return layout.add(builder.fresh(f"{name}/{hint}"), norm.mean.size, source)
 
-    mean_dig = put("mean_digital", lambda _parameters, reference: digital(reference)[0])
-    mean_chip = put("mean_chip", lambda _parameters, _reference: norm.mean.astype(np.float64))
-    scale, least = put("gain", gain), put("floor", floor)
+    buffer_bias = put(
+        "buffer_bias", lambda _parameters, reference: norm.mean.astype(np.float64) - digital(reference)[0]
+    )
+    var_run = put("variance_run", lambda _parameters, _reference: norm.var.astype(np.float64))
+    inverse_var_dig, least = put("inverse_variance_digital", inverse), put("floor", floor)
     mean_kept, var_kept = _in_force(name, norm, builder, layout)
-    shift = builder.node("Mul", [builder.node("Sub", [mean_run, mean_dig], f"{name}/moved"), scale], f"{name}/shift")
+    ratio = builder.node("Mul", [var_chip, inverse_var_dig], f"{name}/ratio")
+    gain = builder.node("Sqrt", [ratio], f"{name}/gain")
+    shift = builder.node("Mul", [buffer_bias, gain], f"{name}/shift")
     mean = builder.node("Add", [mean_chip, shift], f"{name}/paired_mean")
-    narrowed = builder.node("Mul", [var_run, scale], f"{name}/narrowed")
-    var = builder.node("Mul", [narrowed, scale], f"{name}/paired_variance")
-    speaks = builder.node("Greater", [var_run, least], f"{name}/speaks")
+    var = builder.node("Mul", [var_run, ratio], f"{name}/paired_variance")
+    speaks = builder.node("Greater", [var_chip, least], f"{name}/speaks")
     return (
         builder.node("Where", [speaks, mean, mean_kept], f"{name}/new_mean"),
         builder.node("Where", [speaks, var, var_kept], f"{name}/new_variance"),
