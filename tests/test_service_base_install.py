@@ -12,9 +12,11 @@ from service_models import LABELS, classifier
 _WITHOUT = """
 import sys
 
+EXTRAS = {"onnx", "onnxruntime", "onnxscript", "pyarrow", "torch", "matplotlib", "grpc_health"}
+
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"onnx", "onnxruntime", "pyarrow", "torch", "matplotlib", "grpc_health", "onnxscript"}:
+        if name.partition(".")[0] in EXTRAS:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())

@@ -23,7 +23,6 @@ from pcmedge.device._grpc import GrpcTransport
 from pcmedge.errors import (
     DeadlineError,
     InputError,
-    InputValueError,
     UnavailableError,
 )
 from pcmedge.protocol.address import parse_address
@@ -229,19 +228,6 @@ def test_a_connection_is_not_used_in_a_fork(chip: Chip) -> None:
             [sys.executable, "-c", code, server.address], capture_output=True, text=True, timeout=60, check=False
         )
     assert done.stdout.split() == ["7", "emulator-0"], done.stderr
-
-
-@pytest.mark.parametrize(
-    ("url", "options", "message"),
-    [
-        ("grpc://127.0.0.1:1", {"ca_file": "ca.pem"}, "grpcs"),
-        ("grpc://192.0.2.1:1", {"token": "secret"}, "readable"),
-        ("grpcs://127.0.0.1:1", {"cert_file": "a.pem"}, "belong together"),
-    ],
-)
-def test_security_options_that_do_not_fit(url: str, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputValueError, match=message):
-        pcmedge.connect(url, **options)
 
 
 def test_many_threads_share_one_device(chip: Chip) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pcmedge._contract import device_pb2
-from pcmedge.errors import UnavailableError
+from pcmedge.errors import InternalError, UnavailableError
 from pcmedge.protocol.dispatch import CallContext
 
 from pcmedge_emulator.chip import Chip
@@ -237,7 +237,8 @@ def _reported(operation: Operation) -> Iterator[device_pb2.OperationUpdate]:
     """Updates until the operation has succeeded; raises what it failed with."""
     for update in operation.updates():
         if update.error is not None:
-            raise update.error
+            unforeseen = update.error.__cause__ if isinstance(update.error, InternalError) else None
+            raise unforeseen if isinstance(unforeseen, Exception) else update.error
         yield messages.operation(update)
 
 

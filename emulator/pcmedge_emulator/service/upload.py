@@ -45,16 +45,27 @@ def received_image(requests: Iterator[device_pb2.ProgramRequest], size: int) -> 
         _receive(requests, size, data.extend)
         yield ChipImage.from_bytes(bytes(data))
         return
-    with tempfile.NamedTemporaryFile(suffix=".pcmi") as file:
+    with _temporary_file(size) as file:
         try:
             _receive(requests, size, file.write)
             file.flush()
         except OSError as error:
-            raise StoreUnwritableError(
-                f"an image of {size} bytes does not fit into {tempfile.gettempdir()}: {error.strerror}; free space "
-                "there, or point TMPDIR elsewhere"
-            ) from error
+            raise _no_room(size, error) from error
         yield ChipImage.open(file.name)
+
+
+def _temporary_file(size: int) -> tempfile._TemporaryFileWrapper[bytes]:
+    try:
+        return tempfile.NamedTemporaryFile(suffix=".pcmi")
+    except OSError as error:
+        raise _no_room(size, error) from error
+
+
+def _no_room(size: int, error: OSError) -> StoreUnwritableError:
+    return StoreUnwritableError(
+        f"an image of {size} bytes does not fit into {tempfile.gettempdir()}: {error.strerror}; free space there, or "
+        "point TMPDIR elsewhere"
+    )
 
 
 def _receive(requests: Iterator[device_pb2.ProgramRequest], size: int, write: Any) -> None:

@@ -11,7 +11,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -115,21 +115,23 @@ class Backoff:
     factor: float = 2.0
     longest_s: float = 2.0
 
-    def waits(self, call: Call) -> Iterator[float]:
-        """Seconds to wait before each further attempt, ending when attempts or the deadline are used up."""
-        if not call.idempotent:
-            return
+    def tries(self, call: Call) -> Iterator[tuple[float, Call]]:
+        """(seconds to wait first, the call with what is left of its deadline) for each attempt.
+
+        Ends when attempts or the deadline are used up.
+        """
         started_s = time.monotonic()
+        yield 0.0, call
         wait_s = self.first_s
-        for _ in range(self.attempts - 1):
+        for _ in range(self.attempts - 1 if call.idempotent else 0):
             pause_s = wait_s * random.uniform(2 / 3, 1)
-            if call.timeout_s is not None and time.monotonic() - started_s + pause_s >= call.timeout_s:
-                return
-            yield pause_s
+            left_s = None
+            if call.timeout_s is not None:
+                left_s = started_s + call.timeout_s - time.monotonic() - pause_s
+                if left_s <= 0:
+                    return
+            yield pause_s, replace(call, timeout_s=left_s)
             wait_s = min(wait_s * self.factor, self.longest_s)
-
-
-NO_BACKOFF = Backoff(attempts=1)
 
 
 def may_repeat(error: Error) -> bool:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pcmedge.device._calls import Backoff, Call, Script, Session, Stream, may_repeat
@@ -41,15 +41,17 @@ class Driver:
             return result
 
     def _reply(self, call: Call) -> Any:
-        waits = self._backoff.waits(call)
-        while True:
-            try:
-                return self._attempt(call)
-            except Error as error:
-                wait_s = next(waits, None) if may_repeat(error) else None
-                if wait_s is None:
-                    raise
+        failure: Error | None = None
+        for wait_s, attempt in self._backoff.tries(call):
             time.sleep(wait_s)
+            try:
+                return self._attempt(attempt)
+            except Error as error:
+                if not may_repeat(error):
+                    raise
+                failure = error
+        assert failure is not None
+        raise failure
 
     def _attempt(self, call: Call) -> Any:
         if not call.method.server_streaming:
@@ -64,7 +66,7 @@ class Driver:
             messages.close()
         return last
 
-    def _watch(self, stream: Stream[T]) -> Iterator[T]:
+    def _watch(self, stream: Stream[T]) -> Generator[T, None, None]:
         messages = self._transport.stream(stream.call)
         try:
             for message in messages:
@@ -96,15 +98,17 @@ class AsyncDriver:
             return result
 
     async def _reply(self, call: Call) -> Any:
-        waits = self._backoff.waits(call)
-        while True:
-            try:
-                return await self._attempt(call)
-            except Error as error:
-                wait_s = next(waits, None) if may_repeat(error) else None
-                if wait_s is None:
-                    raise
+        failure: Error | None = None
+        for wait_s, attempt in self._backoff.tries(call):
             await asyncio.sleep(wait_s)
+            try:
+                return await self._attempt(attempt)
+            except Error as error:
+                if not may_repeat(error):
+                    raise
+                failure = error
+        assert failure is not None
+        raise failure
 
     async def _attempt(self, call: Call) -> Any:
         if not call.method.server_streaming:
@@ -119,7 +123,7 @@ class AsyncDriver:
             await messages.aclose()
         return last
 
-    async def _watch(self, stream: Stream[T]) -> AsyncIterator[T]:
+    async def _watch(self, stream: Stream[T]) -> AsyncGenerator[T, None]:
         messages = self._transport.stream(stream.call)
         try:
             async for message in messages:
@@ -138,14 +142,16 @@ def call(script: Callable[Concatenate[Session, P], Script[T]]) -> Callable[Conca
     return _signed(method, script, "{}")
 
 
-def watch(start: Callable[Concatenate[Session, P], Stream[T]]) -> Callable[Concatenate[Driver, P], Iterator[T]]:
+def watch(
+    start: Callable[Concatenate[Session, P], Stream[T]],
+) -> Callable[Concatenate[Driver, P], Generator[T, None, None]]:
     """A method that returns an iterator over a stream's results; closing it ends the call."""
 
     @functools.wraps(start)
-    def method(self: Driver, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+    def method(self: Driver, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
         return self._watch(start(self._session, *args, **kwargs))
 
-    return _signed(method, start, "Iterator[{}]")
+    return _signed(method, start, "Generator[{}, None, None]")
 
 
 def async_call(
@@ -162,14 +168,14 @@ def async_call(
 
 def async_watch(
     start: Callable[Concatenate[Session, P], Stream[T]],
-) -> Callable[Concatenate[AsyncDriver, P], AsyncIterator[T]]:
+) -> Callable[Concatenate[AsyncDriver, P], AsyncGenerator[T, None]]:
     """The awaiting twin of :func:`watch`."""
 
     @functools.wraps(start)
-    def method(self: AsyncDriver, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+    def method(self: AsyncDriver, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
         return self._watch(start(self._session, *args, **kwargs))
 
-    return _signed(method, start, "AsyncIterator[{}]")
+    return _signed(method, start, "AsyncGenerator[{}, None]")
 
 
 M = TypeVar("M", bound=Callable[..., Any])

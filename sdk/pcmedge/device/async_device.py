@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -89,7 +89,7 @@ class AsyncDevice(AsyncDriver):
         window: int = 8,
         detailed: bool = False,
         errors: Literal["raise", "yield"] = "raise",
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Many batches over one stream; see :meth:`pcmedge.Device.infer_stream`. ``batches`` may be asynchronous."""
         spec = await self._run(_inference.fresh_spec(self._session, model))
         answers = async_infer_stream(self._transport, spec, batches, window)

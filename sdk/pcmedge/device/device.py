@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
@@ -97,7 +97,7 @@ class Device(Driver):
         window: int = ...,
         detailed: Literal[False] = ...,
         errors: Literal["raise"] = ...,
-    ) -> Iterator[Outputs]: ...
+    ) -> Generator[Outputs, None, None]: ...
 
     @overload
     def infer_stream(
@@ -108,7 +108,7 @@ class Device(Driver):
         window: int = ...,
         detailed: bool = ...,
         errors: Literal["raise", "yield"] = ...,
-    ) -> Iterator[Any]: ...
+    ) -> Generator[Any, None, None]: ...
 
     def infer_stream(
         self,
@@ -118,7 +118,7 @@ class Device(Driver):
         window: int = 8,
         detailed: bool = False,
         errors: Literal["raise", "yield"] = "raise",
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Many batches over one stream: results in the order of ``batches``, at most ``window`` under way at once.
 
         ``batches`` is read as results are taken, so an endless camera is fine. ``detailed``: yield
