@@ -26,6 +26,7 @@ from pcmedge.errors import (
     StoreUnwritableError,
     UnavailableError,
 )
+from pcmedge.image import ChipImage
 from pcmedge.image.profiles import profile
 from pcmedge_emulator.calibration.policy import MANUAL
 from pcmedge_emulator.chip import Chip
@@ -347,3 +348,12 @@ def test_an_operation_reports_and_cancels(chip: Chip) -> None:
     assert [update.state.value for update in chip.operations.list()] == ["succeeded", "cancelled"]
     with pytest.raises(NotFoundError):
         chip.operations.get("unknown")
+
+
+def test_the_device_keeps_its_own_copy_of_an_image_file(chip: Chip, tmp_path: Path) -> None:
+    path = tmp_path / "digits.pcmi"
+    digits_image().save(path)
+    chip.program(ChipImage.open(path))
+    path.write_bytes(b"")
+    assert chip.image("digits").sha256 == digits_image().sha256
+    assert chip.recalibrate("digits").committed

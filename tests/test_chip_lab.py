@@ -104,7 +104,8 @@ def test_snapshots_survive_a_restart_and_are_deleted(tmp_path: Path) -> None:
         assert chip.snapshot("a", mutation=Mutation(request_id="s")).models == ("digits",)
         chip.restore("a")
         assert [model.name for model in chip.models()] == ["digits"]
-        chip.delete_snapshot("a")
+        for _ in range(2):
+            chip.delete_snapshot("a", mutation=Mutation(request_id="d"))
         assert chip.snapshots() == ()
         for verb in (chip.restore, chip.delete_snapshot):
             with pytest.raises(NotFoundError, match="none"):

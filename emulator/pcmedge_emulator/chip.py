@@ -1,8 +1,8 @@
 """The emulated chip: what a PCM inference device is to whoever holds it in process.
 
 :class:`Chip` is a face with one verb per line of the device contract. What changes lives in
-:class:`pcmedge_emulator.state.State`; the verbs are functions on it in ``images.py``, ``compensation.py``, ``lab.py``
-and ``observe.py``. docs/device.md tells what survives what.
+:class:`pcmedge_emulator.state.State`; the verbs are functions on it in ``images.py``, ``recalibration.py``,
+``buffers.py``, ``policies.py``, ``lab.py`` and ``observe.py``. docs/device.md tells what survives what.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pcmedge.errors import InputValueError, StoreError
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import get_profile
 
-from pcmedge_emulator import compensation, images, lab, observe
+from pcmedge_emulator import buffers, images, lab, observe, policies, recalibration
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
 from pcmedge_emulator.clock import Clock, ClockMode
 from pcmedge_emulator.maintenance import Maintenance
@@ -49,6 +49,7 @@ from pcmedge_emulator.outcomes import (
     TileReadout,
 )
 from pcmedge_emulator.physics.technology import get_technology
+from pcmedge_emulator.recalibration import Asked
 from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.resident import Circuits, Converters, EngineKind, ReadNoise
 from pcmedge_emulator.state import State
@@ -302,24 +303,21 @@ class Chip:
         the journal says so. ``force`` asks no guard (numbers that are not finite are refused still). ``batches`` and
         ``batch_size`` are AdaBS's n and m. Raises CancelledError, GenerationMismatchError, StoreUnwritableError.
         """
-        chosen = _one_of("method", method, tuple(Method))
+        asked = Asked(
+            method=_one_of("method", method, tuple(Method)),
+            cause="request",
+            batches=batches,
+            batch_size=batch_size,
+            gdc_everywhere=gdc_everywhere,
+            force=force,
+            progress=progress or _no_progress,
+            cancelled=cancelled or _never,
+        )
         return self._state.once(
             mutation,
             "recalibrate",
             RecalibrationOutcome,
-            lambda: compensation.recalibrate(
-                self._state,
-                name,
-                chosen,
-                batches=batches,
-                batch_size=batch_size,
-                gdc_everywhere=gdc_everywhere,
-                force=force,
-                progress=progress or _no_progress,
-                cancelled=cancelled or _never,
-                mutation=mutation,
-                cause="request",
-            ),
+            lambda: recalibration.recalibrate(self._state, name, asked, mutation),
         )
 
     def rollback(self, name: str, *, mutation: Mutation = NO_MUTATION) -> RollbackOutcome:
@@ -328,17 +326,17 @@ class Chip:
         DeviceStateError if there was none. Doing it twice undoes it.
         """
         return self._state.once(
-            mutation, "rollback", RollbackOutcome, lambda: compensation.rollback(self._state, name, mutation)
+            mutation, "rollback", RollbackOutcome, lambda: recalibration.rollback(self._state, name, mutation)
         )
 
     def policy(self, name: str) -> tuple[Policy, float]:
         """The policy, and device seconds until it next acts (negative: never)."""
         resident = self._state.resident(name)
-        return resident.record.policy, compensation.next_in_s(self._state, resident)
+        return resident.record.policy, policies.next_in_s(self._state, resident)
 
     def set_policy(self, name: str, policy: Policy, *, mutation: Mutation = NO_MUTATION) -> tuple[Policy, float]:
         self._state.once(
-            mutation, "set-policy", Policy, lambda: compensation.set_policy(self._state, name, policy, mutation)
+            mutation, "set-policy", Policy, lambda: policies.set_policy(self._state, name, policy, mutation)
         )
         return self.policy(name)
 
@@ -350,7 +348,7 @@ class Chip:
             mutation,
             "replace-buffer",
             BufferDescription,
-            lambda: compensation.set_buffer(self._state, name, samples, False, mutation),
+            lambda: buffers.set_buffer(self._state, name, samples, False, mutation),
         )
 
     def append_buffer(
@@ -361,15 +359,15 @@ class Chip:
             mutation,
             "append-buffer",
             BufferDescription,
-            lambda: compensation.set_buffer(self._state, name, samples, True, mutation),
+            lambda: buffers.set_buffer(self._state, name, samples, True, mutation),
         )
 
     def describe_buffer(self, name: str) -> BufferDescription:
-        return compensation.describe_buffer(self._state.resident(name))
+        return buffers.describe_buffer(self._state.resident(name))
 
     def self_test(self, name: str) -> SelfTestOutcome:
         """Agreement of what requests get now with the image's reference outputs. DeviceStateError if it has none."""
-        return compensation.self_test(self._state, name)
+        return recalibration.self_test(self._state, name)
 
     # ---------------------------------------------------------------------------------------------------- what goes on
 
@@ -414,7 +412,9 @@ class Chip:
         return lab.snapshots(self._state)
 
     def delete_snapshot(self, name: str, *, mutation: Mutation = NO_MUTATION) -> None:
-        lab.delete_snapshot(self._state, name)
+        self._state.once(
+            mutation, "delete-snapshot", SnapshotInfo, lambda: lab.delete_snapshot(self._state, name, mutation)
+        )
 
     def set_noise(self, read_noise: str, *, mutation: Mutation = NO_MUTATION) -> str:
         return lab.set_noise(self._state, read_noise)

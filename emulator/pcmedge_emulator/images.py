@@ -93,6 +93,9 @@ def _program(
     mutation: Mutation,
 ) -> ProgramOutcome:
     progress("verify", 0, 1)
+    if image.path is not None:
+        # A mapped file may be overwritten while the device lives; the device keeps bytes of its own.
+        image = ChipImage.from_bytes(image.to_bytes(), verify=False)
     image.verify()
     chip_program = ChipProgram.from_image(image)
     adopted = state.profile is None

@@ -10,8 +10,8 @@ from pcmedge.errors import ClockError, InputValueError, NotFoundError
 
 from pcmedge_emulator import codec
 from pcmedge_emulator.clock import ClockMode
-from pcmedge_emulator.compensation import act, due_age_s
 from pcmedge_emulator.outcomes import AdvanceOutcome, ClockReading, Mutation, SnapshotInfo
+from pcmedge_emulator.policies import act, due_age_s
 from pcmedge_emulator.records import ModelRecord, SnapshotRecord
 from pcmedge_emulator.resident import ReadNoise
 from pcmedge_emulator.state import MODEL_COLLECTIONS, State
@@ -177,15 +177,17 @@ def restore(state: State, name: str, mutation: Mutation) -> SnapshotInfo:
         return outcome
 
 
-def delete_snapshot(state: State, name: str) -> None:
+def delete_snapshot(state: State, name: str, mutation: Mutation) -> SnapshotInfo:
+    """What was deleted."""
     with state.busy(""):
-        _existing(state, name)
+        outcome = _info(state, _existing(state, name))
 
         def write(transaction: Transaction) -> None:
             transaction.delete_space(name)
             state.drop_unused(transaction)
 
-        state.commit(write)
+        state.commit(write, remember=(mutation, "delete-snapshot", outcome))
+        return outcome
 
 
 # ---------------------------------------------------------------------------------------------------------------- noise

@@ -13,7 +13,7 @@ import weakref
 from pcmedge.errors import Error
 
 from pcmedge_emulator.clock import ClockMode
-from pcmedge_emulator.compensation import act, due_age_s
+from pcmedge_emulator.policies import act, due_age_s
 from pcmedge_emulator.resident import Resident
 from pcmedge_emulator.state import GRID_RATIO, State
 from pcmedge_emulator.streams import cell_start_s, log_time_cell

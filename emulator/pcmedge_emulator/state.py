@@ -1,8 +1,8 @@
 """The one owner of everything about a device that changes.
 
 :class:`State` holds it, loads it from the store, and changes it in one way only: :meth:`State.commit` writes a
-transaction, and after it succeeded the values in memory are replaced. The verbs in ``images.py``, ``compensation.py``
-and ``lab.py`` are functions on it; :class:`pcmedge_emulator.chip.Chip` is their face.
+transaction, and after it succeeded the values in memory are replaced. The verbs (``images.py``, ``recalibration.py``,
+``buffers.py``, ``policies.py``, ``lab.py``) are functions on it; :class:`pcmedge_emulator.chip.Chip` is their face.
 
 Two locks. ``changing`` serialises mutations and may be held for as long as programming takes. ``swapping`` guards
 replacing a resident and is held for pointer assignments only. An inference takes neither: it reads one immutable

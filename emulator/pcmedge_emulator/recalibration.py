@@ -1,0 +1,320 @@
+"""Recalibration beside serving: measure, ask the guard, commit or write down why not. Also rollback and self-test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pcmedge.errors import CancelledError, DeviceStateError
+
+from pcmedge_emulator.buffers import Inputs, buffer_in_use
+from pcmedge_emulator.calibration import guard
+from pcmedge_emulator.calibration.adabs import sample_count
+from pcmedge_emulator.calibration.proposal import Proposal, choose_method, image_statistics, propose, read_out
+from pcmedge_emulator.engine import Parameters
+from pcmedge_emulator.outcomes import Method, Mutation, RecalibrationOutcome, RollbackOutcome, SelfTestOutcome
+from pcmedge_emulator.records import DeviceRecord
+from pcmedge_emulator.resident import Programmed, Resident
+from pcmedge_emulator.state import State
+
+NOT_MEASURED = guard.Agreement(agreement=-1.0, relative_error=-1.0)
+
+
+def _no_progress(phase: str, done: int, total: int) -> None:
+    """Nobody wants to know."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What somebody wants of a recalibration; fields as of :meth:`pcmedge_emulator.chip.Chip.recalibrate`.
+
+    ``cause`` goes into the journal: "request", or the kind of the policy.
+    """
+
+    method: Method
+    cause: str
+    batches: int = 0
+    batch_size: int = 0
+    gdc_everywhere: bool = False
+    force: bool = False
+    progress: Callable[[str, int, int], None] = _no_progress
+    cancelled: Callable[[], bool] = _never
+
+
+def recalibrate(state: State, name: str, asked: Asked, mutation: Mutation) -> RecalibrationOutcome:
+    """See :meth:`pcmedge_emulator.chip.Chip.recalibrate`."""
+    with state.busy("recalibrating"):
+        resident = state.resident(name)
+        state.check(mutation, resident)
+        run = _Run(state, resident, asked)
+        try:
+            run.measure_and_judge()
+        except CancelledError as error:
+            state.report("cancelled", error.message, name)
+            raise
+        return _finish(run, mutation)
+
+
+class _Run:
+    """One recalibration: its moment, its read-noise realisations, and what came of it so far."""
+
+    def __init__(self, state: State, resident: Resident, asked: Asked) -> None:
+        self.started_s = time.monotonic()
+        self.state = state
+        self.resident = resident
+        self.programmed = resident.programmed
+        self.asked = asked
+        self.age_s = state.age_s(resident)
+        self.guard_reads = 1 if state.same_read else guard.GUARD_READS
+        self.first_read = state.take_reads(1 + self.guard_reads)
+        self.buffer, has_reference = buffer_in_use(resident)
+        self.method, self.message, self.refusal = choose_method(
+            asked.method,
+            has_statistics=bool(self.programmed.program.statistics),
+            buffer_samples=sample_count(self.buffer),
+            has_reference=has_reference,
+        )
+        self.before = self.after = NOT_MEASURED
+        self.proposal = Proposal(
+            parameters=resident.parameters, samples=0, median_factor=resident.record.median_factor, mean_shift=0.0
+        )
+
+    def measure_and_judge(self) -> None:
+        """Sets the proposal, and the refusal if there is a reason for one."""
+        adaptive = self.method in (Method.ADABS, Method.ADABS_PAIRED)
+        if not self.refusal and adaptive and not self.asked.force:
+            self.refusal = guard.buffer_refusal(self.buffer)
+        if self.refusal:
+            return
+        self.proposal = self._measure()
+        candidate = self.proposal.parameters
+        self.refusal = guard.finite_refusal(candidate.statistics, candidate.drift_factors)
+        if self.refusal:
+            return
+        self.before, self.after = self._compare(candidate)
+        if not self.asked.force:
+            self.refusal = self._judge(candidate)
+
+    def _measure(self) -> Proposal:
+        state, programmed, read = self.state, self.programmed, self.first_read
+        self.asked.progress("read", 0, len(programmed.tiles))
+        factors = read_out(
+            programmed,
+            self.age_s,
+            state.circuits,
+            lambda tile: state.recalibration_stream(programmed, tile, self.age_s, read),
+            lambda tile: state.streams.recalibration_products(read, tile),
+            per_column=self.method is Method.GDC_PER_COLUMN,
+        )
+        self.asked.progress("read", len(programmed.tiles), len(programmed.tiles))
+        self._stop_if_cancelled()
+        return propose(
+            self.method,
+            programmed,
+            self.resident.parameters,
+            state.recalibration_engine(programmed, self.age_s, read),
+            factors,
+            self.buffer,
+            gdc_everywhere=self.asked.gdc_everywhere,
+            batches=self.asked.batches,
+            batch_size=self.asked.batch_size,
+            noise_seed=state.streams.recalibration_seed(read),
+            progress=self.asked.progress,
+            cancelled=self.asked.cancelled,
+        )
+
+    def _compare(self, candidate: Parameters) -> tuple[guard.Agreement, guard.Agreement]:
+        """Old and new parameters on the same reads with the same noise, none of them the one measured on."""
+        reference = _reference(self.programmed)
+        if reference is None:
+            return NOT_MEASURED, NOT_MEASURED
+        inputs, agreement = reference
+        old: list[guard.Agreement] = []
+        new: list[guard.Agreement] = []
+        for number in range(self.guard_reads):
+            self._stop_if_cancelled()
+            read = self.first_read + 1 + number
+            engine = self.state.recalibration_engine(self.programmed, self.age_s, read)
+            seed = self.state.streams.recalibration_seed(read)
+            old.append(agreement(engine.run(inputs, self.resident.parameters, noise_seed=seed)))
+            if number:
+                outputs = engine.run(inputs, candidate, noise_seed=seed)
+            else:
+                # Counting costs a second session, so one read counts for all.
+                outputs, saturation = engine.run_with_saturation(inputs, candidate, noise_seed=seed)
+                self.resident.counters.saturation(saturation)
+            new.append(agreement(outputs))
+            self.asked.progress("guard", number + 1, self.guard_reads)
+        return guard.mean_agreement(old), guard.mean_agreement(new)
+
+    def _judge(self, candidate: Parameters) -> str:
+        refusal = guard.statistics_refusal(candidate.statistics, image_statistics(self.programmed))
+        if refusal or self.before is NOT_MEASURED:
+            return refusal
+        return guard.agreement_refusal(self.before, self.after, _reference_inputs(self.programmed))
+
+    def _stop_if_cancelled(self) -> None:
+        if self.asked.cancelled():
+            raise CancelledError("The recalibration was cancelled; factors and statistics are as before.")
+
+    def result(self) -> tuple[Resident, DeviceRecord]:
+        """The model and the device as they are afterwards; what requests see is new only if nothing was refused."""
+        record, device, factor = self.resident.record, self.state.device, self.proposal.median_factor
+        in_force = self.before if self.refusal else self.after
+        record = replace(
+            record,
+            last_run_age_s=self.age_s,
+            factor_at_last_run=factor,
+            median_factor=factor,
+            last_agreement=record.last_agreement if in_force is NOT_MEASURED else in_force.agreement,
+        )
+        if self.refusal:
+            return replace(self.resident, record=replace(record, refused=record.refused + 1)), device
+        generation = record.statistics_generation + 1
+        record = replace(
+            record,
+            statistics_generation=generation,
+            last_committed_age_s=self.age_s,
+            recalibrations=record.recalibrations + 1,
+        )
+        device = replace(device, statistics_generation=max(device.statistics_generation, generation))
+        changed = replace(
+            self.resident, record=record, parameters=self.proposal.parameters, previous=self.resident.parameters
+        )
+        return changed, device
+
+
+def _finish(run: _Run, mutation: Mutation) -> RecalibrationOutcome:
+    """Commits, or writes down why not."""
+    state, name = run.state, run.resident.record.name
+    changed, device = run.result()
+    outcome = RecalibrationOutcome(
+        committed=not run.refusal,
+        refusal=run.refusal,
+        message=run.message,
+        statistics_generation=changed.record.statistics_generation,
+        method=run.method,
+        samples=run.proposal.samples,
+        agreement_before=run.before.agreement,
+        agreement_after=run.after.agreement,
+        relative_error_before=run.before.relative_error,
+        relative_error_after=run.after.relative_error,
+        median_drift_factor=run.proposal.median_factor,
+        mean_shift=run.proposal.mean_shift,
+        duration_s=time.monotonic() - run.started_s,
+        age_s=run.age_s,
+    )
+    text = f"Recalibration of '{name}' refused: {run.refusal}" if run.refusal else f"Recalibrated '{name}'"
+    event = state.event(
+        "recalibration-refused" if run.refusal else "recalibrated",
+        f"{text} ({run.message})." if run.message else f"{text}.",
+        name,
+        {
+            "method": run.method.value,
+            "cause": run.asked.cause,
+            "statistics_generation": str(outcome.statistics_generation),
+            "agreement_before": f"{run.before.agreement:.4f}",
+            "agreement_after": f"{run.after.agreement:.4f}",
+            "median_drift_factor": f"{run.proposal.median_factor:.4f}",
+            "age_s": f"{run.age_s:.3f}",
+        },
+    )
+    state.commit(
+        lambda transaction: state.write_resident(transaction, changed),
+        events=[event],
+        device=device,
+        remember=(mutation, "recalibrate", outcome),
+    )
+    # The conductances may have been refreshed meanwhile: everything but them is replaced.
+    state.swap(
+        name,
+        lambda current: replace(
+            current, record=changed.record, parameters=changed.parameters, previous=changed.previous
+        ),
+    )
+    state.wake.set()
+    return outcome
+
+
+def rollback(state: State, name: str, mutation: Mutation) -> RollbackOutcome:
+    """Factors and statistics of before the last committed recalibration, as a new generation."""
+    with state.busy(""):
+        resident = state.resident(name)
+        state.check(mutation, resident)
+        if resident.previous is None:
+            raise DeviceStateError(
+                f"Model '{name}' has no previous statistics to roll back to: it was not recalibrated since it was "
+                "programmed.",
+                model=name,
+            )
+        generation = resident.record.statistics_generation + 1
+        record = replace(resident.record, statistics_generation=generation)
+        changed = replace(resident, record=record, parameters=resident.previous, previous=resident.parameters)
+        outcome = RollbackOutcome(statistics_generation=generation)
+        state.commit(
+            lambda transaction: state.write_resident(transaction, changed),
+            events=[
+                state.event(
+                    "rolled-back",
+                    f"Model '{name}' has the previous statistics again, as generation {generation}.",
+                    name,
+                    {"statistics_generation": str(generation)},
+                )
+            ],
+            device=replace(state.device, statistics_generation=max(state.device.statistics_generation, generation)),
+            remember=(mutation, "rollback", outcome),
+        )
+        state.swap(
+            name,
+            lambda current: replace(current, record=record, parameters=changed.parameters, previous=changed.previous),
+        )
+        return outcome
+
+
+def _reference(programmed: Programmed) -> tuple[Inputs, Callable[[Inputs], guard.Agreement]] | None:
+    """The image's reference inputs, and how outputs for them agree with the digital ones; None if it has none."""
+    inputs, outputs = programmed.image.reference_set()
+    if not inputs or not outputs:
+        return None
+    wanted = programmed.image.manifest.application.class_output
+    name = wanted if wanted in outputs else next(iter(outputs))
+    return inputs, lambda got: guard.agreement(got[name], outputs[name])
+
+
+def _reference_inputs(programmed: Programmed) -> int:
+    return sample_count(programmed.image.reference_set()[0])
+
+
+def self_test(state: State, name: str) -> SelfTestOutcome:
+    """Agreement of what requests get at this moment with the image's digital reference outputs."""
+    resident = state.resident(name)
+    seed = resident.first_seed + resident.counters.ticket()
+    reference = _reference(resident.programmed)
+    threshold = resident.record.policy.agreement_threshold
+    if reference is None:
+        raise DeviceStateError(
+            f"The image of '{name}' has no reference inputs, so there is nothing to test against.",
+            model=name,
+        )
+    inputs, compare = reference
+    outputs, saturation = resident.engine.run_with_saturation(inputs, resident.parameters, noise_seed=seed)
+    agreement = compare(outputs)
+    resident.counters.saturation(saturation)
+    state.swap(
+        name, lambda current: replace(current, record=replace(current.record, last_agreement=agreement.agreement))
+    )
+    return SelfTestOutcome(
+        agreement=agreement.agreement,
+        relative_error=agreement.relative_error,
+        reference_inputs=_reference_inputs(resident.programmed),
+        passed=agreement.agreement >= threshold,
+        threshold=threshold,
+        age_s=resident.engine_age_s,
+        program_generation=resident.record.program_generation,
+        statistics_generation=resident.record.statistics_generation,
+    )
