@@ -198,3 +198,15 @@ def test_a_batch_size_fixed_by_the_exporter_becomes_free() -> None:
     assert list(image.manifest.model.outputs[0].shape) == [-1, 4]
     one_by_one = np.concatenate([float_outputs(model, {"x": each[None]})["y"] for each in x])
     assert relative_error(ideal_chip(image, {"x": x})["y"], one_by_one) <= 1e-4
+
+
+@pytest.mark.parametrize("equation", ["bti,oi->bto", "bti,io->bto", "oi,bti->bto"])
+def test_einsum_with_a_matrix_is_a_product(equation: str) -> None:
+    weights = samples(6, 4) if "io" in equation else samples(4, 6)
+    inputs = ["w", "x"] if equation.startswith("o") else ["x", "w"]
+    nodes = [helper.make_node("Einsum", inputs, ["y"], name="e", equation=equation)]
+    model = onnx_model(nodes, {"x": ["n", 3, 6]}, ["y"], {"w": weights})
+    x = samples(5, 3, 6, seed=2)
+    image = compile(model, calibration=x)
+    assert [layer.operator for layer in image.manifest.layers] == ["AnalogGemm"]
+    assert relative_error(ideal_chip(image, {"x": x})["y"], float_outputs(model, {"x": x})["y"]) <= 1e-4

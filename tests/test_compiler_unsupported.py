@@ -107,15 +107,17 @@ def test_what_stays_digital_says_why() -> None:
         helper.make_node("MatMul", ["left", "scores"], ["y"], name="left_constant"),
         helper.make_node("MatMul", ["a", "batch"], ["z"], name="stack"),
         helper.make_node("MatMul", ["a", "zeros"], ["nothing"], name="zero"),
+        helper.make_node("Einsum", ["a", "square"], ["other"], name="middle", equation="b...i,ji->bj..."),
     ]
     constants = {
         "w": samples(6, 4),
         "left": samples(3, 5),
         "batch": samples(2, 1, 4, 3)[0],
+        "square": samples(3, 4),
         "zeros": np.zeros((4, 2), np.float32),
     }
     image = compile(
-        onnx_model(nodes, {"x": ["n", 5, 6]}, ["y", "z", "nothing"], constants), calibration=samples(4, 5, 6)
+        onnx_model(nodes, {"x": ["n", 5, 6]}, ["y", "z", "nothing", "other"], constants), calibration=samples(4, 5, 6)
     )
     why = reasons(image)
     assert "both operands are computed at run time" in why["dynamic"]
@@ -129,6 +131,7 @@ def test_what_stays_digital_says_why() -> None:
         "dynamic": 5 * 4 * 5,
         "left_constant": 3 * 5 * 5,
         "stack": 5 * 4 * 3,
+        "middle": 5 * 4 * 3,
         "zero": 5 * 4 * 2,
     }
     assert [layer.name for layer in image.manifest.layers] == ["stored"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -211,3 +212,21 @@ def test_nothing_of_the_machine_is_left_in_the_image() -> None:
     assert str(Path(__file__).parent).encode() not in data
     assert b"stack_trace" not in data
     assert b".py" not in data
+
+
+def test_the_base_install_draws_images_and_says_what_compiling_needs() -> None:
+    code = """
+import sys
+for name in ("onnx", "onnxruntime", "pyarrow", "torch", "onnxscript"):
+    sys.modules[name] = None
+import pcmedge
+import pcmedge.compiler.report
+from pcmedge.frontends import onnx, torch
+for act in (lambda: pcmedge.compile, lambda: onnx.load("x.onnx"), lambda: torch.load(None, None)):
+    try:
+        act()
+    except pcmedge.errors.MissingExtraError as error:
+        print(error.metadata["extra"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["emulator", "emulator", "train"]

@@ -30,6 +30,11 @@ def require_independent_samples(graph: Graph, samples: Mapping[str, Array]) -> N
     apart = [model.run({name: value[index : index + 1] for name, value in chosen.items()}) for index in range(count)]
     for name in graph.output_names:
         whole = together[name]
+        if not isinstance(whole, np.ndarray):
+            raise CompileError(
+                f"Output '{name}': expected a tensor, found a {type(whole).__name__}. Make every output a tensor.",
+                output=name,
+            )
         if whole.ndim == 0 or len(whole) != count:
             raise CompileError(
                 f"Output '{name}': expected one answer per sample along the first axis ({count}), found shape "

@@ -14,7 +14,7 @@ import onnx
 
 from pcmedge._contract.image_pb2 import ChipProfile, NodePlacement, PlacementReport
 
-from .graph import Graph, describe_node
+from .graph import Graph, attributes, describe_node
 from .layers import CONV, LSTM, Layer
 from .placement import Region
 
@@ -22,7 +22,13 @@ MVM_LATENCY_S = 133e-9
 MVM_ENERGY_J = 13.4e-9
 REFERENCE_SIZE = 256
 REFERENCE_BITS = 8
-_COUNTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
+# Operators that multiply and accumulate, and where their two operands are among the inputs.
+_OPERANDS = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"), (0, 1)),
+    **dict.fromkeys(("ConvInteger", "MatMulInteger", "Einsum"), (0, 1)),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), (0, 3)),
+}
+_CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv"})
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 Sizes = Mapping[str, tuple[int, ...]]
@@ -33,8 +39,11 @@ def tensors_to_measure(graph: Graph, layers: Sequence[Layer]) -> list[str]:
     """Tensors whose concrete shapes the counts need."""
     names = [name for layer in layers for name in (layer.source, layer.output)]
     for node in graph.nodes:
-        if node.op_type in _COUNTED:
-            names += [name for name in (node.input[0], node.input[1], node.output[0]) if name not in graph.constants]
+        if node.op_type in _OPERANDS:
+            operands = (
+                node.input if node.op_type == "Einsum" else [node.input[index] for index in _OPERANDS[node.op_type]]
+            )
+            names += [name for name in (*operands, node.output[0]) if name not in graph.constants]
     return list(dict.fromkeys(name for name in names if name))
 
 
@@ -49,14 +58,17 @@ def positions(layer: Layer, sizes: Sizes) -> int:
 
 def digital_macs(node: onnx.NodeProto, graph: Graph, sizes: Sizes) -> int:
     """Multiply-accumulates of one digital node for one sample; elementwise and shape operators count as none."""
-    if node.op_type not in _COUNTED:
+    if node.op_type not in _OPERANDS:
         return 0
 
     def size(name: str) -> tuple[int, ...]:
         return graph.constants[name].shape if name in graph.constants else sizes.get(name, ())
 
-    left, right, out = size(node.input[0]), size(node.input[1]), size(node.output[0])
-    if node.op_type == "Conv":
+    if node.op_type == "Einsum":
+        return _einsum_macs(attributes(node)["equation"], [size(name) for name in node.input])
+    first, second = _OPERANDS[node.op_type]
+    left, right, out = size(node.input[first]), size(node.input[second]), size(node.output[0])
+    if node.op_type in _CONVOLUTIONS:
         return math.prod(out) * math.prod(right[1:])
     if node.op_type == "ConvTranspose":
         return math.prod(left) * math.prod(right[1:])
@@ -67,6 +79,18 @@ def digital_macs(node: onnx.NodeProto, graph: Graph, sizes: Sizes) -> int:
     if node.op_type == "Gemm":
         inner = math.prod(left) // max(1, out[0])
     return math.prod(out) * inner
+
+
+def _einsum_macs(equation: str, sizes: Sequence[tuple[int, ...]]) -> int:
+    """Product of the lengths of all axes: what a direct evaluation multiplies. An ellipsis counts once."""
+    lengths: dict[str, int] = {}
+    for term, size in zip(equation.partition("->")[0].replace(" ", "").split(","), sizes, strict=True):
+        before, dots, after = term.partition("...")
+        shared = math.prod(size[len(before) : len(size) - len(after)]) if dots else 1
+        lengths["..."] = max(lengths.get("...", 1), shared)
+        lengths.update(zip(before, size, strict=False))
+        lengths.update(zip(after, size[len(size) - len(after) :], strict=True))
+    return math.prod(lengths.values())
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
-from pcmedge.errors import CompileError, MissingExtraError
-
-try:
-    import onnx
-    from onnx import numpy_helper
-except ImportError as error:  # pragma: no cover - exercised in an environment without the extra
-    raise MissingExtraError.for_extra("emulator", "Compiling a model") from error
+from pcmedge.errors import CompileError
 
 OPSET = 21
 IR_VERSION = 10

@@ -10,6 +10,7 @@ import onnx
 from pcmedge.errors import CompileError
 
 from .graph import Array, Graph, attributes, describe_node
+from .names import LayerNames
 
 CONV, GEMM, LSTM = "AnalogConv", "AnalogGemm", "AnalogLSTM"
 _LSTM_OPTIONS = frozenset({"hidden_size", "direction", "layout", "input_forget", "activations"})
@@ -69,7 +70,7 @@ def match(graph: Graph, origins: dict[str, str]) -> Matching:
     give every node tiles of its own: two layers read at different moments cannot share a DAC range.
     """
     consumers = graph.consumers()
-    names = _Names()
+    names = LayerNames()
     layers: list[Layer] = []
     digital: dict[str, str] = {}
     covered: set[int] = set()
@@ -89,32 +90,11 @@ def _key(node: onnx.NodeProto) -> str:
     return str(next(name for name in node.output if name))
 
 
-class _Names:
-    """Unique layer names, best source first: the module's path, the weight's name, the node's name."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def choose(self, node: onnx.NodeProto, origins: dict[str, str]) -> str:
-        weight = node.input[1]
-        stem = origins.get(_key(node), "")
-        if not stem and weight.endswith(".weight"):
-            stem = weight.removesuffix(".weight")
-        stem = "".join(char if char.isalnum() or char in "._-/" else "_" for char in stem or node.name).strip("/")
-        stem = stem or node.op_type.lower()
-        name, number = stem, 1
-        while name in self._taken:
-            number += 1
-            name = f"{stem}_{number}"
-        self._taken.add(name)
-        return name
-
-
 def _match_node(
     graph: Graph,
     node: onnx.NodeProto,
     consumers: dict[str, list[onnx.NodeProto]],
-    names: _Names,
+    names: LayerNames,
     origins: dict[str, str],
 ) -> Layer | str:
     if node.domain:
@@ -136,7 +116,7 @@ _DIGITAL = {
     "ConvTranspose": "transposed convolutions are not placed on tiles; computed digitally",
     "GRU": "of the recurrent layers only LSTM is placed on tiles; computed digitally",
     "RNN": "of the recurrent layers only LSTM is placed on tiles; computed digitally",
-    "Einsum": "Einsum is not analysed for stored weights; write it as MatMul to place it on tiles",
+    "Einsum": "not a product of the last axis with a constant matrix; write it as MatMul to place it on tiles",
     "QLinearConv": "integer convolution; use QuantizeLinear/DequantizeLinear around Conv to place it on tiles",
     "QLinearMatMul": "integer product; use QuantizeLinear/DequantizeLinear around MatMul to place it on tiles",
     "MatMulInteger": "integer product; use QuantizeLinear/DequantizeLinear around MatMul to place it on tiles",

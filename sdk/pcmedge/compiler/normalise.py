@@ -3,6 +3,7 @@
 * a batch axis that an exporter fixed in Reshape constants becomes free;
 * Gemm with a constant right matrix becomes Gemm(A, W[K, N], bias[N]) with alpha = beta = 1 and nothing transposed;
 * Conv gets every attribute explicit, ``auto_pad`` resolved to pads;
+* Einsum that multiplies the last axis by a constant matrix becomes MatMul;
 * LSTM loses initial states that are provably zero, and names its hidden states.
 """
 
@@ -69,6 +70,8 @@ def normalise(graph: Graph) -> None:
             nodes += _plain_gemm(graph, node)
         elif node.op_type == "Conv":
             nodes.append(_plain_conv(graph, node))
+        elif node.op_type == "Einsum":
+            nodes.append(_plain_einsum(graph, node))
         elif node.op_type == "LSTM":
             nodes.append(_plain_lstm(graph, node, producers))
         else:
@@ -157,6 +160,23 @@ def _plain_conv(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto:
         pads=pads,
         strides=strides,
     )
+
+
+def _plain_einsum(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto:
+    """``...k,ok->...o`` with a constant matrix (either order, either way round) as MatMul; anything else as it is."""
+    terms, _, result = attributes(node)["equation"].replace(" ", "").partition("->")
+    operands = list(zip(terms.split(","), node.input, strict=True))
+    if len(operands) != 2 or "." in terms:
+        return node
+    (letters, source), (matrix, name) = operands if operands[1][1] in graph.constants else operands[::-1]
+    if name not in graph.constants or source in graph.constants or len(matrix) != 2 or len(letters) < 2:
+        return node
+    summed, made = letters[-1], result[-1:]
+    plain = len(set(letters)) == len(letters) and made not in letters and set(matrix) == {summed, made}
+    if not plain or result != letters[:-1] + made:
+        return node
+    weights = graph.constants[name] if matrix == summed + made else np.ascontiguousarray(graph.constants[name].T)
+    return make_node("MatMul", [source, _constant(graph, name, weights)], list(node.output), name=node.name)
 
 
 def _same_pads(

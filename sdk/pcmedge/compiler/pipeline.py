@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from .graph import Array, Graph
 from .layers import Layer, Matching, match
 from .lowering import lower
 from .measure import BlockKey, first_pass, moments_of, second_pass
+from .names import module_paths
 from .normalise import free_batch_axis, normalise
 from .options import Options, model_name, parse_share, too_large
 from .placement import Region, place
@@ -203,7 +203,7 @@ def _load(model: Any, example_input: Any, name: str | None) -> _Source:
 
 def _front(source: _Source) -> _Front:
     """Graph passes on the float model, up to knowing which nodes go into tiles."""
-    origins = _origins(source.model)
+    origins = module_paths(source.model)
     graph = Graph.from_model(source.model)
     graph.name = source.name
     free_batch_axis(graph)
@@ -226,18 +226,6 @@ def _front(source: _Source) -> _Front:
             f"float32 weights. Found {reasons or 'no nodes that depend on an input'}."
         )
     return _Front(graph, matching)
-
-
-def _origins(model: onnx.ModelProto) -> dict[str, str]:
-    """Module path per output name, from what torch's exporter records on each node."""
-    found: dict[str, str] = {}
-    for node in model.graph.node:
-        for entry in node.metadata_props:
-            if entry.key == "pkg.torch.onnx.name_scopes":
-                scopes = ast.literal_eval(entry.value)
-                if len(scopes) > 1 and scopes[-2]:
-                    found.update((name, scopes[-2]) for name in node.output)
-    return found
 
 
 def _place(layers: Sequence[Layer], profile: ChipProfile) -> dict[BlockKey, list[Region]]:

@@ -6,15 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
+import onnxruntime as ort
 
-from pcmedge.errors import CompileError, MissingExtraError
+from pcmedge.errors import CompileError
 
 from .graph import Array, Graph, TensorType
-
-try:
-    import onnxruntime as ort
-except ImportError as error:  # pragma: no cover - exercised in an environment without the extra
-    raise MissingExtraError.for_extra("emulator", "Compiling a model") from error
 
 # Bytes of intermediate tensors one run may return; the number of samples per run follows from it.
 _RUN_BYTES = 96 * 2**20
@@ -62,7 +58,8 @@ class FloatModel:
             line = str(error).splitlines()[0]
             raise CompileError(
                 f"The float model failed on {len(next(iter(inputs.values())))} samples of the calibration set: {line} "
-                "Check that the model runs in ONNX Runtime with any batch size."
+                "Check that the batch axis is the first axis of every input (for an LSTM: batch_first=True) and that "
+                "the model runs in ONNX Runtime with any batch size."
             ) from error
         found = dict(zip(self._fetched, values, strict=True))
         found.update({name: inputs[name] for name in self.tensors if name in self._inputs})

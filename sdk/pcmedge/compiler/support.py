@@ -18,7 +18,7 @@ _NEAREST = {
     "FusedConv": "export without ONNX Runtime's graph optimisations: Conv and its activation apart",
     "FusedMatMul": "export without ONNX Runtime's graph optimisations: MatMul and Transpose apart",
     "FusedGemm": "export without ONNX Runtime's graph optimisations: Gemm and its activation apart",
-    "Gelu": "write it with Erf (torch.nn.GELU exports that way), or use Gelu of the default domain decomposed",
+    "Gelu": "use Gelu of the default domain (opset 20), which torch.nn.GELU exports",
     "FastGelu": "write it with Tanh",
     "SkipLayerNormalization": "use Add and LayerNormalization",
     "LayerNormalization": "use LayerNormalization of the default domain",

@@ -123,7 +123,11 @@ def _quiet() -> Iterator[None]:
         for logger in (*loggers, registration):
             logger.setLevel(logging.ERROR)
         # Failed attempts print the whole traced graph; what matters of it is in the error.
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
