@@ -22,19 +22,30 @@ def test_every_offending_node_is_named_at_once() -> None:
         helper.make_node("FusedMatMul", ["x", "w"], ["a"], name="fused", domain="com.microsoft"),
         helper.make_node("Wobble", ["a"], ["b"], name="wobbly"),
         helper.make_node("Special", ["b"], ["c"], name="mine", domain="my.company"),
-        helper.make_node("Relu", ["c"], ["y"], name="fine"),
+        helper.make_node("Relu", ["c"], ["d"], name="fine"),
+        helper.make_node("Constant", [], ["v"], value=onnx.numpy_helper.from_array(samples(4, 4))),
+        helper.make_node(
+            "If",
+            ["yes"],
+            ["y"],
+            name="choice",
+            then_branch=branch("then", "MatMul", "d", "v"),
+            else_branch=branch("e", "Relu", "d"),
+        ),
     ]
-    model = onnx_model(nodes, {"x": ["n", 6]}, ["y"], {"w": samples(6, 4)}, domains=["com.microsoft", "my.company"])
+    constants = {"w": samples(6, 4), "yes": np.array(True)}
+    model = onnx_model(nodes, {"x": ["n", 6]}, ["y"], constants, domains=["com.microsoft", "my.company"])
     with pytest.raises(UnsupportedOperatorError) as caught:
         compile(model, calibration=X)
     text = caught.value.message
-    assert text.startswith("3 nodes cannot run")
+    assert text.startswith("4 nodes cannot run")
     assert "node 'fused', operator com.microsoft.FusedMatMul" in text
     assert "MatMul and Transpose apart" in text
     assert "node 'wobbly', operator Wobble: ONNX has no such operator" in text
     assert "node 'mine', operator my.company.Special" in text
+    assert "node 'choice', operator If: layers with weights inside control flow (MatMul)" in text
     assert "fine" not in caught.value.metadata["nodes"]
-    assert caught.value.metadata["count"] == "3"
+    assert caught.value.metadata["count"] == "4"
 
 
 def test_operators_without_an_implementation_in_onnx_runtime_are_named() -> None:
@@ -48,6 +59,18 @@ def test_operators_without_an_implementation_in_onnx_runtime_are_named() -> None
         UnsupportedOperatorError, match=r"node 'relu_on_int16', operator Relu:.*no implementation.*INT16"
     ):
         compile(onnx_model(nodes, {"x": ["n", 6]}, ["y"], {"w": samples(6, 4)}), calibration=X)
+
+
+def test_operators_newer_than_the_pinned_opset_are_named() -> None:
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["a"], name="layer"),
+        helper.make_node("RMSNormalization", ["a", "s"], ["y"], name="rms"),
+    ]
+    model = onnx_model(nodes, {"x": ["n", 6]}, ["y"], {"w": samples(6, 4), "s": samples(4)}, opset=23)
+    with pytest.raises(
+        UnsupportedOperatorError, match=r"node 'rms'.*not part of ONNX opset 21.*Mul, ReduceMean and Sqrt"
+    ):
+        compile(model, calibration=X)
 
 
 def branch(name: str, operator: str, *inputs: str) -> onnx.GraphProto:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from pcmedge.errors import UnsupportedOperatorError
@@ -44,9 +45,18 @@ class Offence:
 
 
 def require_known_operators(model: onnx.ModelProto) -> None:
-    """Raise one UnsupportedOperatorError for all operators outside the standard (any opset); used before conversion."""
+    """Raise one UnsupportedOperatorError if any operator is not standard; used before the model is converted.
+
+    Everything else that is known to be refused later is then named with it.
+    """
     version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
-    _raise([offence for node in _all_nodes(model.graph) for offence in _unknown(node, version)])
+    found = [offence for node in _all_nodes(model.graph) for offence in _unknown(node, min(version, OPSET))]
+    if found:
+        graph = Graph.from_model(model)
+        fixed = [name for node in graph.nodes if node.op_type == "Constant" for name in node.output]
+        graph.constants.update(dict.fromkeys(fixed, np.zeros(0)))
+        found += [offence for node in graph.nodes for offence in _restricted(node, graph)]
+    _raise(found)
 
 
 def require_runnable(graph: Graph) -> None:

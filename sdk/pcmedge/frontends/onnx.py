@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
         # Files whose outputs have no declared shape are common and run everywhere; the checker wants one.
         model = onnx.shape_inference.infer_shapes(model)
         onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except Exception as error:
         raise CompileError(
             f"The ONNX model is not valid: {_first_line(error)}. Export it again until onnx.checker accepts it."
         ) from error
@@ -81,23 +82,25 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _refuse_external_data(model: onnx.ModelProto) -> None:
-    import onnx
     from onnx.external_data_helper import uses_external_data
 
-    tensors = [*model.graph.initializer]
-    tensors += [
-        attribute.t
-        for node in model.graph.node
-        for attribute in node.attribute
-        if attribute.type == onnx.AttributeProto.TENSOR
-    ]
-    external = [tensor.name for tensor in tensors if uses_external_data(tensor)]
+    external = [tensor.name for tensor in _tensors(model.graph) if uses_external_data(tensor)]
     if external:
         raise CompileError(
             f"The ONNX model keeps {len(external)} tensors (first: '{external[0]}') in external files, which are not "
             "followed. Save it as one file: onnx.save(onnx.load(path), new_path, save_as_external_data=False).",
             tensors=len(external),
         )
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor stored in a graph, in its nodes' attributes and in their subgraphs."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors
+            for body in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+                yield from _tensors(body)
 
 
 def _check_opset(model: onnx.ModelProto) -> None:
