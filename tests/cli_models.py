@@ -28,6 +28,10 @@ class Sources:
         return self.folder / "data.npy"
 
     @property
+    def labelled(self) -> Path:
+        return self.folder / "labelled.npz"
+
+    @property
     def labels(self) -> Path:
         return self.folder / "labels.txt"
 
@@ -57,6 +61,8 @@ def write_sources(folder: Path, *, seed: int = 0) -> Sources:
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), sources.model)
     np.save(sources.data, random.random((48, 1, 6, 6), dtype=np.float32))
+    truth = random.integers(0, len(LABELS), 48)
+    np.savez(sources.labelled, x=np.load(sources.data), labels=truth, unrelated=np.zeros(3))
     sources.labels.write_text("\n".join(LABELS) + "\n", encoding="utf-8")
     picture = {"width": 6, "height": 6, "channels": 1, "colour_order": "GRAY", "layout": "NCHW", "scale": 1 / 255}
     sources.preprocessing.write_text(json.dumps(picture), encoding="utf-8")

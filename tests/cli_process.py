@@ -57,7 +57,9 @@ def start(
     *arguments: str | Path, entry: Sequence[str] = ENTRY, stderr: int = subprocess.PIPE, **more: str
 ) -> subprocess.Popen[str]:
     command = [*entry, *(str(argument) for argument in arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment(**more))
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment(**more), process_group=0
+    )
 
 
 def run_process(*arguments: str | Path, entry: Sequence[str] = ENTRY, timeout_s: float = 60.0, **more: str) -> Result:

@@ -183,7 +183,7 @@ def test_the_base_install_inspects_and_verifies(image: Path, base_install: tuple
         (("compile", "{model}", "-c", "{data}"), "emulator"),
         (("serve", "{image}", "--listen", "127.0.0.1:0"), "emulator"),
         (("demo",), "emulator"),
-        (("drift", "{image}", "--data", "{data}"), "emulator"),
+        (("drift", "{image}", "--data", "{labelled}"), "emulator"),
         (("infer", "--input", "{picture}", "--device", "grpc://127.0.0.1:1"), "data"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
@@ -193,7 +193,13 @@ def test_a_missing_extra_names_the_pip_line(
 ) -> None:
     picture = image.with_name("picture.png")
     picture.write_bytes(b"\x89PNG")
-    names = {"model": sources.model, "data": sources.data, "image": image, "picture": picture}
+    names = {
+        "model": sources.model,
+        "data": sources.data,
+        "labelled": sources.labelled,
+        "image": image,
+        "picture": picture,
+    }
     filled = [argument.format(**names) for argument in arguments]
     result = run_process(*filled, "--json", entry=base_install)
     assert (result.code, result.error["reason"]) == (10, "MISSING_EXTRA")

@@ -2,8 +2,177 @@
 
 from __future__ import annotations
 
-from pcmedge.cli.options import Json
+import enum
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pcmedge.cli.options import ImagePath, Json
+from pcmedge.errors import FileUnwritableError, InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pcmedge.cli.output import Screen
+    from pcmedge.drift import DriftStudy, Summary
+    from pcmedge.image import ChipImage
+
+LABEL_NAMES = ("labels", "label", "y", "targets", "target")
+"""What the labels may be called in a data file."""
 
 
-def run(json: Json = False) -> None:
-    """Study the accuracy of an image over time."""
+class ReadNoise(enum.StrEnum):
+    additive = "additive"
+    off = "off"
+    input_dependent = "input-dependent"
+
+
+def run(
+    image: ImagePath,
+    data: Annotated[
+        Path, typer.Option(metavar="FILE", help=".npz or .parquet with the inputs and the labels.", show_default=False)
+    ],
+    times: Annotated[str, typer.Option(metavar="T,T,...", help="Ages of the chip.")] = "25s,5m,1h,8h,1d,7d,30d,120d,1y",
+    chips: Annotated[int, typer.Option(min=1, help="How many chips, each of a seed of its own.")] = 5,
+    modes: Annotated[
+        str, typer.Option(metavar="M,M,...", help="none, gdc, gdc-per-column, adabs, adabs-paired.")
+    ] = "none,gdc,adabs-paired",
+    realisations: Annotated[int, typer.Option(min=1, help="Read-noise realisations per chip and age.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
+    physics: Annotated[str, typer.Option(help="pcm-90nm, pcm-14nm or ideal.")] = "pcm-90nm",
+    read_noise: Annotated[ReadNoise, typer.Option(help="Short-term noise of each MVM.")] = ReadNoise.additive,
+    label_name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the labels in the data.", show_default="labels, label, y, target"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; the result is the same.", show_default="one per CPU")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.", show_default="NAME-drift"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure accuracy over simulated age: chips x times x modes x read-noise realisations.
+
+    Writes drift.parquet (one row per measurement) and drift.png (accuracy over age with the spread over chips).
+
+    \b
+    Examples:
+      pcmedge drift model.pcmi --data test.npz
+      pcmedge drift model.pcmi --data test.npz --times 25s,1d,1y --chips 10 --modes none,gdc,adabs-paired
+      pcmedge drift model.pcmi --data test.parquet --workers 2 --output study --json | jq .rows
+    """
+    from pcmedge.cli.arrays import read_arrays
+    from pcmedge.cli.output import Output
+    from pcmedge.drift import DriftPlan, run_study
+    from pcmedge.image import ChipImage
+
+    out = Output(json=json)
+    plan = DriftPlan(
+        ages_s=_parts(times),
+        chips=chips,
+        first_seed=seed,
+        modes=_parts(modes),
+        realisations=realisations,
+        physics=physics,
+        read_noise=read_noise.value,
+    )
+    opened = ChipImage.open(image)
+    inputs, labels = _split(opened, read_arrays(data), label_name, data)
+    folder = output or Path(f"{opened.name}-drift")
+    files = {"parquet": folder / "drift.parquet", "png": folder / "drift.png"}
+    with _made(folder), out.progress(f"ageing {chips} chips") as bar:
+        study = run_study(
+            opened,
+            inputs,
+            labels,
+            plan=plan,
+            workers=workers,
+            progress=lambda done, total: bar.update("", done, total),
+        )
+        study.to_parquet(files["parquet"])
+        study.plot(files["png"])
+    out.result(_document(study, files), lambda console: _draw(console, study, files))
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _split(image: ChipImage, arrays: Any, label_name: str | None, path: Path) -> tuple[Any, Any]:
+    """Inputs (one array, or arrays by name) and labels among the arrays of a data file. Raises InputError."""
+    names = (label_name,) if label_name is not None else LABEL_NAMES
+    found = next((name for name in names if isinstance(arrays, dict) and name in arrays), None)
+    if found is None:
+        has = ", ".join(arrays) if isinstance(arrays, dict) else "one array without a name"
+        raise InputError(
+            f"{path}: expected the inputs and, as an array named {' or '.join(names)}, the labels; found {has}",
+            path=path,
+        )
+    rest = {name: array for name, array in arrays.items() if name != found}
+    wanted = [spec.name for spec in image.manifest.model.inputs]
+    if set(wanted) <= set(rest):
+        return {name: rest[name] for name in wanted}, arrays[found]
+    if len(wanted) == len(rest) == 1:
+        return next(iter(rest.values())), arrays[found]
+    has = ", ".join(rest) or "none"
+    raise InputError(f"{path}: expected the inputs {', '.join(wanted)} beside {found!r}; found {has}", path=path)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Made before the long work, so that a folder that cannot be is known at once; gone again if nothing came of it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise FileUnwritableError(f"cannot make the folder {folder}: {problem.strerror}", path=folder) from problem
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def _document(study: DriftStudy, files: dict[str, Path]) -> dict[str, Any]:
+    return {
+        "model": study.model,
+        "image_sha256": study.image_sha256,
+        "data_sha256": study.data_sha256,
+        "digital_accuracy": study.digital_accuracy,
+        "plan": study.plan,
+        "rows": study.summary(),
+        "files": files,
+    }
+
+
+def _draw(console: Screen, study: DriftStudy, files: dict[str, Path]) -> None:
+    console.say(f"{study.model}: accuracy as the chip ages (mean ± standard error over {study.plan.chips} chips)")
+    console.print(accuracy_table(study.summary()))
+    console.say(f"digital baseline {study.digital_accuracy:.2%}")
+    for path in files.values():
+        console.say(f"written to {path}")
+
+
+def accuracy_table(rows: Sequence[Summary]) -> Table:
+    """Ages down, modes across."""
+    from rich.table import Table
+
+    from pcmedge.durations import format_duration
+
+    modes = list(dict.fromkeys(row.mode for row in rows))
+    table = Table(box=None, header_style="dim")
+    for title in ("age", *modes):
+        table.add_column(title, justify="right")
+    cells: dict[float, dict[str, str]] = {}
+    for row in rows:
+        spread = "" if row.accuracy_stderr is None else f" ± {row.accuracy_stderr * 100:.2f}"
+        cells.setdefault(row.age_s, {})[row.mode] = f"{row.accuracy_mean * 100:.2f}{spread} %"
+    for age_s, by_mode in cells.items():
+        table.add_row(format_duration(age_s), *(by_mode.get(mode, "") for mode in modes))
+    return table

@@ -1,0 +1,105 @@
+"""``pcmedge drift`` and ``pcmedge demo``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pcmedge
+import pyarrow.parquet as parquet
+import pytest
+from cli_models import Sources, write_sources
+from cli_process import run, start
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    return write_sources(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def image(sources: Sources) -> Path:
+    target = sources.folder / "small.pcmi"
+    pcmedge.compile(sources.model, calibration=np.load(sources.data)).save(target)
+    return target
+
+
+def study(sources: Sources, image: Path, output: Path, *more: str) -> tuple[str | Path, ...]:
+    return ("drift", image, "--data", sources.labelled, "--times", "1h,25s", "--output", output, *more)
+
+
+def test_drift_measures_every_chip_age_and_mode(
+    sources: Sources, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ("--chips", "2", "--modes", "none,gdc", "--workers", "1", "--json")
+    result = run(capsys, *study(sources, image, tmp_path / "out", *chosen))
+    assert (result.code, result.err) == (0, "")
+    rows = result.document["rows"]
+    assert [(row["age_s"], row["mode"]) for row in rows] == [(25, "none"), (25, "gdc"), (3600, "none"), (3600, "gdc")]
+    assert all(row["chips"] == 2 and 0 <= row["accuracy_mean"] <= 1 for row in rows)
+    table = parquet.read_table(result.document["files"]["parquet"])
+    assert table.num_rows == 2 * 2 * 2
+    assert Path(result.document["files"]["png"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_drift_draws_a_table(
+    sources: Sources, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(capsys, "drift", image, "--data", sources.labelled, "--times", "1d", "--chips", "1", "--workers", "1")
+    assert result.code == 0
+    for expected in ("1d", "none", "gdc", "adabs-paired", "digital baseline", "small-net-drift/drift.parquet"):
+        assert expected in result.out
+    assert (tmp_path / "small-net-drift" / "drift.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        (("--modes", "magic"), 2),
+        (("--times", "soon"), 2),
+        (("--label-name", "unheard-of"), 2),
+        (("--physics", "no-such-physics", "--workers", "1"), 2),
+        (("--output", __file__), 8),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_wrong_study_leaves_nothing_behind(
+    more: tuple[str, ...],
+    code: int,
+    sources: Sources,
+    image: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = run(capsys, *study(sources, image, tmp_path / "out", *more, "--json"))
+    assert result.code == code
+    assert result.error["message"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_without_labels_names_what_is_there(
+    sources: Sources, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "odd.npz", pictures=np.zeros((3, 1, 6, 6), np.float32), truth=np.zeros(3, np.int64))
+    result = run(capsys, "drift", image, "--data", tmp_path / "odd.npz", "--json")
+    assert result.code == 2
+    assert "pictures, truth" in result.error["message"]
+
+
+def test_ctrl_c_during_a_study_leaves_nothing_behind(sources: Sources, image: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    command = study(sources, image, output, "--chips", "500", "--workers", "2", "--json")
+    with start(*command) as process:
+        while not output.exists():
+            assert process.poll() is None
+        # As a terminal does it: to the whole process group, the workers too.
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["error"]["reason"] == "CANCELLED"
+    assert err == ""
+    assert not output.exists()
