@@ -25,6 +25,7 @@ from pcmedge.errors import (
     StoreError,
     StoreUnwritableError,
     UnavailableError,
+    UnimplementedError,
 )
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import profile
@@ -357,3 +358,18 @@ def test_the_device_keeps_its_own_copy_of_an_image_file(chip: Chip, tmp_path: Pa
     path.write_bytes(b"")
     assert chip.image("digits").sha256 == digits_image().sha256
     assert chip.recalibrate("digits").committed
+
+
+def test_ir_drop_belongs_to_the_chip() -> None:
+    wired = profile("pcm-512x512", ir_drop=1.0)
+    pictures = {INPUT: digits()[2][:20]}
+    answers = []
+    for chosen in ("pcm-512x512", wired):
+        with new_chip(profile=chosen, read_noise="off", engine="reference") as chip:
+            chip.program(digits_image())
+            answers.append(chip.infer("digits", pictures).outputs[OUTPUT])
+    assert not np.array_equal(answers[0], answers[1])
+    with new_chip(profile=wired) as chip:
+        with pytest.raises(UnimplementedError, match="IR drop"):
+            chip.program(digits_image())
+        assert chip.models() == ()

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from chip_models import INPUT, OUTPUT, accuracy, digits, digits_image
+from chip_models import INPUT, OUTPUT, accuracy, compile_image, digits, digits_image, digits_model
+from onnx import helper, numpy_helper
 from pcmedge.errors import CancelledError, DeviceStateError, InputShapeError, InputValueError
 from pcmedge_emulator.calibration.adabs import momentum, schedule
 from pcmedge_emulator.calibration.policy import MANUAL, Policy, PolicyKind
@@ -306,3 +308,36 @@ def test_self_test_and_telemetry_tell_what_happened(chip: Chip) -> None:
     assert [tile.mvms for tile in model.tiles] == [10, 10, 10]
     assert 0.0 <= model.adc_saturation < 0.05
     assert (figures.requests_served, figures.requests_failed, figures.state) == (1, 0, "serving")
+
+
+def test_a_synthetic_buffer_does_as_well() -> None:
+    image = compile_image(digits_model(), calibration=digits()[0][:256], name="digits", buffer="synthetic")
+    with new_chip() as chip:
+        chip.program(image)
+        chip.advance(YEAR_S)
+        assert chip.describe_buffer("digits").source == "synthetic"
+        outcome = chip.recalibrate("digits")
+        assert (outcome.committed, outcome.method) == (True, Method.ADABS_PAIRED)
+        assert held_out(chip) > 0.75
+
+
+def test_a_model_without_statistics_has_factors_everywhere() -> None:
+    weight = np.random.default_rng(5).normal(size=(10, 64)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", [INPUT, "w"], [OUTPUT], name="dense", transB=1)],
+        "linear",
+        [helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, ["N", 64])],
+        [helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, ["N", 10])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    with new_chip() as chip:
+        chip.program(compile_image(model, calibration=digits()[0][:128], name="digits"))
+        chip.advance(YEAR_S)
+        outcome = chip.recalibrate("digits")
+        assert (outcome.committed, outcome.method, outcome.samples) == (True, Method.GDC, 0)
+        assert "no batch-norm statistics" in outcome.message
+        assert outcome.relative_error_after < 0.5 * outcome.relative_error_before
+        refused = chip.recalibrate("digits", "adabs")
+        assert not refused.committed
+        assert "global drift compensation" in refused.refusal

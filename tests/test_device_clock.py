@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pcmedge.errors import ClockError, InputValueError
 from pcmedge_emulator import codec
@@ -39,6 +39,7 @@ steps = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps=steps, rate=st.floats(1e-3, 1e6))
 def test_device_time_never_jumps_back(steps: list[tuple[str, float | ClockMode]], rate: float) -> None:
     wall = Wall()
@@ -58,6 +59,7 @@ def test_device_time_never_jumps_back(steps: list[tuple[str, float | ClockMode]]
         last_s = now_s
 
 
+@settings(deadline=None)
 @given(rate=st.floats(1e-3, 1e6), elapsed_s=st.floats(0.0, 1e7))
 def test_running_clocks_count_what_passes_and_a_manual_one_does_not(rate: float, elapsed_s: float) -> None:
     wall = Wall(0.0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pcmedge.errors import StoreCorruptError, StoreInUseError, StoreUnwritableError
 from pcmedge_emulator.store import DATABASE, Store
@@ -109,6 +110,7 @@ def test_spaces_are_copies_and_contents_go_when_nobody_needs_them() -> None:
     store.close()
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=20), st.binary(max_size=100), max_size=20))
 def test_any_keys_and_values_come_back(records: dict[str, bytes]) -> None:
     store = Store(None)
@@ -117,3 +119,14 @@ def test_any_keys_and_values_come_back(records: dict[str, bytes]) -> None:
             transaction.put("c", key, value)
     assert store.items("c") == records
     store.close()
+
+
+def test_a_store_that_is_dropped_gives_its_directory_up(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.transaction() as transaction:
+        transaction.put("models", "a", b"1")
+    del store
+    gc.collect()
+    again = Store(tmp_path)
+    assert again.get("models", "a") == b"1"
+    again.close()

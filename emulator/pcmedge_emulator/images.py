@@ -21,7 +21,7 @@ from pcmedge.image import ChipImage
 from pcmedge_emulator.calibration.policy import Policy
 from pcmedge_emulator.clock import ClockMode
 from pcmedge_emulator.crossbar.array import TileAllocator
-from pcmedge_emulator.engine import ChipProgram, Parameters
+from pcmedge_emulator.engine import Parameters
 from pcmedge_emulator.outcomes import (
     EraseOutcome,
     InferOutcome,
@@ -30,7 +30,7 @@ from pcmedge_emulator.outcomes import (
     ProgramAndVerify,
     ProgramOutcome,
 )
-from pcmedge_emulator.programming import check_profile, program_image, with_residents
+from pcmedge_emulator.programming import check_profile, program_image, program_on, with_residents
 from pcmedge_emulator.records import ModelRecord
 from pcmedge_emulator.resident import Counters, Programmed, Resident
 from pcmedge_emulator.state import State
@@ -97,10 +97,10 @@ def _program(
         # A mapped file may be overwritten while the device lives; the device keeps bytes of its own.
         image = ChipImage.from_bytes(image.to_bytes(), verify=False)
     image.verify()
-    chip_program = ChipProgram.from_image(image)
     adopted = state.profile is None
     profile = state.profile or image.manifest.profile
     check_profile(image, profile)
+    chip_program = program_on(profile, image)
     progress("verify", 1, 1)
     physical, gone = _place(state, image, profile.tiles, replace_residents)
     generation = state.device.program_generation + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from pcmedge._contract.image_pb2 import ChipProfile
 from pcmedge.errors import CancelledError, ImageProfileError
@@ -35,6 +36,14 @@ def check_profile(image: ChipImage, profile: ChipProfile) -> None:
             chip_profile=profile.name,
             different=",".join(different),
         )
+
+
+def program_on(profile: ChipProfile, image: ChipImage) -> ChipProgram:
+    """The program of an image on this chip: geometry is the same, IR drop and the like are the chip's own.
+
+    Raises ImageCorruptError when the parts of the image disagree.
+    """
+    return replace(ChipProgram.from_image(image), profile=profile)
 
 
 def with_residents(tiles: int, residents: Iterable[tuple[str, tuple[int, ...]]]) -> TileAllocator:

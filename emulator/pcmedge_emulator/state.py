@@ -26,12 +26,12 @@ from pcmedge.image import ChipImage
 from pcmedge_emulator import codec
 from pcmedge_emulator.clock import Clock, ClockMode, ClockState
 from pcmedge_emulator.crossbar.array import TileAllocator
-from pcmedge_emulator.engine import ChipProgram, FastEngine, ReferenceEngine
+from pcmedge_emulator.engine import FastEngine, ReferenceEngine
 from pcmedge_emulator.journal import Journal
 from pcmedge_emulator.lease import LeaseBook
 from pcmedge_emulator.operations import Operations
 from pcmedge_emulator.outcomes import Event, Mutation
-from pcmedge_emulator.programming import with_residents
+from pcmedge_emulator.programming import program_on, with_residents
 from pcmedge_emulator.records import DeviceRecord, ModelRecord, SnapshotRecord, pack_parameters, unpack_parameters
 from pcmedge_emulator.requests import Requests
 from pcmedge_emulator.resident import Buffer, Circuits, Counters, Programmed, ProgrammedTile, Resident
@@ -393,7 +393,7 @@ class State:
             tiles.append(ProgrammedTile.from_bytes(part, image, tile, physical))
         return Programmed(
             image=image,
-            program=ChipProgram.from_image(image),
+            program=program_on(profile, image),
             profile=profile,
             generation=record.program_generation,
             tiles=tuple(tiles),

@@ -18,6 +18,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -128,13 +129,16 @@ class Store:
     def __init__(self, directory: Path | None, *, max_bytes: int | None = None) -> None:
         self._thread_lock = threading.RLock()
         self._where = "in memory" if directory is None else str(directory)
-        self._lock_file = None if directory is None else _own(directory)
+        lock_file = None if directory is None else _own(directory)
         try:
             with self._errors():
                 self._connection = self._open(directory, max_bytes)
         except BaseException:
-            self._release()
+            if lock_file is not None:
+                lock_file.close()
             raise
+        # Also runs when a store is dropped without being closed, so that its directory is free again.
+        self._give_up = weakref.finalize(self, _close, self._connection, lock_file)
 
     def _open(self, directory: Path | None, max_bytes: int | None) -> sqlite3.Connection:
         database = ":memory:" if directory is None else str(directory / DATABASE)
@@ -169,16 +173,10 @@ class Store:
         except sqlite3.Error as error:
             raise _translated(error, self._where) from error
 
-    def _release(self) -> None:
-        if self._lock_file is not None:
-            self._lock_file.close()
-            self._lock_file = None
-
     def close(self) -> None:
         """Gives the store up. What was committed is on disk already."""
         with self._thread_lock:
-            self._connection.close()
-            self._release()
+            self._give_up()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -231,6 +229,12 @@ class Store:
                 "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM contents WHERE owner = ?", (owner,)
             ).fetchone()
         return int(size)
+
+
+def _close(connection: sqlite3.Connection, lock_file: IO[str] | None) -> None:
+    connection.close()
+    if lock_file is not None:
+        lock_file.close()
 
 
 def _own(directory: Path) -> IO[str]:

@@ -65,7 +65,7 @@ class Policy:
 
 MANUAL = Policy(kind=PolicyKind.MANUAL)
 DEFAULT_POLICY = Policy()
-"""Of a freshly programmed image: whenever age + 20 s has doubled; 21 recalibrations in the first year."""
+"""Of a freshly programmed image: whenever age + 20 s has doubled; 20 recalibrations in the first year."""
 
 
 def grow(age_s: float, ratio: float) -> float:
