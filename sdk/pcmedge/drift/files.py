@@ -1,0 +1,27 @@
+"""Result files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pcmedge.errors import FileUnwritableError
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """``write`` a temporary file beside ``path``, then rename it there; removed if anything, Ctrl-C too, comes between.
+
+    Raises FileUnwritableError. Folders on the way are made.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise FileUnwritableError(
+            f"Cannot write {path}: {error.strerror or error}. Choose another place, or make room.", path=path
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

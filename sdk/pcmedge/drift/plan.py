@@ -1,0 +1,80 @@
+"""What a drift study does, as one frozen value."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from pcmedge.durations import parse_duration
+from pcmedge.errors import InputValueError
+
+MODES = ("none", "gdc", "gdc-per-column", "adabs", "adabs-paired")
+"""What compensates drift: nothing; one factor per tile or per column (global drift compensation, Le Gallo et al.
+2018); adaptive batch-norm statistics as published (Joshi et al. 2020) or paired with the digital ones."""
+
+DEFAULT_AGES: tuple[str, ...] = ("25s", "5m", "1h", "8h", "1d", "7d", "30d", "120d", "1y")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftPlan:
+    """Times x chips x modes x read-noise realisations.
+
+    ``ages_s``: ages of the programmed chip, seconds or durations ("1h", "30d", "1y" = 365 d); kept sorted, in seconds.
+    ``chips``: how many chips, of seeds ``first_seed``, ``first_seed + 1``, ... ``realisations``: read-noise
+    realisations that inference sees at each age; compensation measures on one of its own unless ``same_read``.
+    ``physics``, ``read_noise``, ``converters``: of the emulated chips, as ``pcmedge serve`` takes them.
+    ``batches``, ``batch_size``: AdaBS's n and m; 0 is the image's default. ``micro_batch``: samples per inference.
+
+    A mode starts from the freshly programmed chip at every age and is committed without asking the guard, so that a
+    row says what the method does and not what the guard thinks of it.
+    """
+
+    ages_s: tuple[str | float, ...] = DEFAULT_AGES
+    chips: int = 5
+    first_seed: int = 0
+    modes: tuple[str, ...] = ("none", "gdc", "adabs-paired")
+    realisations: int = 1
+    physics: str = "pcm-90nm"
+    read_noise: Literal["additive", "off", "input-dependent"] = "additive"
+    converters: Literal["profile", "ideal"] = "profile"
+    same_read: bool = False
+    batches: int = 0
+    batch_size: int = 0
+    micro_batch: int = 256
+
+    def __post_init__(self) -> None:
+        ages = tuple(sorted({parse_duration(age) for age in self.ages_s}))
+        object.__setattr__(self, "ages_s", ages)
+        modes = tuple(dict.fromkeys(self.modes))
+        object.__setattr__(self, "modes", modes)
+        unknown = [mode for mode in modes if mode not in MODES]
+        if unknown or not modes:
+            found = ", ".join(unknown) or "none at all"
+            raise InputValueError(f"modes of a drift study are {', '.join(MODES)}; found {found}.")
+        if not ages:
+            raise InputValueError("A drift study needs at least one age, for instance '1d'.")
+        for name in ("chips", "realisations", "micro_batch"):
+            if getattr(self, name) < 1:
+                raise InputValueError(f"{name} must be at least 1, found {getattr(self, name)}.")
+        if self.first_seed < 0:
+            raise InputValueError(f"first_seed must not be negative, found {self.first_seed}.")
+
+    @property
+    def ages(self) -> tuple[float, ...]:
+        """Ages in seconds, ascending."""
+        return tuple(float(age) for age in self.ages_s)
+
+    @property
+    def seeds(self) -> range:
+        return range(self.first_seed, self.first_seed + self.chips)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the study makes."""
+        return len(self.ages) * self.chips * len(self.modes) * self.realisations
+
+    def to_json(self) -> str:
+        """The plan as it is recorded beside the rows."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)

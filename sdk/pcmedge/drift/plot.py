@@ -1,0 +1,118 @@
+"""The picture of a drift study: accuracy over age, one line per mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pcmedge.drift.files import write_whole
+from pcmedge.errors import InputValueError, MissingExtraError
+
+if TYPE_CHECKING:
+    from pcmedge.drift.result import Summary
+
+TICKS_S = {
+    "1 s": 1.0,
+    "10 s": 10.0,
+    "1 min": 60.0,
+    "10 min": 600.0,
+    "1 h": 3600.0,
+    "8 h": 28800.0,
+    "1 day": 86400.0,
+    "1 week": 604800.0,
+    "1 month": 2592000.0,
+    "1 year": 31536000.0,
+    "10 years": 315360000.0,
+}
+
+NAMES = {
+    "none": "no compensation",
+    "gdc": "global drift compensation",
+    "gdc-per-column": "drift compensation per column",
+    "adabs": "adaptive statistics (as published)",
+    "adabs-paired": "adaptive statistics (paired)",
+}
+
+# Okabe and Ito's colours, told apart by readers of every colour vision; markers and dashes say it again without colour.
+STYLES = {
+    "none": ("#000000", "s", (0, (1, 1.5))),
+    "gdc": ("#E69F00", "^", (0, (5, 2))),
+    "gdc-per-column": ("#CC79A7", "v", (0, (3, 1, 1, 1))),
+    "adabs": ("#56B4E9", "D", (0, (6, 1, 1, 1))),
+    "adabs-paired": ("#0072B2", "o", "solid"),
+}
+DIGITAL = "#009E73"
+FALLBACK = ("#D55E00", "x", "solid")
+
+
+def plot_summary(summary: Sequence[Summary], path: Path, *, title: str, note: str = "") -> None:
+    """Write the picture as PNG: mean over chips, band from the worst to the best chip, digital baseline.
+
+    ``note``: a line below, for what was measured. Raises InputValueError (nothing to draw), FileUnwritableError,
+    MissingExtraError (matplotlib).
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError.for_extra("data", "Drawing a plot") from error
+    if not summary:
+        raise InputValueError("There is nothing to draw: the study has no rows.")
+    figure = Figure(figsize=(8.0, 4.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.axhline(
+        100 * summary[0].digital_accuracy, color=DIGITAL, linewidth=1.5, label=f"digital ({percent(summary[0])})"
+    )
+    for mode in dict.fromkeys(one.mode for one in summary):
+        _draw(axes, mode, [one for one in summary if one.mode == mode])
+    _label(axes, summary, title, note)
+    write_whole(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
+
+
+def percent(one: Summary) -> str:
+    return f"{100 * one.digital_accuracy:.1f} %"
+
+
+def _draw(axes: Any, mode: str, points: list[Summary]) -> None:
+    colour, marker, dashes = STYLES.get(mode, FALLBACK)
+    ages = [one.age_s for one in points]
+    axes.fill_between(
+        ages,
+        [100 * one.accuracy_low for one in points],
+        [100 * one.accuracy_high for one in points],
+        color=colour,
+        alpha=0.18,
+        linewidth=0,
+    )
+    axes.plot(
+        ages,
+        [100 * one.accuracy_mean for one in points],
+        color=colour,
+        marker=marker,
+        markersize=5,
+        linestyle=dashes,
+        linewidth=1.8,
+        label=NAMES.get(mode, mode),
+    )
+
+
+def _label(axes: Any, summary: Sequence[Summary], title: str, note: str) -> None:
+    ages = [one.age_s for one in summary]
+    low, high = max(min(ages), 1e-3) / 1.4, max(max(ages), 1e-3) * 1.4
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    shown = {name: at for name, at in TICKS_S.items() if low <= at <= high}
+    axes.set_xticks(list(shown.values()), list(shown))
+    axes.minorticks_off()
+    axes.set_ylim(min(0.0, *(100 * one.accuracy_low for one in summary)), 103)
+    axes.set_xlabel("age since programming")
+    axes.set_ylabel("accuracy (%)")
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.legend(loc="lower left", frameon=True, framealpha=0.9, fontsize=9)
+    one = summary[-1]
+    says = note or f"{one.chips} chips, mean and worst to best; {one.samples} samples each"
+    axes.text(1.0, -0.16, says, transform=axes.transAxes, ha="right", va="top", fontsize=8, color="#555555")

@@ -1,0 +1,139 @@
+"""Run a drift study: one task per chip, on any executor of ``concurrent.futures``."""
+
+from __future__ import annotations
+
+import concurrent.futures as futures
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcmedge.drift import chip_life
+from pcmedge.drift.chip_life import ChipTask
+from pcmedge.drift.labelled import LabelledData, labelled_data
+from pcmedge.drift.plan import DriftPlan
+from pcmedge.drift.result import DriftStudy, Row
+from pcmedge.drift.workers import Ticks, start_worker, worker_live
+from pcmedge.image import ChipImage
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+Progress = Callable[[int, int], None]
+"""Called with (measurements done, all of them); a measurement is one chip at one age in one mode."""
+
+POLL_S = 0.1
+
+
+def run_study(
+    image: ChipImage | str | os.PathLike[str],
+    inputs: ArrayLike | Mapping[str, ArrayLike],
+    labels: ArrayLike,
+    *,
+    plan: DriftPlan | None = None,
+    workers: int | None = None,
+    executor: futures.Executor | None = None,
+    progress: Progress | None = None,
+) -> DriftStudy:
+    """Accuracy of an image over age, chips, compensation modes and read-noise realisations.
+
+    ``inputs``: samples along the first axis, an array for a model with one input or arrays by name; uint8 pictures
+    (samples, height, width[, 3]) for an image with preprocessing. ``labels``: integers [samples], the index of the
+    right score. ``workers``: processes; default one per CPU, 1 runs in this process. ``executor``: one of your own
+    instead (local: tasks read files of a temporary folder); progress then counts whole chips.
+
+    The result does not depend on ``workers`` or ``executor``, bit for bit: every chip draws from streams of its own
+    seed. Ctrl-C stops the workers after the measurement at hand and leaves no files behind.
+    Raises InputShapeError, InputTypeError, InputValueError, MissingExtraError, and what opening an image raises.
+    """
+    plan = plan or DriftPlan()
+    image = image if isinstance(image, ChipImage) else ChipImage.open(image)
+    data = labelled_data(image, inputs, labels)
+    chip_life.emulator()
+    digital = chip_life.digital_accuracy(image, data.output, data.inputs, data.labels, plan.micro_batch)
+    with tempfile.TemporaryDirectory(prefix="pcmedge-drift-") as folder:
+        _put(folder, image, data)
+        tasks = [
+            ChipTask(folder=folder, plan=plan, chip=chip, digital_accuracy=digital, output=data.output)
+            for chip in range(plan.chips)
+        ]
+        rows = _run(tasks, workers, executor, progress or _no_progress)
+    return DriftStudy(
+        plan=plan,
+        rows=tuple(row for chip in rows for row in chip),
+        digital_accuracy=digital,
+        model=image.name,
+        image_sha256=image.sha256.hex(),
+        data_sha256=chip_life.fingerprint(data.inputs, data.labels),
+    )
+
+
+def _no_progress(done: int, total: int) -> None:
+    """Nobody wants to know."""
+
+
+def _put(folder: str, image: ChipImage, data: LabelledData) -> None:
+    image.save(Path(folder) / "image.pcmi")
+    arrays = {f"input:{name}": values for name, values in data.inputs.items()}
+    np.savez(Path(folder) / "data.npz", allow_pickle=False, labels=data.labels, **arrays)
+
+
+def _run(
+    tasks: list[ChipTask], workers: int | None, executor: futures.Executor | None, progress: Progress
+) -> list[list[Row]]:
+    plan = tasks[0].plan
+    per_chip = len(plan.ages) * len(plan.modes)
+    total = per_chip * len(tasks)
+    progress(0, total)
+    if executor is not None:
+        return _on_executor(tasks, executor, lambda chips: progress(chips * per_chip, total))
+    count = min(len(tasks), workers or os.cpu_count() or 1)
+    if count == 1:
+        return _in_this_process(tasks, total, progress)
+    return _on_processes(tasks, count, total, progress)
+
+
+def _in_this_process(tasks: list[ChipTask], total: int, progress: Progress) -> list[list[Row]]:
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    return [chip_life.live(task, tick) for task in tasks]
+
+
+def _on_executor(tasks: list[ChipTask], executor: futures.Executor, finished: Callable[[int], None]) -> list[list[Row]]:
+    pending = [executor.submit(chip_life.live, task) for task in tasks]
+    try:
+        for chips, _ in enumerate(futures.as_completed(pending), start=1):
+            finished(chips)
+        return [future.result() for future in pending]
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _on_processes(tasks: list[ChipTask], workers: int, total: int, progress: Progress) -> list[list[Row]]:
+    # Spawn, never fork: the parent may hold threads of ONNX Runtime and gRPC.
+    context = multiprocessing.get_context("spawn")
+    ticks = Ticks(context)
+    pool = futures.ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=(ticks,))
+    try:
+        pending: list[futures.Future[list[Row]]] = [pool.submit(worker_live, task) for task in tasks]
+        waiting: set[futures.Future[Any]] = set(pending)
+        while waiting:
+            finished, waiting = futures.wait(waiting, POLL_S, futures.FIRST_EXCEPTION)
+            for future in finished:
+                future.result()
+            progress(ticks.count(), total)
+        return [future.result() for future in pending]
+    finally:
+        # After an error or Ctrl-C workers stop at their next measurement.
+        ticks.stop()
+        pool.shutdown(wait=True, cancel_futures=True)
