@@ -95,5 +95,8 @@ def test_a_module_that_fails_to_import_says_why(tmp_path: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InputValueError, match="not_there_at_all"):
         load_source("needs_more_for_a_test:make")
+    (tmp_path / "raises_in_a_test.py").write_text("def make():\n    return 1 / 0\n")
+    with pytest.raises(InputValueError, match=r"raises_in_a_test:make\(\) failed: ZeroDivisionError"):
+        load_source("raises_in_a_test:make")
     with pytest.raises(FileMissingError, match="no module 'nowhere_at_all'"):
         load_source("nowhere_at_all:make")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pcmedge.errors import FileMissingError, InputValueError
+from pcmedge.errors import FileMissingError, InputValueError, MissingExtraError
 
 
 def load_source(text: str) -> Any:
@@ -33,13 +33,28 @@ def _call(module_name: str, factory_name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as problem:
-        if problem.name is None or not f"{module_name}.".startswith(f"{problem.name}."):
-            raise InputValueError(f"importing {module_name} failed: {problem}", module=module_name) from problem
-        raise FileMissingError(f"no module {module_name!r} here or installed", module=module_name) from problem
-    factory = getattr(module, factory_name, None)
-    if factory is None:
+        missing = problem.name or ""
+        if f"{module_name}.".startswith(f"{missing}.") and missing:
+            raise FileMissingError(f"no module {module_name!r} here or installed", module=module_name) from problem
+        if missing.partition(".")[0] == "torch":
+            raise MissingExtraError.for_extra("train", f"The model {module_name}:{factory_name}") from problem
+        raise _users_fault(f"importing {module_name}", problem) from problem
+    except Exception as problem:
+        raise _users_fault(f"importing {module_name}", problem) from problem
+    found = getattr(module, factory_name, None)
+    if found is None:
         raise InputValueError(f"module {module_name} has no {factory_name!r}", module=module_name)
-    return factory() if _is_factory(factory) else factory
+    if not _is_factory(found):
+        return found
+    try:
+        return found()
+    except Exception as problem:
+        raise _users_fault(f"{module_name}:{factory_name}()", problem) from problem
+
+
+def _users_fault(what: str, problem: Exception) -> InputValueError:
+    """The user's own code failed; --debug shows where."""
+    return InputValueError(f"{what} failed: {type(problem).__name__}: {problem}. --debug shows where.")
 
 
 def _is_factory(found: Any) -> bool:
