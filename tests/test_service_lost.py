@@ -174,7 +174,10 @@ def test_a_deadline_is_a_typed_error_and_the_device_cancels(chip: Chip) -> None:
         assert near.models() == ()
 
 
-def test_a_client_that_dies_while_programming_leaves_the_old_state(chip: Chip, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_client_that_dies_or_is_interrupted_while_programming(
+    chip: Chip, tmp_path: Path, how: signal.Signals
+) -> None:
     large().save(tmp_path / "large.pcmi")
     client = (
         "import sys, pcmedge\n"
@@ -184,16 +187,39 @@ def test_a_client_that_dies_while_programming_leaves_the_old_state(chip: Chip, t
         "    device.program(sys.argv[2], program_and_verify=slow, progress=lambda p: print(p.phase, flush=True))\n"
     )
     with serve(chip) as server:
-        command = [sys.executable, "-c", client, server.address, str(tmp_path / "large.pcmi")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            while process.stdout.readline().strip() != "program":
-                assert process.poll() is None
-            process.kill()
+        _until_programming([client, server.address, str(tmp_path / "large.pcmi")], how)
         with pcmedge.connect(server.address) as device:
             operation = list(device.watch_operation(device.operations()[-1].operation_id))[-1]
             assert operation.state == "cancelled"
             assert device.models() == ()
+
+
+def test_ctrl_c_while_an_emulator_in_process_is_programmed(tmp_path: Path) -> None:
+    large().save(tmp_path / "large.pcmi")
+    program = (
+        "import sys, pcmedge\n"
+        "from pcmedge.device import ProgramAndVerify\n"
+        "with pcmedge.Emulator() as device:\n"
+        "    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=200)\n"
+        "    try:\n"
+        "        device.program(sys.argv[1], program_and_verify=slow, progress=lambda p: print(p.phase, flush=True))\n"
+        "    except KeyboardInterrupt:\n"
+        "        last = list(device.watch_operation(device.operations()[-1].operation_id))[-1]\n"
+        "        print(last.state, len(device.models()))\n"
+    )
+    assert _until_programming([program, str(tmp_path / "large.pcmi")], signal.SIGINT)[-1] == "cancelled 0"
+
+
+def _until_programming(code: list[str], how: signal.Signals) -> list[str]:
+    """Run Python code until it prints "program", send it a signal, and return the lines it prints after."""
+    with subprocess.Popen(
+        [sys.executable, "-c", *code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        while process.stdout.readline().strip() != "program":
+            assert process.poll() is None
+        process.send_signal(how)
+        return process.stdout.read().splitlines()
 
 
 def test_a_closed_device_says_so(chip: Chip) -> None:

@@ -81,6 +81,9 @@ def _bind_unix(server: grpc.Server, address: Address) -> Address:
 
 
 def _clear_socket(address: Address) -> None:
+    folder = os.path.dirname(address.path)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputValueError(f"cannot listen on {address}: {folder} is no folder that may be written", address=address)
     try:
         found = os.lstat(address.path)
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from pcmedge_emulator.service.handlers import Handlers
 
 MAX_MESSAGE_BYTES = 64 << 20
 THREADS = 32
+_LOG = logging.getLogger("pcmedge_emulator.service")
 _RESERVED_THREADS = 8
 """Threads that streams cannot take, so that short calls are always answered."""
 
@@ -78,6 +80,8 @@ class Server:
         for service in ("", *SERVICES):
             if service != LAB_SERVICE or lab:
                 self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        if not self._address.local:
+            _LOG.warning("%s answers everybody who can reach it, unencrypted", self._address)
         self._stopping = threading.Lock()
         self._stopped = False
 

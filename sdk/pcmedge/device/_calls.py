@@ -135,5 +135,5 @@ class Backoff:
 
 
 def may_repeat(error: Error) -> bool:
-    """Only an unreachable device is worth repeating; a passed deadline or a full queue is not."""
-    return error.status == "UNAVAILABLE"
+    """Only an unreachable device is worth repeating; a passed deadline, a full queue, a closed connection are not."""
+    return error.status == "UNAVAILABLE" and "closed" not in error.metadata

@@ -47,7 +47,7 @@ class GrpcTransport:
                 "connect in each process, and start processes with the method 'spawn'"
             )
         if self._closed:
-            raise UnavailableError(f"this connection to {self.address} was closed; connect again")
+            raise UnavailableError(f"this connection to {self.address} was closed; connect again", closed=True)
         stub = self._stubs.get(method.name)
         if stub is None:
             stub = self._stubs[method.name] = make_stub(self._channel, method)
@@ -61,14 +61,14 @@ class GrpcTransport:
             raise self._typed(error, call) from None
         except ValueError as error:
             # gRPC's way to say that another thread closed the channel.
-            raise UnavailableError(f"this connection to {self.address} was closed: {error}") from None
+            raise UnavailableError(f"this connection to {self.address} was closed: {error}", closed=True) from None
 
     def stream(self, call: Call) -> Generator[Any, None, None]:
         stub = self._stub(call.method)
         try:
             replies = stub(call.request, timeout=call.timeout_s, metadata=self._metadata)
         except ValueError as error:
-            raise UnavailableError(f"this connection to {self.address} was closed: {error}") from None
+            raise UnavailableError(f"this connection to {self.address} was closed: {error}", closed=True) from None
         try:
             yield from replies
         except grpc.RpcError as error:

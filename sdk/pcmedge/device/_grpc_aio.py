@@ -37,7 +37,7 @@ class AsyncGrpcTransport:
 
     def _stub(self, method: Method) -> Callable[..., Any]:
         if self._closed:
-            raise UnavailableError(f"this connection to {self.address} was closed; connect again")
+            raise UnavailableError(f"this connection to {self.address} was closed; connect again", closed=True)
         if method.name not in self._stubs:
             self._stubs[method.name] = make_stub(self._channel, method)
         return self._stubs[method.name]

@@ -68,9 +68,15 @@ def Emulator(
         read_noise=read_noise,
         threads=threads,
     )
+    handlers = Handlers(chip, lab=True)
+
+    def close() -> None:
+        handlers.close()
+        chip.close()
+
     name = chip.identity().serial
     device = Device(
-        LocalTransport(Handlers(chip, lab=True), address=f"emulator {name}", on_close=chip.close),
+        LocalTransport(handlers, address=f"emulator {name}", on_close=close),
         session=Session(operation_timeout_s=OPERATION_TIMEOUT_S),
     )
     if image is not None:

@@ -94,7 +94,7 @@ class LocalTransport:
     @contextlib.contextmanager
     def _ending(self, call: Call, context: LocalContext) -> Iterator[None]:
         if self._closed:
-            raise UnavailableError("this device was closed; make a new one")
+            raise UnavailableError("this device was closed; make a new one", closed=True)
         try:
             yield
         except CancelledError as error:
