@@ -201,7 +201,8 @@ class State:
         engine = self.inference_engine(resident.programmed, age_s)
 
         def with_engine(current: Resident) -> Resident:
-            if current.programmed is not resident.programmed:
+            # Erased and programmed again meanwhile, or another thread was there with a later moment.
+            if current.programmed is not resident.programmed or (current.engine_age_s > age_s and not force):
                 return current
             return replace(current, engine=engine, engine_age_s=age_s)
 
