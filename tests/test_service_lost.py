@@ -164,13 +164,13 @@ def test_a_deadline_is_a_typed_error_and_the_device_cancels(chip: Chip) -> None:
     slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=200)
     with serve(chip) as server, pcmedge.connect(server.address) as device:
         with pytest.raises(DeadlineError, match="timeout_s"):
-            device.program(large(), program_and_verify=slow, timeout_s=1.5)
+            device.program(large(), program_and_verify=slow, timeout_s=3)
         operation = list(device.watch_operation(device.operations()[-1].operation_id))[-1]
         assert operation.state == "cancelled"
         assert device.models() == ()
     with pcmedge.Emulator(clock="manual") as near:
         with pytest.raises(DeadlineError, match="timeout_s"):
-            near.program(large(), program_and_verify=slow, timeout_s=1.5)
+            near.program(large(), program_and_verify=slow, timeout_s=3)
         assert near.models() == ()
 
 

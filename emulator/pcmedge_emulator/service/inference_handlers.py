@@ -110,7 +110,9 @@ class InferenceHandlers:
             computed = time.perf_counter_ns()
             reply = self._reply(request, outcome)
         except Error:
-            self._statistics.failed(request.model_name, time.perf_counter_ns() - started)
+            # Counted for resident models only: names that clients make up must not grow a table.
+            if any(model.name == request.model_name for model in self._chip.models()):
+                self._statistics.failed(request.model_name, time.perf_counter_ns() - started)
             raise
         samples = max((array.shape[0] for array in inputs.values() if array.ndim), default=1)
         written = time.perf_counter_ns()

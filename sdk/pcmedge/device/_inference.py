@@ -25,8 +25,11 @@ from pcmedge.protocol import tensors
 Array = NDArray[Any]
 Inputs = ArrayLike | Mapping[str, ArrayLike]
 """An array for a model with one input, or arrays by input name. The first axis is the batch."""
-Outputs = Array | dict[str, Array]
-"""An array for a model with one output, or arrays by output name."""
+Outputs = Any
+"""An array for a model with one output, or a dict of arrays by output name.
+
+Which of the two depends on the model, so a union would have every caller narrow it; ``InferResult`` is typed exactly.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

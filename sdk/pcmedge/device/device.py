@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self
 
 from pcmedge.device import _classify, _images, _inference, _lab, _upkeep
 from pcmedge.device._calls import Backoff, Session
 from pcmedge.device._drive import Driver, call, watch
-from pcmedge.device._inference import Inputs, Outputs
+from pcmedge.device._inference import Inputs
 from pcmedge.device._stream import infer_stream
 from pcmedge.device.results import InferResult
 from pcmedge.device.transport import Transport
@@ -87,28 +87,6 @@ class Device(Driver):
     @property
     def address(self) -> str:
         return self._transport.address
-
-    @overload
-    def infer_stream(
-        self,
-        batches: Iterable[Inputs],
-        *,
-        model: str | None = ...,
-        window: int = ...,
-        detailed: Literal[False] = ...,
-        errors: Literal["raise"] = ...,
-    ) -> Generator[Outputs, None, None]: ...
-
-    @overload
-    def infer_stream(
-        self,
-        batches: Iterable[Inputs],
-        *,
-        model: str | None = ...,
-        window: int = ...,
-        detailed: bool = ...,
-        errors: Literal["raise", "yield"] = ...,
-    ) -> Generator[Any, None, None]: ...
 
     def infer_stream(
         self,
