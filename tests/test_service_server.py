@@ -16,6 +16,8 @@ import numpy as np
 import pcmedge
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pcmedge._contract import device_pb2
+from pcmedge.device._calls import Call
 from pcmedge.errors import (
     AddressInUseError,
     BusyError,
@@ -25,7 +27,7 @@ from pcmedge.errors import (
     UnimplementedError,
 )
 from pcmedge.protocol.address import parse_address
-from pcmedge.protocol.services import DEVICE_SERVICE, INFERENCE_SERVICE, LAB_SERVICE
+from pcmedge.protocol.services import DEVICE_SERVICE, INFERENCE_SERVICE, LAB_SERVICE, METHODS
 from pcmedge.protocol.status import from_status
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.service.server import serve
@@ -156,12 +158,20 @@ class _BrokenChip(Chip):
     def models(self) -> Any:
         raise ZeroDivisionError("secret detail")
 
+    def recalibrate(self, *arguments: Any, **options: Any) -> Any:
+        raise ZeroDivisionError("secret detail")
 
-def test_what_nobody_foresaw_is_internal_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+
+@pytest.mark.parametrize("act", [lambda device: device.models(), lambda device: device.recalibrate(model="small")])
+def test_what_nobody_foresaw_is_internal_logged_and_not_told(act: Any, caplog: pytest.LogCaptureFixture) -> None:
     with _BrokenChip() as chip, serve(chip) as server, pcmedge.connect(server.address) as device:
         with caplog.at_level(logging.ERROR), pytest.raises(InternalError) as caught:
-            device.models()
+            act(device)
         assert "secret" not in str(caught.value)
+        listed = device._attempt(
+            Call(method=METHODS["ListOperations"], request=device_pb2.ListOperationsRequest(), timeout_s=10)
+        )
+        assert "secret" not in str(listed)
         incident = caught.value.metadata["incident"]
     record = next(record for record in caplog.records if incident in record.getMessage())
     assert record.exc_info is not None

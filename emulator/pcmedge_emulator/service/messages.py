@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from google.protobuf.message import Message
 from pcmedge._contract import device_pb2, lab_pb2
-from pcmedge.errors import InputValueError
+from pcmedge.errors import Error, InputValueError, InternalError
 from pcmedge.protocol.status import limited, to_detail
 
 from pcmedge_emulator import outcomes
@@ -102,7 +102,7 @@ def operation(update: OperationUpdate) -> device_pb2.OperationUpdate:
         device_pb2.OperationUpdate,
         update,
         state=_enum(device_pb2.OperationState, "OPERATION_STATE_", update.state),
-        error=None if update.error is None else to_detail(limited(update.error)),
+        error=None if update.error is None else to_detail(limited(_told(update.error))),
     )
     if update.state is OperationState.SUCCEEDED:
         if isinstance(update.outcome, outcomes.ProgramOutcome):
@@ -110,6 +110,13 @@ def operation(update: OperationUpdate) -> device_pb2.OperationUpdate:
         elif isinstance(update.outcome, outcomes.RecalibrationOutcome):
             message.recalibration.CopyFrom(_recalibrated(update.outcome))
     return message
+
+
+def _told(error: Error) -> Error:
+    """The error without what nobody foresaw; who started the operation gets that under an incident number."""
+    if isinstance(error, InternalError) and error.__cause__ is not None:
+        return InternalError(f"it failed inside the device ({type(error.__cause__).__name__}); its log tells more")
+    return error
 
 
 def _programmed(value: outcomes.ProgramOutcome) -> device_pb2.ProgramResult:
