@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +46,13 @@ DIGITAL = "#009E73"
 FALLBACK = ("#D55E00", "x", "solid")
 
 
-def plot_summary(summary: Sequence[Summary], path: Path, *, title: str, note: str = "") -> None:
+def plot_summary(
+    summary: Sequence[Summary], path: Path, *, title: str, note: str = "", names: Mapping[str, str] = NAMES
+) -> None:
     """Write the picture as PNG: mean over chips, band from the worst to the best chip, digital baseline.
 
-    ``note``: a line below, for what was measured. Raises InputValueError (nothing to draw), FileUnwritableError,
-    MissingExtraError (matplotlib).
+    ``note``: a line below, for what was measured. ``names``: of the modes, for the legend.
+    Raises InputValueError (nothing to draw), FileUnwritableError, MissingExtraError (matplotlib).
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -66,7 +68,7 @@ def plot_summary(summary: Sequence[Summary], path: Path, *, title: str, note: st
         100 * summary[0].digital_accuracy, color=DIGITAL, linewidth=1.5, label=f"digital ({percent(summary[0])})"
     )
     for mode in dict.fromkeys(one.mode for one in summary):
-        _draw(axes, mode, [one for one in summary if one.mode == mode])
+        _draw(axes, mode, names.get(mode, mode), [one for one in summary if one.mode == mode])
     _label(axes, summary, title, note)
     write_whole(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
 
@@ -75,7 +77,7 @@ def percent(one: Summary) -> str:
     return f"{100 * one.digital_accuracy:.1f} %"
 
 
-def _draw(axes: Any, mode: str, points: list[Summary]) -> None:
+def _draw(axes: Any, mode: str, name: str, points: list[Summary]) -> None:
     colour, marker, dashes = STYLES.get(mode, FALLBACK)
     ages = [one.age_s for one in points]
     axes.fill_between(
@@ -94,7 +96,7 @@ def _draw(axes: Any, mode: str, points: list[Summary]) -> None:
         markersize=5,
         linestyle=dashes,
         linewidth=1.8,
-        label=NAMES.get(mode, mode),
+        label=name,
     )
 
 

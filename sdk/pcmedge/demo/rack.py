@@ -1,0 +1,61 @@
+"""The demo's emulator process: ``python -m pcmedge.demo.rack`` serves several emulated chips, each at its own address.
+
+Each is what ``pcmedge serve --clock manual --lab`` serves; one process for all of them starts faster than one each. It
+reads one JSON line from standard input (``{"folder": ..., "devices": [{"name", "serial", "seed"}], "physics": ...}``),
+prints one with the addresses when every device answers, and ends when standard input does, so that it never outlives
+the demo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+GRACE_S = 1.0
+LONGEST_SOCKET_PATH = 90
+"""Operating systems cut the paths of sockets off, some at 104 bytes."""
+
+
+def address_for(folder: str, name: str) -> str:
+    """A socket in the demo's private folder, or a free port where the path would be too long."""
+    path = Path(folder) / f"{name}.sock"
+    return f"unix://{path}" if len(str(path)) <= LONGEST_SOCKET_PATH else "127.0.0.1:0"
+
+
+def serve_all(spec: dict[str, Any]) -> None:
+    """Serve until standard input ends."""
+    from pcmedge_emulator.calibration.policy import MANUAL
+    from pcmedge_emulator.chip import Chip
+    from pcmedge_emulator.clock import Clock
+    from pcmedge_emulator.service.server import serve
+
+    with contextlib.ExitStack() as stack:
+        addresses: dict[str, str] = {}
+        for device in spec["devices"]:
+            chip = Chip(
+                technology=spec["physics"],
+                serial=device["serial"],
+                seed=device["seed"],
+                clock=Clock.manual(),
+                default_policy=MANUAL,
+            )
+            stack.enter_context(chip)
+            server = serve(chip, address_for(spec["folder"], device["name"]), lab=True)
+            stack.callback(server.stop, GRACE_S)
+            addresses[device["name"]] = server.address
+        print(json.dumps({"event": "ready", "addresses": addresses}), flush=True)
+        sys.stdin.read()
+
+
+def main() -> None:
+    # Ctrl-C goes to the whole terminal; the demo decides when its emulator ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve_all(json.loads(sys.stdin.readline()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""How the demo looks while it runs: a live picture on a terminal, plain lines elsewhere, nothing with --json."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pcmedge.durations import format_duration
+
+if TYPE_CHECKING:
+    from pcmedge.demo.result import DemoResult
+    from pcmedge.demo.year import Year
+
+COLOURS = {"none": "white", "gdc": "yellow", "adabs": "bright_blue", "digital": "green"}
+BARS = "▁▂▃▄▅▆▇█"
+LABELS = {"none": "no compensation", "gdc": "global drift compensation", "adabs": "AdaBS"}
+
+
+class QuietView:
+    """Shows nothing, and is what the other views are: called in the order stage, progress ..., year ..., done."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return None
+
+    def stage(self, text: str) -> None:
+        """A new stage has begun."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Of the present stage."""
+
+    def year(self, year: Year) -> None:
+        """Something was measured; called often."""
+
+    def done(self, result: DemoResult) -> None:
+        """The demo is over and its files are written."""
+
+
+View = QuietView
+
+
+class PlainView(QuietView):
+    """A line per stage and per age; for pipes, logs and CI."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._ages = 0
+
+    def stage(self, text: str) -> None:
+        self._say(f"{text} ...")
+
+    def year(self, year: Year) -> None:
+        found = {mode: year.accuracies(mode) for mode in LABELS}
+        complete = min(len(values) for values in found.values())
+        if complete > self._ages:
+            self._ages = complete
+            parts = ", ".join(f"{mode} {100 * values[complete - 1]:.1f} %" for mode, values in found.items())
+            self._say(
+                f"age {format_duration(year.ages_s[complete - 1])}: digital {100 * year.digital_accuracy:.1f} %, {parts}"
+                f"; {year.requests_served} requests served, {year.requests_failed} failed"
+            )
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveView(QuietView):
+    """One picture that is redrawn: the age, accuracy of each way of living with drift, requests, recalibrations."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, refresh_per_second=8, transient=True)
+        self._stage = ""
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def stage(self, text: str) -> None:
+        self._stage = text
+        self._live.update(Text(f"{text} ..."))
+
+    def progress(self, done: int, total: int) -> None:
+        self._live.update(Text(f"{self._stage} ... {done} of {total}"))
+
+    def year(self, year: Year) -> None:
+        self._live.update(picture(year))
+
+
+def choose_view(console: Console) -> View:
+    """The live picture on a terminal, plain lines elsewhere."""
+    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else PlainView(console)
+
+
+def picture(year: Year) -> RenderableType:
+    """What the live view shows at this moment."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_row(
+        "digital", _percent(year.digital_accuracy, "digital"), Text(BARS[-1] * len(year.ages_s), style="green")
+    )
+    for mode, label in LABELS.items():
+        values = year.accuracies(mode)
+        now = _percent(values[-1], mode) if values else Text("")
+        table.add_row(label, now, Text("".join(_bar(value) for value in values), style=COLOURS[mode]))
+    table.add_row("", "", Text(_axis(year), style="dim"))
+    for mode in ("gdc", "adabs"):
+        done = [one for one in year.recalibrations if one.mode == mode and one.committed]
+        last = max((one.age_s for one in done), default=0.0)
+        says = f"{len(done)} times, last at the age of {format_duration(last)}" if done else "not yet"
+        table.add_row(f"{LABELS[mode]}: recalibrated", "", Text(says, style="dim"))
+    failed = Text(f"{year.requests_failed} failed", style="red bold" if year.requests_failed else "green")
+    requests = Text.assemble(f"{year.requests_served:,} requests served, ", failed)
+    head = Text.assemble(
+        (f"{year.chips} emulated phase-change memory chips", "bold"),
+        f", {year.samples} handwritten digits, programmed ",
+        (f"{format_duration(year.age_s)} ago", "bold"),
+    )
+    return Group(head, Text(""), table, Text(""), requests)
+
+
+def final_table(result: DemoResult) -> Table:
+    """Accuracy at every age, one column per mode, for the end of the demo."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("age", justify="right")
+    for mode, label in LABELS.items():
+        table.add_column(label, justify="right", style=COLOURS[mode])
+    table.add_column("digital", justify="right", style=COLOURS["digital"])
+    by_age: dict[float, dict[str, str]] = {}
+    for row in result.rows:
+        spread = "" if row.accuracy_stderr is None else f" ± {100 * row.accuracy_stderr:.1f}"
+        by_age.setdefault(row.age_s, {})[row.mode] = f"{100 * row.accuracy_mean:.1f}{spread} %"
+    for age_s, cells in by_age.items():
+        table.add_row(
+            format_duration(age_s), *(cells[mode] for mode in LABELS), f"{100 * result.digital_accuracy:.1f} %"
+        )
+    return table
+
+
+def closing_lines(result: DemoResult) -> list[str]:
+    """What the table means, and where the files are."""
+    gain = result.gain
+    spread = "" if gain.stderr is None else f" ± {100 * gain.stderr:.1f}"
+    done = sum(one.committed for one in result.recalibrations)
+    return [
+        f"After {format_duration(gain.age_s)} AdaBS is {100 * gain.mean:+.1f}{spread} points from global drift "
+        f"compensation, over {gain.chips} chips (mean and standard error of the differences).",
+        f"{result.requests_served:,} requests served, {result.requests_failed} failed; {done} recalibrations by the "
+        f"devices' own policies; {result.wall_s:.0f} s.",
+        *(f"{name}: {path}" for name, path in result.files.items()),
+    ]
+
+
+def _percent(value: float, mode: str) -> Text:
+    return Text(f"{100 * value:5.1f} %", style=f"bold {COLOURS[mode]}")
+
+
+def _bar(accuracy: float) -> str:
+    return BARS[min(len(BARS) - 1, max(0, int(accuracy * len(BARS))))]
+
+
+def _axis(year: Year) -> str:
+    first, last = format_duration(year.ages_s[0]), format_duration(year.ages_s[-1])
+    return f"{first} → {last}"
