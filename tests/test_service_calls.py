@@ -14,6 +14,7 @@ from pcmedge.errors import (
     DeviceStateError,
     InputError,
     InputShapeError,
+    InputTypeError,
     LeaseHeldError,
     ModelNotFoundError,
     NotProgrammedError,
@@ -221,6 +222,10 @@ def test_policies_are_set_and_foresee(device: Device) -> None:
     assert set_to.next_in_s == pytest.approx(3600)
     assert device.lab.advance("1d").recalibrations == 12
     assert device.set_policy(Policy(kind="manual")).next_in_s is None
+    assert device.set_policy("log-time").kind == "log-time"
+    assert device.set_policy("manual") == device.policy()
+    with pytest.raises(InputTypeError, match="Policy"):
+        device.set_policy(3600)
     with pytest.raises(InputError, match="log-time"):
         device.set_policy(Policy(kind="sometimes"))
 

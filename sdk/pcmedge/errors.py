@@ -41,7 +41,8 @@
     └── InternalError                      our bug, please report
 
 The reason is the stable API: it travels in ``google.rpc.ErrorInfo`` (domain ``pcm``) and decides the class on the
-client, so an error is the same over gRPC and in process. A message says what was expected, what was found and what to do.
+client, so an error is the same over gRPC and in process. A message says what was expected, what was found and what to
+do.
 """
 
 from __future__ import annotations

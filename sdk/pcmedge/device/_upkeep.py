@@ -20,6 +20,7 @@ from pcmedge.device.results import (
     Telemetry,
     TileReadout,
 )
+from pcmedge.errors import InputTypeError
 from pcmedge.protocol import tensors
 
 _SAMPLES_BYTES = 4 << 20
@@ -73,9 +74,19 @@ def policy(session: Session, *, model: str | None = None) -> Script[Policy]:
 
 
 def set_policy(
-    session: Session, policy: Policy, *, model: str | None = None, mutation: Mutation | None = None
+    session: Session, policy: Policy | str, *, model: str | None = None, mutation: Mutation | None = None
 ) -> Script[Policy]:
-    """Set when the device recalibrates a model by itself; returns the policy with ``next_in_s``."""
+    """Set when the device recalibrates a model by itself; returns the policy with ``next_in_s``.
+
+    A kind alone ("manual", "log-time", ...) takes the device's defaults for the rest.
+    """
+    if isinstance(policy, str):
+        policy = Policy(kind=policy)
+    if not isinstance(policy, Policy):
+        raise InputTypeError(
+            f"expected a pcmedge.device.Policy or the name of its kind, found {type(policy).__name__}; "
+            "for example Policy(kind='interval', interval_s=3600)"
+        )
     request = device_pb2.SetRecalibrationPolicyRequest(
         mutation=mutation_message(mutation),
         model_name=(yield from find_model(session, model)),
