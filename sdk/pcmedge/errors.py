@@ -254,7 +254,6 @@ class MissingExtraError(Error):
     status = "FAILED_PRECONDITION"
     exit_code = 10
 
-
     @classmethod
     def for_extra(cls, extra: str, needed_for: str) -> MissingExtraError:
         """The usual message: what is missing, for what, and the pip line that installs it."""
