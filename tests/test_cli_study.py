@@ -103,3 +103,28 @@ def test_ctrl_c_during_a_study_leaves_nothing_behind(sources: Sources, image: Pa
     assert json.loads(out)["error"]["reason"] == "CANCELLED"
     assert err == ""
     assert not output.exists()
+
+
+def test_demo_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(capsys, "demo", "--chips", "1", "--output", tmp_path / "demo", "--json")
+    assert (result.code, result.err) == (0, "")
+    document = result.document
+    assert {"age_s", "mode", "accuracy_mean", "accuracy_stderr", "chips"} <= set(document["rows"][0])
+    assert document["requests_served"] > 0
+    assert document["requests_failed"] == 0
+    assert all(Path(path).is_file() for path in document["files"].values())
+
+
+def test_ctrl_c_during_the_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    with start("demo", "--chips", "1", "--output", tmp_path / "demo") as process:
+        assert process.stderr is not None
+        while "programming" not in process.stderr.readline():
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert not (tmp_path / "demo").exists()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)

@@ -2,8 +2,60 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from pcmedge.cli.options import Json
 
+if TYPE_CHECKING:
+    from pcmedge.cli.output import Screen
+    from pcmedge.demo import DemoResult, View
 
-def run(json: Json = False) -> None:
-    """Age a digits network for a year and watch it heal itself."""
+
+def run(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for table, picture and image.")
+    ] = Path("pcmedge-demo"),
+    chips: Annotated[int, typer.Option(min=1, help="How many emulated chips.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
+    physics: Annotated[str, typer.Option(help="pcm-90nm, pcm-14nm or ideal.")] = "pcm-90nm",
+    train: Annotated[
+        bool, typer.Option("--train", help="Train the network again first, noise-aware (needs the 'train' extra).")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Handwritten digits on emulated chips: a year of drift, without help, with GDC, with adaptive batch norm.
+
+    Starts the emulator as a process of its own, programs it over gRPC and keeps asking it while simulated time runs
+    from seconds to a year. Writes demo.parquet, demo.png and digits.pcmi. Under a minute.
+
+    \b
+    Examples:
+      pcmedge demo
+      pcmedge demo --train --output trained
+      pcmedge demo --json | jq '.rows[-1]'
+    """
+    from pcmedge.cli.output import Output
+    from pcmedge.demo import run as run_demo
+
+    result = run_demo(output, chips=chips, seed=seed, physics=physics, train=train, view=_view(json))
+    Output(json=json).result(result.document(), lambda console: _draw(console, result))
+
+
+def _view(json: bool) -> View:
+    """On stderr: a live picture on a terminal; elsewhere plain lines, or nothing beside a document."""
+    from pcmedge.cli.output import Screen
+    from pcmedge.demo import QuietView, choose_view
+
+    console = Screen(stderr=True)
+    return QuietView() if json and not console.is_terminal else choose_view(console)
+
+
+def _draw(console: Screen, result: DemoResult) -> None:
+    from pcmedge.demo import closing_lines, final_table
+
+    console.print(final_table(result))
+    for line in closing_lines(result):
+        console.say(line)
