@@ -64,9 +64,10 @@ class PlainView(QuietView):
         if complete > self._ages:
             self._ages = complete
             parts = ", ".join(f"{mode} {100 * values[complete - 1]:.1f} %" for mode, values in found.items())
+            age = format_duration(year.ages_s[complete - 1])
             self._say(
-                f"age {format_duration(year.ages_s[complete - 1])}: digital {100 * year.digital_accuracy:.1f} %, {parts}"
-                f"; {year.requests_served} requests served, {year.requests_failed} failed"
+                f"age {age}: digital {100 * year.digital_accuracy:.1f} %, {parts}; "
+                f"{year.requests_served} requests served, {year.requests_failed} failed"
             )
 
     def _say(self, text: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,8 +34,9 @@ AGES_S = tuple(parse_duration(age) for age in ("25s", "1m", "5m", "20m", "1h", "
 BATCH = 50
 """Digits per request of the accuracy measurement."""
 
-TRAFFIC_BATCH, TRAFFIC_PAUSE_S = 4, 0.05
-"""Digits per request, and seconds between requests, while a device ages and recalibrates."""
+TRAFFIC_REQUESTS, TRAFFIC_BATCH, TRAFFIC_PAUSE_S = 10, 4, 0.03
+"""Requests, digits per request and seconds between requests while a device ages and recalibrates. A fixed number, so
+that the noise of later requests, and with it every accuracy, is the same in each run."""
 
 THREADS = 4
 
@@ -180,15 +183,12 @@ class _Life:
 
     @contextmanager
     def traffic(self) -> Iterator[None]:
-        """Requests all the while, so that a recalibration that got in their way would be seen."""
-        stop = threading.Event()
+        """Requests meanwhile, so that a recalibration that got in their way would be seen."""
 
         def pictures() -> Iterator[Pictures]:
-            while True:
-                for batch in _batches(self.test, TRAFFIC_BATCH):
-                    yield batch
-                    if stop.wait(TRAFFIC_PAUSE_S):
-                        return
+            for batch in itertools.islice(_batches(self.test, TRAFFIC_BATCH), TRAFFIC_REQUESTS):
+                yield batch
+                time.sleep(TRAFFIC_PAUSE_S)
 
         def ask() -> None:
             try:
@@ -203,7 +203,6 @@ class _Life:
         try:
             yield
         finally:
-            stop.set()
             asking.join()
 
     def read_journal(self) -> None:

@@ -18,9 +18,7 @@ TICKS_S = {
     "1 min": 60.0,
     "10 min": 600.0,
     "1 h": 3600.0,
-    "8 h": 28800.0,
     "1 day": 86400.0,
-    "1 week": 604800.0,
     "1 month": 2592000.0,
     "1 year": 31536000.0,
     "10 years": 315360000.0,
@@ -49,7 +47,8 @@ FALLBACK = ("#D55E00", "x", "solid")
 def plot_summary(
     summary: Sequence[Summary], path: Path, *, title: str, note: str = "", names: Mapping[str, str] = NAMES
 ) -> None:
-    """Write the picture as PNG: mean over chips, band from the worst to the best chip, digital baseline.
+    """Write the picture as PNG: mean over chips, band from the worst to the best chip, digital baseline;
+    once over the whole range and once close to the digital baseline.
 
     ``note``: a line below, for what was measured. ``names``: of the modes, for the legend.
     Raises InputValueError (nothing to draw), FileUnwritableError, MissingExtraError (matplotlib).
@@ -61,16 +60,36 @@ def plot_summary(
         raise MissingExtraError.for_extra("data", "Drawing a plot") from error
     if not summary:
         raise InputValueError("There is nothing to draw: the study has no rows.")
-    figure = Figure(figsize=(8.0, 4.6), dpi=150, layout="constrained")
+    figure = Figure(figsize=(10.5, 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.axhline(
-        100 * summary[0].digital_accuracy, color=DIGITAL, linewidth=1.5, label=f"digital ({percent(summary[0])})"
-    )
-    for mode in dict.fromkeys(one.mode for one in summary):
-        _draw(axes, mode, names.get(mode, mode), [one for one in summary if one.mode == mode])
-    _label(axes, summary, title, note)
+    whole, close = figure.subplots(1, 2, width_ratios=(1.0, 1.0))
+    for axes in (whole, close):
+        axes.axhline(
+            100 * summary[0].digital_accuracy, color=DIGITAL, linewidth=1.5, label=f"digital ({percent(summary[0])})"
+        )
+        for mode in dict.fromkeys(one.mode for one in summary):
+            _draw(axes, mode, names.get(mode, mode), [one for one in summary if one.mode == mode])
+        _age_axis(axes, summary)
+    one = summary[-1]
+    lowest = min(0.0, *(100 * one.accuracy_low for one in summary))
+    whole.set_ylim(lowest, 103)
+    whole.set_ylabel("accuracy (%)")
+    whole.set_title(title, loc="left", fontsize=10)
+    whole.legend(loc="lower left", frameon=True, framealpha=0.9, fontsize=8)
+    close.set_ylim(*close_range(summary))
+    close.set_title("the same, closer", loc="left", fontsize=10)
+    says = note or f"{one.chips} chips: mean, and band from the worst to the best; {one.samples} samples each"
+    figure.supxlabel(says, x=0.995, ha="right", fontsize=7, color="#555555")
     write_whole(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
+
+
+def close_range(summary: Sequence[Summary]) -> tuple[float, float]:
+    """Limits in percent that show what compensation leaves of the digital accuracy, wherever "none" went."""
+    kept = [one for one in summary if one.mode != "none"] or list(summary)
+    low = 100 * min(*(one.accuracy_low for one in kept), kept[0].digital_accuracy)
+    high = 100 * max(*(one.accuracy_high for one in kept), kept[0].digital_accuracy)
+    margin = max(0.5, 0.08 * (high - low))
+    return low - margin, high + margin
 
 
 def percent(one: Summary) -> str:
@@ -100,21 +119,14 @@ def _draw(axes: Any, mode: str, name: str, points: list[Summary]) -> None:
     )
 
 
-def _label(axes: Any, summary: Sequence[Summary], title: str, note: str) -> None:
+def _age_axis(axes: Any, summary: Sequence[Summary]) -> None:
     ages = [one.age_s for one in summary]
     low, high = max(min(ages), 1e-3) / 1.4, max(max(ages), 1e-3) * 1.4
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     shown = {name: at for name, at in TICKS_S.items() if low <= at <= high}
-    axes.set_xticks(list(shown.values()), list(shown))
+    axes.set_xticks(list(shown.values()), list(shown), fontsize=8)
     axes.minorticks_off()
-    axes.set_ylim(min(0.0, *(100 * one.accuracy_low for one in summary)), 103)
     axes.set_xlabel("age since programming")
-    axes.set_ylabel("accuracy (%)")
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.legend(loc="lower left", frameon=True, framealpha=0.9, fontsize=9)
-    one = summary[-1]
-    says = note or f"{one.chips} chips, mean and worst to best; {one.samples} samples each"
-    axes.text(1.0, -0.16, says, transform=axes.transAxes, ha="right", va="top", fontsize=8, color="#555555")
