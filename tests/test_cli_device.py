@@ -17,7 +17,7 @@ import numpy as np
 import pcmedge
 import pytest
 from cli_models import LABELS, Sources, write_sources
-from cli_process import ENTRY, run, run_process, start
+from cli_process import ENTRY, run, run_process, start, without_extras
 
 STARTING_S = 60.0
 
@@ -268,6 +268,16 @@ def test_deactivate_erase_and_program_again(device: str, image: Path, capsys: py
     assert document["model"]["name"] == "small-net"
     assert document["tiles"][0]["rms_error_microsiemens"] > 0
     assert "program generation" in text
+
+
+def test_the_base_install_infers_and_recalibrates(device: str, sources: Sources, tmp_path: Path) -> None:
+    entry = without_extras(tmp_path)
+    answer = run_process("infer", "--input", sources.data, "--device", device, "--json", entry=entry)
+    assert answer.code == 0, answer.out
+    assert answer.document["outputs"]["scores"]["shape"] == [48, len(LABELS)]
+    assert (
+        run_process("recalibrate", "--force", "--device", device, "--json", entry=entry).document["committed"] is True
+    )
 
 
 def test_doctor_finds_image_and_device_fit(device: str, image: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,10 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(
     assert document.err == ""
 
 
+def test_python_m_is_the_command() -> None:
+    assert run_process("--version", entry=(sys.executable, "-m", "pcmedge")).out == f"pcmedge {__version__}\n"
+
+
 def test_json_may_stand_before_the_verb(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run(capsys, "--json", "verify", tmp_path / "none.pcmi").error["reason"] == "FILE_MISSING"
 

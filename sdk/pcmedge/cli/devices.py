@@ -81,9 +81,9 @@ def _default_addresses() -> list[str]:
 
 def describe_device(url: str, *, timeout_s: float) -> FoundDevice:
     """Ask one device. Raises UnavailableError and whatever else connecting raises."""
-    import pcmedge
+    from pcmedge.cli.session import open_device
 
-    with pcmedge.connect(url, timeout_s=timeout_s) as device:
+    with open_device(url, timeout_s=timeout_s) as device:
         return FoundDevice(url=url, identity=device.identity(), models=device.models(), telemetry=device.telemetry())
 
 

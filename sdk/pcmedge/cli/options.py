@@ -26,6 +26,10 @@ ImagePath = Annotated[Path, typer.Argument(metavar="IMAGE", help="A chip image (
 Timeout = Annotated[
     float | None,
     typer.Option(
-        "--timeout", metavar="SECONDS", help="Deadline of each call (30; 900 for long ones).", show_default=False
+        "--timeout",
+        min=0.001,
+        metavar="SECONDS",
+        help="Deadline of each call (30; 900 for long ones).",
+        show_default=False,
     ),
 ]

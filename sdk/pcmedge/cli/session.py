@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pcmedge.errors import InputValueError
@@ -16,20 +14,32 @@ DEFAULT_LISTEN = "127.0.0.1:7390"
 """Where ``pcmedge serve`` listens, and where ``pcmedge devices`` looks, unless told otherwise."""
 
 
-@contextmanager
-def open_device(url: str | None, *, timeout_s: float | None = None) -> Iterator[Device]:
-    """The device at ``url`` or $PCMEDGE_DEVICE. Raises InputValueError if neither is given."""
-    import pcmedge
+def open_device(url: str | None, *, timeout_s: float | None = None) -> Device:
+    """Connect to ``url`` or $PCMEDGE_DEVICE; the device is a context manager.
 
-    url = url or os.environ.get("PCMEDGE_DEVICE") or None
+    ``timeout_s`` bounds short and long calls alike. Secrets come from the environment, where ``ps`` does not show
+    them: $PCMEDGE_TOKEN, and the PEM files $PCMEDGE_CA_FILE, $PCMEDGE_CERT_FILE and $PCMEDGE_KEY_FILE.
+    Raises InputValueError if no address is given, and what connecting raises.
+    """
+    import pcmedge
+    from pcmedge.device.connect import OPERATION_TIMEOUT_S, TIMEOUT_S
+
+    url = url or _environment("DEVICE")
     if url is None:
         raise InputValueError(
-            "no device named. Give --device URL or set PCMEDGE_DEVICE, e.g. grpc://127.0.0.1:7390; "
+            f"no device named. Give --device URL or set PCMEDGE_DEVICE, e.g. grpc://{DEFAULT_LISTEN}; "
             "'pcmedge devices' looks for running ones"
         )
-    if timeout_s is None:
-        device = pcmedge.connect(url)
-    else:
-        device = pcmedge.connect(url, timeout_s=timeout_s, operation_timeout_s=timeout_s)
-    with device:
-        yield device
+    return pcmedge.connect(
+        url,
+        timeout_s=timeout_s or TIMEOUT_S,
+        operation_timeout_s=timeout_s or OPERATION_TIMEOUT_S,
+        token=_environment("TOKEN"),
+        ca_file=_environment("CA_FILE"),
+        cert_file=_environment("CERT_FILE"),
+        key_file=_environment("KEY_FILE"),
+    )
+
+
+def _environment(name: str) -> str | None:
+    return os.environ.get(f"PCMEDGE_{name}") or None
