@@ -115,7 +115,7 @@ def test_time_steps_of_a_recurrent_layer_have_noise_of_their_own() -> None:
 
 
 def test_slices_of_a_call_are_consecutive_and_disjoint_and_never_wrap() -> None:
-    bank = np.arange(1000, dtype=np.float32)
+    bank = np.arange(1500, dtype=np.float32)
     plan = NoisePlan.of([(3, 10), (7,), (2, 2, 2)])
     assert (plan.total, plan.largest) == (45, 30)
     for seed in range(20):
@@ -131,6 +131,68 @@ def test_a_call_larger_than_the_bank_starts_again_between_session_runs() -> None
     for _run in range(30):
         (numbers,) = cursor.slices(plan)
         assert np.array_equal(np.diff(numbers), np.ones(59))
+
+
+@pytest.mark.parametrize("needed", [90, 100, 700])
+def test_a_call_that_fills_the_bank_does_not_always_start_at_the_same_place(needed: int) -> None:
+    """It did, at 0: two such calls had the same noise, and the noise of a study of many pictures never changed."""
+    plan, starts = NoisePlan.of([(3, 3)]), list[float]()
+    for seed in range(200):
+        cursor = NoiseCursor(np.arange(100, dtype=np.float32), np.random.default_rng(seed), needed)
+        starts.append(float(cursor.slices(plan)[0].reshape(-1)[0]))
+    # 200 draws of 92 places: on average 80 different ones.
+    assert len(set(starts)) > 60
+
+
+def test_a_call_that_passes_the_end_of_the_bank_uses_no_number_twice() -> None:
+    plan = NoisePlan.of([(3,), (2, 2)])
+    for seed in range(50):
+        cursor = NoiseCursor(np.arange(1000, dtype=np.float32), np.random.default_rng(seed), 900)
+        taken = np.concatenate([part.reshape(-1) for _run in range(138) for part in cursor.slices(plan)])
+        assert len(set(taken.tolist())) == len(taken) == 966
+
+
+def convolution(batch: int, calls: int, positions: int = 24) -> np.ndarray:
+    """Mean noise of calls of one repeated picture [calls, columns], of a layer pooled over its positions.
+
+    In units of one picture's standard deviation: the column's sigma over the root of the number of positions.
+    """
+    maker = Maker()
+    maker.conv("x", "c", maker.rng.normal(0, 0.3, (8, 1, 3, 3)), pads=[1] * 4)
+    maker.op("GlobalAveragePool", ["c"], "y")
+    program = maker.program({"x": ["N", 1, positions, positions]}, {"y": ["N", 8, 1, 1]})
+    sigma = {tile: np.full(8, 30, np.float32) for tile in maker.conductances}
+    made = FastEngine(
+        program, maker.snapshot(converters="ideal", read_noise="additive", column_sigma=sigma), noise_values=1 << 22
+    )
+    quiet = FastEngine(program, maker.snapshot(converters="ideal"))
+    x = np.repeat(maker.rng.normal(0, 1, (1, 1, positions, positions)).astype(np.float32), batch, axis=0)
+    true = quiet.run({"x": x[:1]})["y"].reshape(-1)
+    block = program.layers["c"].blocks["W"]
+    one = 30 * block.dac_step * np.asarray(block.weight_scale) / positions
+    means = np.array(
+        [made.run({"x": x}, noise_seed=seed)["y"].reshape(batch, -1).mean(0) - true for seed in range(calls)]
+    )
+    return means / one
+
+
+def test_the_mean_of_many_repeats_has_the_variance_of_independent_ones() -> None:
+    """A thousand repeats in one call, 500 calls, 8 columns: the variance of their means is sigma^2 / 1000."""
+    means = convolution(batch=1000, calls=500, positions=1)
+    ratio = float(np.square(means).mean()) * 1000
+    # 4000 squares from a bank that holds 4194 disjoint sets of 1000: a relative standard error of 3.1 %.
+    assert abs(ratio - 1) < 4 * np.sqrt(2 / means.size + 2 * 1000 / (1 << 22))
+
+
+@pytest.mark.parametrize("batch", [1, 40, 500, 3000])
+def test_calls_are_independent_however_large(batch: int) -> None:
+    """No two calls have the same noise, and their means over the batch are uncorrelated."""
+    means = convolution(batch=batch, calls=40 if batch < 3000 else 12)
+    assert len({row.tobytes() for row in means}) == len(means)
+    correlation = np.corrcoef(means)
+    pairs = correlation[np.triu_indices(len(means), 1)]
+    assert abs(float(pairs.mean())) < 4 / np.sqrt(pairs.size * (means.shape[1] - 1))
+    assert np.abs(pairs).max() < 0.9999
 
 
 def test_the_bank_is_normal_and_grows_without_changing() -> None:
@@ -153,11 +215,13 @@ def test_micro_batches_shrink_to_a_small_bank() -> None:
     y = made.run({"x": x}, noise_seed=0)["y"]
     # One sample takes 2^16 numbers, the bank holds four: samples of one session run never share numbers.
     assert y.shape == (12, 16, 64, 64)
-    assert len({sample.tobytes() for sample in y[:4]}) == 4
+    assert len({sample.tobytes() for sample in y}) == 12
 
 
 def test_noise_needs_beyond_any_bank_are_refused() -> None:
-    assert bank_size(1000, 1000, 1 << 24) == 1 << 18
+    assert bank_size(1000, 1000, 1 << 24) == 1 << 22
+    assert bank_size(1000, 1000, 1 << 24, samples=5000) == 1 << 23
+    assert bank_size(1000, 1000, 1 << 24, samples=10**6) == 1 << 24
     assert bank_size(1 << 22, 1 << 20, 1 << 20) == 1 << 23
     with pytest.raises(InputShapeError, match="smaller inputs or batches"):
         bank_size(1 << 28, 1, 1 << 24)

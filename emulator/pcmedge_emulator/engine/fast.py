@@ -225,7 +225,8 @@ class FastEngine:
         if lowered.noise:
             cursor = self._cursor(checked, batch, 1 if self._may_cut() else batch, noise_seed)
             if self._may_cut():
-                size = max(1, min(size, cursor.size // max(1, self._plan(checked, 1).total)))
+                # At most half the bank in one session run, so that a run at its front has places to start from.
+                size = max(1, min(size, cursor.size // max(1, 2 * self._plan(checked, 1).total)))
         results = []
         for start in range(0, batch, size):
             part = {name: values[start : start + size] for name, values in checked.items()}
@@ -252,8 +253,9 @@ class FastEngine:
     def _cursor(self, checked: Mapping[str, Array], batch: int, at_once: int, noise_seed: Seed) -> NoiseCursor:
         """A walk through a bank that fits this engine, for a call of ``batch`` samples, ``at_once`` in one run."""
         sample = self._plan(checked, 1).total
-        bank = gaussian_bank(bank_size(sample, self._plan(checked, at_once).largest, self._noise_values))
-        return NoiseCursor(bank, np.random.default_rng(noise_seed), min(bank.size, sample * batch))
+        largest = self._plan(checked, at_once).largest
+        bank = gaussian_bank(bank_size(sample, largest, self._noise_values, batch))
+        return NoiseCursor(bank, np.random.default_rng(noise_seed), sample * batch)
 
     def _plan(self, checked: Mapping[str, Array], batch: int) -> NoisePlan:
         """What a run of ``batch`` samples takes from the bank; linear in the batch, found from one and two samples."""
