@@ -92,6 +92,21 @@ def test_the_published_schedule_is_cut_to_the_buffer() -> None:
     assert momentum(13) == pytest.approx(0.7239, abs=1e-4)
 
 
+def test_every_mini_batch_has_noise_of_its_own() -> None:
+    """The same samples as two mini-batches would weigh exactly as once if the second had the noise of the first."""
+    shifts = []
+    for batches in (1, 2):
+        with new_chip() as chip:
+            chip.program(digits_image())
+            chip.advance(YEAR_S)
+            chip.replace_buffer("digits", {INPUT: np.tile(digits()[0][:64], (batches, 1))})
+            outcome = chip.recalibrate("digits", "adabs", batch_size=64, force=True)
+            assert outcome.samples == 64 * batches
+            shifts.append(outcome.mean_shift)
+    assert shifts[0] != pytest.approx(shifts[1], rel=1e-5)
+    assert shifts[0] == pytest.approx(shifts[1], rel=0.05)
+
+
 def single_class() -> np.ndarray:
     pictures, labels, _, _ = digits()
     return pictures[labels == 0][:64]

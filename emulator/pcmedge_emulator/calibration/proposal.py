@@ -147,8 +147,10 @@ def propose(
     samples = 0
     if method is Method.ADABS:
         measuring = Parameters(drift_factors=applied, statistics=running)
+        # One generator for all mini-batches: every product of every one has noise of its own.
+        products = np.random.default_rng(noise_seed)
         statistics, samples = adabs.published(
-            lambda inputs: engine.measure(inputs, measuring, method="batch", noise_seed=noise_seed),
+            lambda inputs: engine.measure(inputs, measuring, method="batch", noise_seed=products),
             buffer,
             running,
             batches=batches,
