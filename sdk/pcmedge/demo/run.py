@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +14,11 @@ from pcmedge.demo.digits import INK, LABELS, MODEL_FILE, Digits, load_digits
 from pcmedge.demo.emulator import emulator_process
 from pcmedge.demo.result import DemoResult
 from pcmedge.demo.view import QuietView, View
-from pcmedge.demo.year import Year, live_through, program, specs
+from pcmedge.demo.year import AGES_S, Year, live_through, program, specs
 from pcmedge.drift.chip_life import digital_accuracy
+from pcmedge.drift.files import require_folder
 from pcmedge.drift.labelled import class_output
+from pcmedge.durations import parse_duration
 from pcmedge.errors import InputValueError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -33,13 +35,15 @@ def run(
     chips: int = 5,
     seed: int = 0,
     physics: str = "pcm-90nm",
+    ages: Sequence[str | float] = AGES_S,
     train: bool = False,
     view: View | None = None,
 ) -> DemoResult:
     """Run the demo; writes ``demo.parquet``, ``demo.png`` and the image ``digits.pcmi`` into the folder ``output``.
 
-    ``chips``: emulated chips, of seeds ``seed``, ``seed + 1``, ...; ``physics``: their technology. ``train``: train the
-    network again first, noise-aware (``train`` extra, half a minute); without it the bundled one is compiled.
+    ``chips``: emulated chips, of seeds ``seed``, ``seed + 1``, ...; ``physics``: their technology. ``ages``: when accuracy is
+    measured, seconds or durations. ``train``: train the network again first, noise-aware (``train`` extra, half a
+    minute); without it the bundled one is compiled.
     ``view``: where progress is drawn; nowhere by default.
 
     Nothing is left running and no half file behind, whatever happens, Ctrl-C included. Raises MissingExtraError,
@@ -47,9 +51,13 @@ def run(
     """
     if chips < 1 or seed < 0:
         raise InputValueError(f"The demo needs at least one chip and a seed from 0, found {chips} and {seed}.")
+    ages_s = tuple(sorted({parse_duration(age) for age in ages}))
+    if not ages_s:
+        raise InputValueError("The demo needs at least one age, for instance '1y'.")
     started_s = time.monotonic()
     shown = view or QuietView()
     folder = Path(output)
+    require_folder(folder)
     digits = load_digits()
     with shown, _network(digits, train, shown) as network:
         shown.stage("compiling the network for the chip")
@@ -57,7 +65,7 @@ def run(
         scores, _ = class_output(image)
         inputs = {image.manifest.model.inputs[0].name: digits.test.tensors}
         digital = digital_accuracy(image, scores, inputs, digits.test.labels, len(digits.test))
-        year = Year(chips=chips, samples=len(digits.test), digital_accuracy=digital)
+        year = Year(chips=chips, samples=len(digits.test), digital_accuracy=digital, ages_s=ages_s)
         shown.stage("starting the emulator in a process of its own")
         with emulator_process(specs(chips, seed), physics) as devices:
             shown.stage(f"programming {chips} chips over gRPC")

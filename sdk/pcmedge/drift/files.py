@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,4 +25,18 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
             f"Cannot write {path}: {error.strerror or error}. Choose another place, or make room.", path=path
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def require_folder(folder: Path) -> None:
+    """Make a folder for results before the long work, so that one that cannot be is known at once.
+
+    Raises FileUnwritableError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileUnwritableError(
+            f"Cannot write into {folder}: {error.strerror or error}. Choose another folder.", path=folder
+        ) from error

@@ -75,7 +75,7 @@ def plot_summary(
     whole.set_ylim(lowest, 103)
     whole.set_ylabel("accuracy (%)")
     whole.set_title(title, loc="left", fontsize=10)
-    whole.legend(loc="lower left", frameon=True, framealpha=0.9, fontsize=8)
+    whole.legend(loc="center right", frameon=True, framealpha=0.9, fontsize=8)
     close.set_ylim(*close_range(summary))
     close.set_title("the same, closer", loc="left", fontsize=10)
     says = note or f"{one.chips} chips: mean, and band from the worst to the best; {one.samples} samples each"
