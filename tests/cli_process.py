@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ import pcmedge
 import pcmedge_emulator
 import pytest
 from pcmedge.cli import main as cli
+
+PATIENCE_S = 60.0
+"""How long a test waits for something that takes seconds on an idle machine."""
 
 ENTRY = (sys.executable, "-c", "from pcmedge.cli.main import main; main()")
 
@@ -88,3 +93,28 @@ def without_extras(folder: Path) -> tuple[str, ...]:
     homes = [str(Path(package.__path__[0]).parent) for package in (pcmedge, pcmedge_emulator)]
     script = f"import sys; sys.path += {[*homes, str(packages)]!r}; from pcmedge.cli.main import main; main()"
     return (sys.executable, "-S", "-c", script)
+
+
+@contextmanager
+def served(*arguments: str | Path, listen: str = "127.0.0.1:0") -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A running ``pcmedge serve``: its address and process."""
+    with start("serve", *arguments, "--listen", listen, "--json") as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, process.stderr.read() if process.stderr else ""
+            ready = json.loads(line)
+            assert ready["event"] == "ready"
+            yield ready["address"], process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.communicate(timeout=60)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Until ``condition()`` holds; fails after a minute."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)

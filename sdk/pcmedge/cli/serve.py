@@ -99,8 +99,8 @@ def run(
     from pcmedge.cli.output import Output
 
     out = Output(json=json)
-    to_hold = None if image is None else _open(image)
     with _signals() as stopping:
+        to_hold = None if image is None else _open(image)
         chip = _chip(
             profile=profile,
             technology=physics,
