@@ -41,10 +41,10 @@ def run(
 ) -> DemoResult:
     """Run the demo; writes ``demo.parquet``, ``demo.png`` and the image ``digits.pcmi`` into the folder ``output``.
 
-    ``chips``: emulated chips, of seeds ``seed``, ``seed + 1``, ...; ``physics``: their technology. ``ages``: when accuracy is
-    measured, seconds or durations. ``train``: train the network again first, noise-aware (``train`` extra, half a
-    minute); without it the bundled one is compiled.
-    ``view``: where progress is drawn; nowhere by default.
+    ``chips``: emulated chips, of seeds ``seed``, ``seed + 1``, ...; ``physics``: their technology.
+    ``ages``: when accuracy is measured, seconds or durations. ``train``: train the network again first, noise-aware
+    (``train`` extra, half a minute); without it the bundled one is compiled. ``view``: where progress is drawn;
+    nowhere by default. The same arguments give the same accuracies.
 
     Nothing is left running and no half file behind, whatever happens, Ctrl-C included. Raises MissingExtraError,
     FileUnwritableError, InputValueError, UnavailableError (the emulator's process did not come up).
