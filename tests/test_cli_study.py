@@ -106,10 +106,11 @@ def test_ctrl_c_during_a_study_leaves_nothing_behind(sources: Sources, image: Pa
 
 
 def test_demo_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = run(capsys, "demo", "--chips", "1", "--output", tmp_path / "demo", "--json")
+    result = run(capsys, "demo", "--chips", "1", "--times", "25s,1d", "--output", tmp_path / "demo", "--json")
     assert (result.code, result.err) == (0, "")
     document = result.document
     assert {"age_s", "mode", "accuracy_mean", "accuracy_stderr", "chips"} <= set(document["rows"][0])
+    assert {row["age_s"] for row in document["rows"]} == {25.0, 86400.0}
     assert document["requests_served"] > 0
     assert document["requests_failed"] == 0
     assert all(Path(path).is_file() for path in document["files"].values())
@@ -125,6 +126,6 @@ def test_ctrl_c_during_the_demo_leaves_nothing_running(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert not (tmp_path / "demo").exists()
+    assert not list((tmp_path / "demo").glob("*"))
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pcmedge.cli.options import Json
+from pcmedge.cli.options import Json, comma_separated
 
 if TYPE_CHECKING:
     from pcmedge.cli.output import Screen
@@ -20,6 +20,10 @@ def run(
     ] = Path("pcmedge-demo"),
     chips: Annotated[int, typer.Option(min=1, help="How many emulated chips.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
+    times: Annotated[
+        str | None,
+        typer.Option(metavar="T,T,...", help="Ages at which accuracy is measured.", show_default="25s to 1y"),
+    ] = None,
     physics: Annotated[str, typer.Option(help="pcm-90nm, pcm-14nm or ideal.")] = "pcm-90nm",
     train: Annotated[
         bool, typer.Option("--train", help="Train the network again first, noise-aware (needs the 'train' extra).")
@@ -39,8 +43,10 @@ def run(
     """
     from pcmedge.cli.output import Output
     from pcmedge.demo import run as run_demo
+    from pcmedge.demo.year import AGES_S
 
-    result = run_demo(output, chips=chips, seed=seed, physics=physics, train=train, view=_view(json))
+    ages = AGES_S if times is None else comma_separated(times)
+    result = run_demo(output, chips=chips, seed=seed, physics=physics, ages=ages, train=train, view=_view(json))
     Output(json=json).result(result.document(), lambda console: _draw(console, result))
 
 

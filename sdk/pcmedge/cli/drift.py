@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pcmedge.cli.options import ImagePath, Json
+from pcmedge.cli.options import ImagePath, Json, comma_separated
 from pcmedge.errors import FileUnwritableError, InputError
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def run(
 
     out = Output(json=json)
     plan = DriftPlan(
-        ages_s=_parts(times),
+        ages_s=comma_separated(times),
         chips=chips,
         first_seed=seed,
-        modes=_parts(modes),
+        modes=comma_separated(modes),
         realisations=realisations,
         physics=physics,
         read_noise=read_noise.value,
@@ -98,10 +98,6 @@ def run(
         study.to_parquet(files["parquet"])
         study.plot(files["png"])
     out.result(_document(study, files), lambda console: _draw(console, study, files))
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _split(image: ChipImage, arrays: Any, label_name: str | None, path: Path) -> tuple[Any, Any]:

@@ -33,3 +33,8 @@ Timeout = Annotated[
         show_default=False,
     ),
 ]
+
+
+def comma_separated(text: str) -> tuple[str, ...]:
+    """The parts of ``a,b,c``."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
