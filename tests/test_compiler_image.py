@@ -65,6 +65,35 @@ def test_own_batch_norms_and_recorded_statistics() -> None:
     assert sorted(norms) == sorted(name for name in nodes.values() if name)
 
 
+@pytest.mark.parametrize("around", ["shortcut", "output", "nothing"])
+def test_a_batch_norm_carries_a_layers_statistics_only_if_nothing_leads_around_it(around: str) -> None:
+    """Behind the stem of a pre-activation residual network a shortcut does: nothing would have followed its drift."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["stem"], name="stem"),
+        helper.make_node("BatchNormalization", ["stem", "one", "zero", "zero", "one"], ["n"], name="norm"),
+        helper.make_node("Relu", ["n"], ["r"]),
+        helper.make_node("MatMul", ["r", "w1"], ["branch"], name="branch"),
+        helper.make_node("Add", ["branch", "stem" if around == "shortcut" else "r"], ["sum"]),
+        helper.make_node("MatMul", ["sum", "w2"], ["y"], name="head"),
+    ]
+    constants = {
+        "w0": rng.normal(size=(6, 8)),
+        "w1": rng.normal(size=(8, 8)),
+        "w2": rng.normal(size=(8, 4)),
+        "one": np.ones(8),
+        "zero": np.zeros(8),
+    }
+    outputs = ["y", "stem"] if around == "output" else ["y"]
+    single = {name: value.astype(np.float32) for name, value in constants.items()}
+    model = onnx_model(nodes, {"x": ["n", 6]}, outputs, single)
+    image = compile(model, calibration=samples(50, 6))
+    assert kinds(image)["stem"] == {"shortcut": RECORDED, "output": NONE, "nothing": BATCH_NORM}[around]
+    assert set(image.reference_statistics()) >= {"norm", "branch/statistics"}
+    inputs = {"x": samples(5, 6)}
+    assert relative_error(ideal_chip(image, inputs)["y"], float_outputs(model, inputs)["y"]) < 1e-4
+
+
 def test_recorded_statistics_are_those_of_the_calibration_set() -> None:
     model, x = chain(12, 9, 7, 4), samples(200, 12)
     image = compile(model, calibration=x, buffer_samples=17)

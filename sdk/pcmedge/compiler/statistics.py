@@ -108,7 +108,7 @@ def plan_statistics(graph: Graph, layers: tuple[Layer, ...], *, record: bool) ->
             plan.inputs[node.name] = node.input[0]
             plan.layer_of[node.name] = ""
     for layer in layers:
-        own = _batch_norm_behind(layer, consumers)
+        own = _batch_norm_behind(graph, layer, consumers)
         if own is not None:
             plan.kind[layer.name], plan.node[layer.name] = BATCH_NORM, own.name
             plan.layer_of[own.name] = layer.name
@@ -121,11 +121,19 @@ def plan_statistics(graph: Graph, layers: tuple[Layer, ...], *, record: bool) ->
     return plan
 
 
-def _batch_norm_behind(layer: Layer, consumers: Mapping[str, list[onnx.NodeProto]]) -> onnx.NodeProto | None:
-    for node in consumers.get(layer.output, []):
-        if node.op_type == "BatchNormalization" and node.input[0] == layer.output:
-            return node
-    return None
+def _batch_norm_behind(
+    graph: Graph, layer: Layer, consumers: Mapping[str, list[onnx.NodeProto]]
+) -> onnx.NodeProto | None:
+    """The batch norm that everything of the layer's output passes; None if a shortcut leads around it.
+
+    A shortcut (a pre-activation residual network has one behind its stem) would carry the drifted signal on, with
+    neither statistics nor a drift factor.
+    """
+    readers = consumers.get(layer.output, [])
+    if len(readers) != 1 or layer.output in graph.output_names:
+        return None
+    found = readers[0]
+    return found if found.op_type == "BatchNormalization" and found.input[0] == layer.output else None
 
 
 def _can_record(graph: Graph, layer: Layer, consumers: Mapping[str, list[onnx.NodeProto]]) -> bool:
