@@ -35,7 +35,9 @@ def pictures(count: int, seed: int = 1) -> NDArray[np.float32]:
 
 
 @functools.cache
-def classifier(name: str = "small", seed: int = 0, profile: str = PROFILE) -> ChipImage:
+def classifier(
+    name: str = "small", seed: int = 0, profile: str = PROFILE, labels: tuple[str, ...] = tuple(LABELS)
+) -> ChipImage:
     """Pictures of 1 x 6 x 6 to the scores of four labels; knows its preprocessing."""
     random = np.random.default_rng(seed)
     model = _model(
@@ -56,7 +58,7 @@ def classifier(name: str = "small", seed: int = 0, profile: str = PROFILE) -> Ch
         calibration=pictures(48, seed),
         profile=profile,
         name=name,
-        labels=LABELS,
+        labels=list(labels),
         preprocessing={
             "width": 6, "height": 6, "channels": 1, "colour_order": "GRAY", "layout": "NCHW", "scale": 1 / 255,
         },

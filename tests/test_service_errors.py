@@ -107,7 +107,7 @@ CASES: dict[str, tuple[type[Error], Callable[[Device], Any]]] = {
     "shared memory": (Error, lambda d: _infer(d, tensor=_tensor_parameter("shared_memory_region"))),
     "truncated image": (ImageCorruptError, lambda d: d.program(DATA[: len(DATA) // 2])),
     "no image at all": (ImageCorruptError, lambda d: d.program(b"not an image")),
-    "empty image": (InputValueError, lambda d: d.program(b"")),
+    "empty image": (ImageCorruptError, lambda d: d.program(b"")),
     "bit-flipped image": (ImageCorruptError, _flipped),
     "no such file": (FileMissingError, lambda d: d.program("/nowhere/model.pcmi")),
     "image for another profile": (ImageProfileError, _other_profile),

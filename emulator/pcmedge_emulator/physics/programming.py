@@ -41,6 +41,10 @@ def program(g_target: npt.ArrayLike, technology: Technology, rng: np.random.Gene
     return np.maximum(programmed, np.float32(0), out=programmed)
 
 
+MOST_ITERATIONS = 1000
+"""Of program-and-verify: published loops take tens. A tile is programmed in one go, and cancelling waits for it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProgramAndVerify:
     """Options of iterative program-and-verify; None is the technology's default.
@@ -59,9 +63,11 @@ class ProgramAndVerify:
                 f"the program-and-verify margin must be a finite number of microsiemens above 0, found {margin!r}",
                 margin_microsiemens=margin,
             )
-        if iterations is not None and iterations < 1:
+        if iterations is not None and not 1 <= iterations <= MOST_ITERATIONS:
             raise InputValueError(
-                f"program-and-verify needs at least 1 iteration, found {iterations!r}", max_iterations=iterations
+                f"program-and-verify takes 1 to {MOST_ITERATIONS} iterations, found {iterations!r}; read noise bounds "
+                "what more of them could gain",
+                max_iterations=iterations,
             )
 
 

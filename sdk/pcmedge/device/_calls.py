@@ -7,24 +7,30 @@ the same scripts over an awaiting one.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 import uuid
-from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from pcmedge._contract import device_pb2, image_pb2
 from pcmedge.device.results import Mutation
-from pcmedge.errors import Error
+from pcmedge.errors import Error, InputTypeError, InputValueError
 from pcmedge.protocol.services import METHODS, Method
 
 if TYPE_CHECKING:
     from pcmedge.device._inference import ModelSpec
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+LONGEST_TIMEOUT_S = 1e9
+"""A third of a century; gRPC's own clock counts not much further."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +61,21 @@ class Stream(Generic[T]):
 
 @dataclass
 class Session:
-    """What the scripts of one connection share: deadlines in seconds, and what is known about the models."""
+    """What the scripts of one connection share: deadlines in seconds, and what is known about the models.
+
+    ``applications``: by model name, with the program generation each was read at.
+    """
 
     timeout_s: float = 30.0
     operation_timeout_s: float = 900.0
     specs: dict[str, ModelSpec] = field(default_factory=dict)
-    applications: dict[str, image_pb2.Application] = field(default_factory=dict)
+    applications: dict[str, tuple[int, image_pb2.Application]] = field(default_factory=dict)
     default_model: str | None = None
 
     def read(self, name: str, request: Message, timeout_s: float | None = None) -> Call:
         """A call that changes nothing and may be repeated."""
-        return Call(method=METHODS[name], request=request, timeout_s=timeout_s or self.timeout_s, idempotent=True)
+        deadline_s = self.timeout_s if timeout_s is None else checked_timeout(timeout_s)
+        return Call(method=METHODS[name], request=request, timeout_s=deadline_s, idempotent=True)
 
     def change(
         self,
@@ -76,7 +86,8 @@ class Session:
         on_message: Callable[[Any], None] | None = None,
     ) -> Call:
         """A call that changes the device; never repeated by itself."""
-        return Call(method=METHODS[name], request=request, timeout_s=timeout_s or self.timeout_s, on_message=on_message)
+        deadline_s = self.timeout_s if timeout_s is None else checked_timeout(timeout_s)
+        return Call(method=METHODS[name], request=request, timeout_s=deadline_s, on_message=on_message)
 
     def watch(self, name: str, request: Message, decode: Callable[[Any], T]) -> Stream[T]:
         return Stream(Call(method=METHODS[name], request=request, timeout_s=None), decode)
@@ -87,10 +98,53 @@ class Session:
         self.default_model = None
 
 
+def checked_timeout(timeout_s: float, name: str = "timeout_s") -> float:
+    """A deadline as it was given. InputTypeError, InputValueError if it is not a number of seconds above 0."""
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)):
+        raise InputTypeError(f"{name} is a number of seconds; found {timeout_s!r}", argument=name)
+    if not (math.isfinite(timeout_s) and 0 < timeout_s <= LONGEST_TIMEOUT_S):
+        raise InputValueError(
+            f"{name} is more than 0 and at most {LONGEST_TIMEOUT_S:.0e} seconds; found {timeout_s!r}", argument=name
+        )
+    return float(timeout_s)
+
+
+def build_message(kind: type[M], /, **values: Any) -> M:
+    """A message of the contract with these fields. InputTypeError, InputValueError naming the one that does not fit."""
+    try:
+        return kind(**values)
+    except (TypeError, ValueError):
+        for name, value in values.items():
+            expected = _EXPECTED.get(kind.DESCRIPTOR.fields_by_name[name].type, "another type")
+            text = f"{name} is {expected}; found {value!r}"
+            try:
+                kind(**{name: value})
+            except TypeError:
+                raise InputTypeError(text, argument=name) from None
+            except ValueError:
+                raise InputValueError(text, argument=name) from None
+        raise
+
+
+_EXPECTED: Mapping[int, str] = {
+    FieldDescriptor.TYPE_UINT32: f"a whole number from 0 to {2**32 - 1}",
+    FieldDescriptor.TYPE_UINT64: f"a whole number from 0 to {2**64 - 1}",
+    FieldDescriptor.TYPE_INT32: f"a whole number from {-(2**31)} to {2**31 - 1}",
+    FieldDescriptor.TYPE_INT64: f"a whole number from {-(2**63)} to {2**63 - 1}",
+    FieldDescriptor.TYPE_FLOAT: "a number",
+    FieldDescriptor.TYPE_DOUBLE: "a number",
+    FieldDescriptor.TYPE_BOOL: "True or False",
+    FieldDescriptor.TYPE_STRING: "text",
+}
+
+
 def mutation_message(mutation: Mutation | None) -> device_pb2.Mutation:
     """The contract's Mutation; one without a request id gets a fresh one."""
     mutation = mutation or Mutation()
-    return device_pb2.Mutation(
+    if not isinstance(mutation, Mutation):
+        raise InputTypeError(f"mutation is a pcmedge.device.Mutation; found {mutation!r}", argument="mutation")
+    return build_message(
+        device_pb2.Mutation,
         request_id=mutation.request_id or new_request_id(),
         expected_program_generation=mutation.expected_program_generation,
         expected_statistics_generation=mutation.expected_statistics_generation,

@@ -14,6 +14,7 @@ import numpy as np
 
 from pcmedge._contract import device_pb2, lab_pb2
 from pcmedge.device import results
+from pcmedge.device._calls import build_message
 from pcmedge.errors import InputValueError
 
 T = TypeVar("T")
@@ -90,7 +91,8 @@ def policy(message: device_pb2.RecalibrationPolicy) -> results.Policy:
 
 
 def policy_message(policy: results.Policy) -> device_pb2.RecalibrationPolicy:
-    return device_pb2.RecalibrationPolicy(
+    return build_message(
+        device_pb2.RecalibrationPolicy,
         kind=number(POLICIES, policy.kind, "a policy's kind"),
         method=number(METHODS, policy.method, "a recalibration method"),
         interval_s=policy.interval_s,

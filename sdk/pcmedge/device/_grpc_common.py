@@ -48,6 +48,11 @@ class Security:
         encrypted = address.scheme == "grpcs"
         if not encrypted and (self.ca_file or self.cert_file or self.key_file or self.server_name):
             raise InputValueError(f"certificates go with a grpcs:// address; found {address}", address=address)
+        if self.token is not None and not (
+            isinstance(self.token, str) and self.token.isascii() and self.token.isprintable()
+        ):
+            # The token itself stays out of the message: messages end up in logs.
+            raise InputValueError("a token has printable ASCII characters only; is there a line end in it?")
         if self.token and not encrypted and not address.local:
             raise InputValueError(
                 f"a token would travel readable for everybody to {address}; use grpcs://, or a tunnel to this machine",

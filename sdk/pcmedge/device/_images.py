@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from pcmedge._contract import device_pb2, image_pb2
 from pcmedge.device import _decode
-from pcmedge.device._calls import Call, Script, Session, Stream, mutation_message, new_request_id
+from pcmedge.device._calls import (
+    Call,
+    Script,
+    Session,
+    Stream,
+    build_message,
+    checked_timeout,
+    mutation_message,
+    new_request_id,
+)
 from pcmedge.device._inference import find_model
 from pcmedge.device.results import (
     Identity,
@@ -20,7 +29,7 @@ from pcmedge.device.results import (
     Progress,
     ResidentModel,
 )
-from pcmedge.errors import CancelledError, FileMissingError, InternalError, ModelNotFoundError
+from pcmedge.errors import CancelledError, FileMissingError, InputTypeError, InternalError, ModelNotFoundError
 from pcmedge.protocol.status import from_detail
 
 if TYPE_CHECKING:
@@ -67,8 +76,13 @@ def program(
         keep_inactive=not activate,
     )
     if program_and_verify is not None:
-        header.program_and_verify.margin_microsiemens = program_and_verify.margin_microsiemens
-        header.program_and_verify.max_iterations = program_and_verify.max_iterations
+        header.program_and_verify.CopyFrom(
+            build_message(
+                device_pb2.ProgramAndVerify,
+                margin_microsiemens=program_and_verify.margin_microsiemens,
+                max_iterations=program_and_verify.max_iterations,
+            )
+        )
     session.forget_models()
     last = yield operation(session, "Program", _program_requests(header, data), progress, timeout_s)
     session.forget_models()
@@ -82,7 +96,8 @@ def operation(session: Session, name: str, request: Any, progress: OnProgress | 
         if progress is not None:
             progress(_decode.progress(update))
 
-    return session.change(name, request, timeout_s=timeout_s or session.operation_timeout_s, on_message=report)
+    deadline_s = session.operation_timeout_s if timeout_s is None else checked_timeout(timeout_s)
+    return session.change(name, request, timeout_s=deadline_s, on_message=report)
 
 
 def finished(last: device_pb2.OperationUpdate | None) -> device_pb2.OperationUpdate:
@@ -104,7 +119,12 @@ def image_bytes(image: str | os.PathLike[str] | bytes | ChipImage) -> memoryview
         return memoryview(image.to_bytes())
     if isinstance(image, bytes | bytearray | memoryview):
         return memoryview(image)
-    path = Path(image)
+    try:
+        path = Path(image)
+    except TypeError:
+        raise InputTypeError(
+            f"expected a chip image as a path, its bytes or a ChipImage; found {type(image).__name__}", argument="image"
+        ) from None
     try:
         return memoryview(path.read_bytes())
     except OSError as error:
@@ -132,31 +152,36 @@ def models(session: Session) -> Script[tuple[ResidentModel, ...]]:
 def manifest(session: Session, model: str | None = None) -> Script[image_pb2.Manifest]:
     """The manifest of a resident image: layers, placement, preprocessing, labels (message pcm.image.v1.Manifest)."""
     name = yield from find_model(session, model)
+    return (yield from manifest_of(session, name))[1]
+
+
+def manifest_of(session: Session, name: str) -> Script[tuple[ResidentModel, image_pb2.Manifest]]:
+    """A resident image and its manifest. ModelNotFoundError if there is none of this name."""
     reply = yield session.read("ListImages", device_pb2.ListImagesRequest(include_manifests=True))
     for image, data in zip(reply.images, reply.manifests, strict=True):
         if image.model_name == name:
-            return image_pb2.Manifest.FromString(data)
+            return _decode.model(image), image_pb2.Manifest.FromString(data)
     known = ", ".join(image.model_name for image in reply.images) or "none"
     raise ModelNotFoundError(f"no resident model is named {name!r}; resident: {known}", model=name)
 
 
 def activate(session: Session, model: str, *, mutation: Mutation | None = None) -> Script[ResidentModel]:
     """Let a resident image answer."""
-    request = device_pb2.ActivateImageRequest(model_name=model, mutation=mutation_message(mutation))
+    request = build_message(device_pb2.ActivateImageRequest, model_name=model, mutation=mutation_message(mutation))
     session.forget_models()
     return _decode.model((yield session.change("ActivateImage", request)))
 
 
 def deactivate(session: Session, model: str, *, mutation: Mutation | None = None) -> Script[ResidentModel]:
     """Stop a resident image from answering; it keeps its tiles."""
-    request = device_pb2.DeactivateImageRequest(model_name=model, mutation=mutation_message(mutation))
+    request = build_message(device_pb2.DeactivateImageRequest, model_name=model, mutation=mutation_message(mutation))
     session.forget_models()
     return _decode.model((yield session.change("DeactivateImage", request)))
 
 
 def erase(session: Session, model: str, *, mutation: Mutation | None = None) -> Script[int]:
     """Remove a resident image; returns the number of tiles freed."""
-    request = device_pb2.EraseImageRequest(model_name=model, mutation=mutation_message(mutation))
+    request = build_message(device_pb2.EraseImageRequest, model_name=model, mutation=mutation_message(mutation))
     session.forget_models()
     reply = yield session.change("EraseImage", request)
     return int(reply.freed_tiles)
@@ -167,19 +192,21 @@ def acquire_lease(session: Session, holder: str, *, duration_s: float = 0.0) -> 
 
     ``holder`` is shown to others who are refused (LeaseHeldError).
     """
-    request = device_pb2.AcquireLeaseRequest(holder=holder, duration_s=duration_s, request_id=new_request_id())
+    request = build_message(
+        device_pb2.AcquireLeaseRequest, holder=holder, duration_s=duration_s, request_id=new_request_id()
+    )
     return _decode.lease((yield session.change("AcquireLease", request)))
 
 
 def renew_lease(session: Session, lease: Lease, *, duration_s: float = 0.0) -> Script[Lease]:
     """Keep a lease for ``duration_s`` from now (0: 60)."""
-    request = device_pb2.RenewLeaseRequest(lease_id=lease.lease_id, duration_s=duration_s)
+    request = build_message(device_pb2.RenewLeaseRequest, lease_id=lease.lease_id, duration_s=duration_s)
     return _decode.lease((yield session.change("RenewLease", request)))
 
 
 def release_lease(session: Session, lease: Lease) -> Script[None]:
     """Give a lease back."""
-    yield session.change("ReleaseLease", device_pb2.ReleaseLeaseRequest(lease_id=lease.lease_id))
+    yield session.change("ReleaseLease", build_message(device_pb2.ReleaseLeaseRequest, lease_id=lease.lease_id))
 
 
 def operations(session: Session) -> Script[tuple[Progress, ...]]:
@@ -190,12 +217,12 @@ def operations(session: Session) -> Script[tuple[Progress, ...]]:
 
 def cancel_operation(session: Session, operation_id: str) -> Script[Progress]:
     """Ask an operation to stop; the device keeps the state from before it."""
-    request = device_pb2.CancelOperationRequest(operation_id=operation_id, request_id=new_request_id())
+    request = build_message(device_pb2.CancelOperationRequest, operation_id=operation_id, request_id=new_request_id())
     return _decode.progress((yield session.change("CancelOperation", request)))
 
 
 def watch_operation(session: Session, operation_id: str) -> Stream[Progress]:
     """The progress of an operation until it ends; the last one says how in ``state``."""
     return session.watch(
-        "WatchOperation", device_pb2.WatchOperationRequest(operation_id=operation_id), _decode.progress
+        "WatchOperation", build_message(device_pb2.WatchOperationRequest, operation_id=operation_id), _decode.progress
     )

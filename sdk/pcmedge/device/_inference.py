@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcmedge._contract import inference_pb2
-from pcmedge.device._calls import Script, Session
+from pcmedge.device._calls import Script, Session, build_message
 from pcmedge.device.results import InferResult, Tensor
 from pcmedge.errors import (
     InputError,
@@ -45,36 +45,36 @@ def find_model(session: Session, model: str | None) -> Script[str]:
     """The model meant: the one named, else the only active one. InputError listing them if there are several."""
     if model is not None:
         return model
-    if session.default_model is None:
-        reply = yield session.read("RepositoryIndex", inference_pb2.RepositoryIndexRequest(ready=True))
-        names = sorted({entry.name for entry in reply.models})
-        if not names:
-            raise NotProgrammedError("no model is active on the device; program an image, or activate a resident one")
-        if len(names) > 1:
-            raise InputError(
-                f"{len(names)} models are active ({', '.join(names)}); say which with model=", models=",".join(names)
-            )
-        session.default_model = names[0]
-    return session.default_model
+    reply = yield session.read("RepositoryIndex", inference_pb2.RepositoryIndexRequest(ready=True))
+    names = sorted({entry.name for entry in reply.models})
+    if not names:
+        raise NotProgrammedError("no model is active on the device; program an image, or activate a resident one")
+    if len(names) > 1:
+        raise InputError(
+            f"{len(names)} models are active ({', '.join(names)}); say which with model=", models=",".join(names)
+        )
+    return str(names[0])
 
 
 def model_spec(session: Session, model: str | None = None) -> Script[ModelSpec]:
     """Names, datatypes and shapes of a model's inputs and outputs (-1 is any size; the first axis is the batch)."""
     name = yield from find_model(session, model)
-    if name not in session.specs:
-        reply = yield session.read("ModelMetadata", inference_pb2.ModelMetadataRequest(name=name))
-        session.specs[name] = ModelSpec(
-            name=name,
-            inputs=tuple(_tensor(tensor) for tensor in reply.inputs),
-            outputs=tuple(_tensor(tensor) for tensor in reply.outputs),
-        )
-    return session.specs[name]
+    reply = yield session.read("ModelMetadata", build_message(inference_pb2.ModelMetadataRequest, name=name))
+    spec = session.specs[name] = ModelSpec(
+        name=name,
+        inputs=tuple(_tensor(tensor) for tensor in reply.inputs),
+        outputs=tuple(_tensor(tensor) for tensor in reply.outputs),
+    )
+    if model is None:
+        session.default_model = name
+    return spec
 
 
-def fresh_spec(session: Session, model: str | None) -> Script[ModelSpec]:
-    """The spec as the device has it now; for streams, whose first batch cannot be tried again."""
-    session.forget_models()
-    return (yield from model_spec(session, model))
+def remembered_spec(session: Session, model: str | None) -> Script[ModelSpec]:
+    """The spec without asking again; who uses it looks again when the device disagrees."""
+    name = session.default_model if model is None else model
+    known = session.specs.get(name) if isinstance(name, str) else None
+    return known if known is not None else (yield from model_spec(session, model))
 
 
 def _tensor(message: Any) -> Tensor:
@@ -127,7 +127,7 @@ def infer_detailed(
     NotProgrammedError, UnavailableError.
     """
     known = dict(session.specs)
-    spec = yield from model_spec(session, model)
+    spec = yield from remembered_spec(session, model)
     while True:
         started_s = time.perf_counter()
         try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pcmedge._contract import lab_pb2
 from pcmedge.device import _decode
-from pcmedge.device._calls import Script, Session, new_request_id
+from pcmedge.device._calls import Script, Session, build_message, new_request_id
 from pcmedge.device.results import Advance, Clock, Fault, Snapshot
 from pcmedge.durations import parse_duration
 
@@ -18,7 +18,8 @@ def clock(session: Session) -> Script[Clock]:
 
 def set_clock(session: Session, mode: str, *, rate: float = 1.0) -> Script[Clock]:
     """Let the clock be "real", "accelerated" (``rate`` device seconds per second) or "manual" from now on."""
-    request = lab_pb2.SetClockRequest(
+    request = build_message(
+        lab_pb2.SetClockRequest,
         request_id=new_request_id(),
         mode=_decode.number(_decode.CLOCK_MODES, mode, "a clock mode"),
         rate=rate if mode == "accelerated" else 0.0,
@@ -38,13 +39,13 @@ def advance(session: Session, by: str | float) -> Script[Advance]:
 
 def snapshot(session: Session, name: str) -> Script[Snapshot]:
     """Keep the whole device state under a name (1 to 64 characters of [A-Za-z0-9._-])."""
-    request = lab_pb2.CreateSnapshotRequest(request_id=new_request_id(), name=name)
+    request = build_message(lab_pb2.CreateSnapshotRequest, request_id=new_request_id(), name=name)
     return _decode.snapshot((yield session.change("CreateSnapshot", request, timeout_s=session.operation_timeout_s)))
 
 
 def restore(session: Session, name: str) -> Script[Snapshot]:
     """Put the device back into a kept state."""
-    request = lab_pb2.RestoreSnapshotRequest(request_id=new_request_id(), name=name)
+    request = build_message(lab_pb2.RestoreSnapshotRequest, request_id=new_request_id(), name=name)
     session.forget_models()
     return _decode.snapshot((yield session.change("RestoreSnapshot", request, timeout_s=session.operation_timeout_s)))
 
@@ -57,12 +58,14 @@ def snapshots(session: Session) -> Script[tuple[Snapshot, ...]]:
 
 def delete_snapshot(session: Session, name: str) -> Script[None]:
     """Forget a kept state."""
-    yield session.change("DeleteSnapshot", lab_pb2.DeleteSnapshotRequest(request_id=new_request_id(), name=name))
+    yield session.change(
+        "DeleteSnapshot", build_message(lab_pb2.DeleteSnapshotRequest, request_id=new_request_id(), name=name)
+    )
 
 
 def set_noise(session: Session, read_noise_per_mvm: str) -> Script[str]:
     """Read noise of each matrix-vector product: "off", "additive" or "input-dependent"; returns what is set."""
-    request = lab_pb2.SetNoiseRequest(request_id=new_request_id(), read_noise_per_mvm=read_noise_per_mvm)
+    request = build_message(lab_pb2.SetNoiseRequest, request_id=new_request_id(), read_noise_per_mvm=read_noise_per_mvm)
     reply = yield session.change("SetNoise", request)
     return str(reply.read_noise_per_mvm)
 
@@ -95,6 +98,6 @@ def faults(session: Session) -> Script[tuple[Fault, ...]]:
 
 def set_temperature(session: Session, celsius: float) -> Script[float]:
     """Set the chip's temperature in degrees Celsius; returns it. Capability "lab.temperature"."""
-    request = lab_pb2.SetTemperatureRequest(request_id=new_request_id(), celsius=celsius)
+    request = build_message(lab_pb2.SetTemperatureRequest, request_id=new_request_id(), celsius=celsius)
     reply = yield session.change("SetTemperature", request)
     return float(reply.celsius)

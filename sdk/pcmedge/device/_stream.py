@@ -19,7 +19,7 @@ from pcmedge.device._inference import (
 )
 from pcmedge.device.results import InferResult
 from pcmedge.device.transport import AsyncTransport, Transport
-from pcmedge.errors import Error, InputValueError
+from pcmedge.errors import Error, InputTypeError, InputValueError
 from pcmedge.protocol.services import METHODS
 from pcmedge.protocol.status import from_stream_reply
 
@@ -27,27 +27,45 @@ Answer = InferResult | Error
 
 
 class _Pending:
-    """Start times of the batches under way, oldest first, and what the caller's iterable raised."""
+    """The batches under way, oldest first: when each was sent, or why it could not be; and what the caller's iterable
+    raised.
+    """
 
     def __init__(self) -> None:
-        self.started_s: deque[float] = deque()
+        self.sent: deque[float | Error] = deque()
         self.failure: BaseException | None = None
 
+    def request(self, spec: ModelSpec, batch: Inputs, number: int) -> inference_pb2.ModelInferRequest:
+        """The request of a batch. One that cannot become tensors goes without any: its refusal keeps its place."""
+        try:
+            request = infer_request(spec, batch, str(number))
+        except Error as error:
+            self.sent.append(error)
+            return inference_pb2.ModelInferRequest(model_name=spec.name, id=str(number))
+        self.sent.append(time.perf_counter())
+        return request
+
     def answer(self, reply: inference_pb2.ModelStreamInferResponse) -> Answer:
-        latency_s = time.perf_counter() - self.started_s.popleft()
-        return from_stream_reply(reply) or infer_result(reply.infer_response, latency_s)
+        sent = self.sent.popleft()
+        if isinstance(sent, Error):
+            return sent
+        return from_stream_reply(reply) or infer_result(reply.infer_response, time.perf_counter() - sent)
 
 
-def _check(window: int) -> None:
+def check_options(window: int, errors: str) -> None:
+    """InputTypeError, InputValueError for options no stream has."""
+    if isinstance(window, bool) or not isinstance(window, int):
+        raise InputTypeError(f"window is the number of batches under way; found {window!r}", argument="window")
     if window < 1:
         raise InputValueError(f"window is the number of batches under way, at least 1; found {window}")
+    if errors not in ("raise", "yield"):
+        raise InputValueError(f'errors is "raise" or "yield"; found {errors!r}', argument="errors")
 
 
 def infer_stream(
     transport: Transport, spec: ModelSpec, batches: Iterable[Inputs], window: int
 ) -> Generator[Answer, None, None]:
     """Answers (results or typed errors) in the order of ``batches``, at most ``window`` of them under way."""
-    _check(window)
     room = threading.Semaphore(window)
     over = threading.Event()
     pending = _Pending()
@@ -59,9 +77,7 @@ def infer_stream(
                 room.acquire()
                 if over.is_set():
                     return
-                request = infer_request(spec, batch, str(number))
-                pending.started_s.append(time.perf_counter())
-                yield request
+                yield pending.request(spec, batch, number)
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -85,7 +101,6 @@ async def async_infer_stream(
     transport: AsyncTransport, spec: ModelSpec, batches: Iterable[Inputs] | AsyncIterable[Inputs], window: int
 ) -> AsyncGenerator[Answer, None]:
     """The awaiting twin of :func:`infer_stream`."""
-    _check(window)
     room = asyncio.Semaphore(window)
     over = asyncio.Event()
     pending = _Pending()
@@ -97,10 +112,8 @@ async def async_infer_stream(
                 await room.acquire()
                 if over.is_set():
                     return
-                request = infer_request(spec, batch, str(number))
+                yield pending.request(spec, batch, number)
                 number += 1
-                pending.started_s.append(time.perf_counter())
-                yield request
         except Exception as error:
             pending.failure = error
 

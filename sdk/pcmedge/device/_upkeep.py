@@ -7,7 +7,7 @@ from typing import Any
 
 from pcmedge._contract import device_pb2
 from pcmedge.device import _decode
-from pcmedge.device._calls import Script, Session, Stream, mutation_message
+from pcmedge.device._calls import Script, Session, Stream, build_message, mutation_message
 from pcmedge.device._images import OnProgress, finished, operation
 from pcmedge.device._inference import Array, Inputs, check_samples, find_model, model_spec
 from pcmedge.device.results import (
@@ -45,7 +45,8 @@ def recalibrate(
     adaptive statistics, 0 for the published 13 and 200. ``force``: commit without asking the guard. The result says
     whether the guard committed; ``result.raise_for_refusal()`` makes a refusal an error.
     """
-    request = device_pb2.RecalibrateRequest(
+    request = build_message(
+        device_pb2.RecalibrateRequest,
         mutation=mutation_message(mutation),
         model_name=(yield from find_model(session, model)),
         method=_decode.number(_decode.METHODS, method, "a recalibration method"),
@@ -61,7 +62,7 @@ def recalibrate(
 def rollback(session: Session, *, model: str | None = None, mutation: Mutation | None = None) -> Script[int]:
     """Take the previous statistics back; returns the new statistics generation."""
     name = yield from find_model(session, model)
-    request = device_pb2.RollbackStatisticsRequest(model_name=name, mutation=mutation_message(mutation))
+    request = build_message(device_pb2.RollbackStatisticsRequest, model_name=name, mutation=mutation_message(mutation))
     reply = yield session.change("RollbackStatistics", request)
     return int(reply.statistics_generation)
 
@@ -69,7 +70,9 @@ def rollback(session: Session, *, model: str | None = None, mutation: Mutation |
 def policy(session: Session, *, model: str | None = None) -> Script[Policy]:
     """When the device recalibrates a model by itself."""
     name = yield from find_model(session, model)
-    reply = yield session.read("GetRecalibrationPolicy", device_pb2.GetRecalibrationPolicyRequest(model_name=name))
+    reply = yield session.read(
+        "GetRecalibrationPolicy", build_message(device_pb2.GetRecalibrationPolicyRequest, model_name=name)
+    )
     return _decode.policy(reply)
 
 
@@ -99,7 +102,7 @@ def calibration_buffer(session: Session, *, model: str | None = None) -> Script[
     """What recalibration measures on."""
     name = yield from find_model(session, model)
     reply = yield session.read(
-        "DescribeCalibrationBuffer", device_pb2.DescribeCalibrationBufferRequest(model_name=name)
+        "DescribeCalibrationBuffer", build_message(device_pb2.DescribeCalibrationBufferRequest, model_name=name)
     )
     return _decode.buffer(reply)
 
@@ -142,37 +145,41 @@ def _sample_requests(
 
 def self_test(session: Session, *, model: str | None = None) -> Script[SelfTest]:
     """Run the image's reference inputs through the chip and compare with their digital outputs."""
-    request = device_pb2.SelfTestRequest(model_name=(yield from find_model(session, model)))
+    request = build_message(device_pb2.SelfTestRequest, model_name=(yield from find_model(session, model)))
     return _decode.self_test((yield session.read("SelfTest", request)))
 
 
 def telemetry(session: Session, *, tiles: bool = False) -> Script[Telemetry]:
     """State, counters and compensation now; ``tiles`` adds figures per tile."""
-    reply = yield session.read("GetTelemetry", device_pb2.GetTelemetryRequest(include_tiles=tiles))
+    reply = yield session.read("GetTelemetry", build_message(device_pb2.GetTelemetryRequest, include_tiles=tiles))
     return _decode.telemetry(reply)
 
 
 def watch_telemetry(session: Session, *, interval_s: float = 1.0, tiles: bool = False) -> Stream[Telemetry]:
     """Telemetry every ``interval_s`` wall-clock seconds, without end."""
-    request = device_pb2.WatchTelemetryRequest(interval_s=interval_s, include_tiles=tiles)
+    request = build_message(device_pb2.WatchTelemetryRequest, interval_s=interval_s, include_tiles=tiles)
     return session.watch("WatchTelemetry", request, _decode.telemetry)
 
 
 def events(session: Session, *, after: int = 0, limit: int = 1000) -> Script[tuple[Event, ...]]:
     """The journal: at most ``limit`` events with a sequence larger than ``after``, oldest first."""
-    reply = yield session.read("ListEvents", device_pb2.ListEventsRequest(after_sequence=after, limit=limit))
+    reply = yield session.read(
+        "ListEvents", build_message(device_pb2.ListEventsRequest, after_sequence=after, limit=limit)
+    )
     return tuple(_decode.event(event) for event in reply.events)
 
 
 def watch_events(session: Session, *, after: int = 0) -> Stream[Event]:
     """The journal from ``after`` on, then each event as it happens, without end."""
-    return session.watch("WatchEvents", device_pb2.WatchEventsRequest(after_sequence=after), _decode.event)
+    return session.watch(
+        "WatchEvents", build_message(device_pb2.WatchEventsRequest, after_sequence=after), _decode.event
+    )
 
 
 def read_tile(session: Session, tile: int, *, model: str | None = None) -> Script[TileReadout]:
     """Conductances of a physical tile now, for diagnosis; telemetry(tiles=True) lists a model's tiles."""
     bands: list[Any] = []
     name = yield from find_model(session, model)
-    request = device_pb2.ReadTileRequest(model_name=name, tile=tile)
+    request = build_message(device_pb2.ReadTileRequest, model_name=name, tile=tile)
     yield session.change("ReadTile", request, on_message=bands.append)
     return _decode.tile_readout(bands)

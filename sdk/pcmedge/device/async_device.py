@@ -10,7 +10,7 @@ from pcmedge.device import _classify, _images, _inference, _lab, _upkeep
 from pcmedge.device._calls import Backoff, Session
 from pcmedge.device._drive import AsyncDriver, async_call, async_watch
 from pcmedge.device._inference import Inputs
-from pcmedge.device._stream import async_infer_stream
+from pcmedge.device._stream import async_infer_stream, check_options
 from pcmedge.device.device import stream_item
 from pcmedge.device.transport import AsyncTransport
 
@@ -91,7 +91,8 @@ class AsyncDevice(AsyncDriver):
         errors: Literal["raise", "yield"] = "raise",
     ) -> AsyncGenerator[Any, None]:
         """Many batches over one stream; see :meth:`pcmedge.Device.infer_stream`. ``batches`` may be asynchronous."""
-        spec = await self._run(_inference.fresh_spec(self._session, model))
+        check_options(window, errors)
+        spec = await self._run(_inference.model_spec(self._session, model))
         answers = async_infer_stream(self._transport, spec, batches, window)
         try:
             async for answer in answers:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import os
 
-from pcmedge.device._calls import Backoff, Session
+from pcmedge.device._calls import LONGEST_TIMEOUT_S, Backoff, Session, checked_timeout
 from pcmedge.device._grpc_common import MAX_MESSAGE_BYTES, Security
 from pcmedge.device.async_device import AsyncDevice
 from pcmedge.device.device import Device
+from pcmedge.errors import InputValueError
 from pcmedge.protocol.address import address_or_environment
 
 TIMEOUT_S = 30.0
 OPERATION_TIMEOUT_S = 900.0
+
+
+def _session(timeout_s: float, operation_timeout_s: float) -> Session:
+    return Session(
+        timeout_s=checked_timeout(timeout_s),
+        operation_timeout_s=checked_timeout(operation_timeout_s, "operation_timeout_s"),
+    )
+
+
+def _greeting(session: Session, wait_s: float) -> Session:
+    """Of the first call, which may wait for a device that is still starting."""
+    if isinstance(wait_s, bool) or not isinstance(wait_s, (int, float)) or not 0 <= wait_s <= LONGEST_TIMEOUT_S:
+        raise InputValueError(f"wait_s is 0 or more seconds; found {wait_s!r}", argument="wait_s")
+    return Session(timeout_s=max(session.timeout_s, wait_s))
 
 
 def _backoff(wait_s: float) -> Backoff:
@@ -42,16 +57,17 @@ def connect(
     """
     from pcmedge.device._grpc import GrpcTransport
 
+    session = _session(timeout_s, operation_timeout_s)
+    greeting = _greeting(session, wait_s)
     address = address_or_environment(url)
     security = Security(token=token, ca_file=ca_file, cert_file=cert_file, key_file=key_file, server_name=server_name)
     transport = GrpcTransport(address, security=security, max_message_bytes=max_message_bytes)
     try:
-        greeting = Session(timeout_s=max(timeout_s, wait_s))
         Device(transport, session=greeting, backoff=_backoff(wait_s)).identity()
     except BaseException:
         transport.close()
         raise
-    return Device(transport, session=Session(timeout_s=timeout_s, operation_timeout_s=operation_timeout_s))
+    return Device(transport, session=session)
 
 
 async def connect_async(
@@ -70,13 +86,14 @@ async def connect_async(
     """An :class:`AsyncDevice` for the running event loop; arguments as for :func:`connect`."""
     from pcmedge.device._grpc_aio import AsyncGrpcTransport
 
+    session = _session(timeout_s, operation_timeout_s)
+    greeting = _greeting(session, wait_s)
     address = address_or_environment(url)
     security = Security(token=token, ca_file=ca_file, cert_file=cert_file, key_file=key_file, server_name=server_name)
     transport = AsyncGrpcTransport(address, security=security, max_message_bytes=max_message_bytes)
     try:
-        greeting = Session(timeout_s=max(timeout_s, wait_s))
         await AsyncDevice(transport, session=greeting, backoff=_backoff(wait_s)).identity()
     except BaseException:
         await transport.close()
         raise
-    return AsyncDevice(transport, session=Session(timeout_s=timeout_s, operation_timeout_s=operation_timeout_s))
+    return AsyncDevice(transport, session=session)

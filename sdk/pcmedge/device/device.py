@@ -10,7 +10,7 @@ from pcmedge.device import _classify, _images, _inference, _lab, _upkeep
 from pcmedge.device._calls import Backoff, Session
 from pcmedge.device._drive import Driver, call, watch
 from pcmedge.device._inference import Inputs
-from pcmedge.device._stream import infer_stream
+from pcmedge.device._stream import check_options, infer_stream
 from pcmedge.device.results import InferResult
 from pcmedge.device.transport import Transport
 from pcmedge.errors import Error
@@ -103,7 +103,8 @@ class Device(Driver):
         :class:`InferResult`. ``errors``: "raise" ends the stream at the first failed batch, "yield" puts its typed
         error in place of its result and goes on. UnavailableError if the device goes away in mid-stream.
         """
-        spec = self._run(_inference.fresh_spec(self._session, model))
+        check_options(window, errors)
+        spec = self._run(_inference.model_spec(self._session, model))
         answers = infer_stream(self._transport, spec, batches, window)
         try:
             for answer in answers:

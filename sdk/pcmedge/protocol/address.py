@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pcmedge.errors import InputValueError
+from pcmedge.errors import InputTypeError, InputValueError
 
 ENVIRONMENT = "PCMEDGE_DEVICE"
 _FORMS = "grpc://host:port, grpcs://host:port, unix:///path/of/socket or host:port"
@@ -83,6 +83,8 @@ def _unix(text: str, path: str) -> Address:
 
 def address_or_environment(text: str | None) -> Address:
     """The address given, else the one in $PCMEDGE_DEVICE. InputValueError if there is neither."""
+    if not isinstance(text, str | None):
+        raise InputTypeError(f"an address is text such as grpc://host:port; found {text!r}", address=text)
     text = text or os.environ.get(ENVIRONMENT)
     if not text:
         raise InputValueError(

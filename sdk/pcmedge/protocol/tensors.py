@@ -85,8 +85,24 @@ def pack(array: Array) -> bytes:
     datatype = datatype_of(array)
     if datatype != "BYTES":
         return np.ascontiguousarray(array, dtype=DTYPES[datatype]).tobytes()
-    elements = [value.encode() if isinstance(value, str) else bytes(value) for value in array.ravel().tolist()]
+    elements = [_element(value) for value in array.ravel().tolist()]
     return b"".join(len(element).to_bytes(4, "little") + element for element in elements)
+
+
+def _element(value: object) -> bytes:
+    """One element of a BYTES tensor."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise InputTypeError(
+            f"an array of objects can be sent if it holds text or bytes, found {type(value).__name__}; give numbers a "
+            "numeric dtype with .astype()",
+            found=type(value).__name__,
+        )
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise InputValueError(f"text that cannot be encoded: {error}") from None
 
 
 def unpack(datatype: str, shape: Sequence[int], data: bytes, name: str) -> Array:
