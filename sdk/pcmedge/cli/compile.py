@@ -81,7 +81,7 @@ def run(
     Examples:
       pcmedge compile model.onnx -c inputs.npy -o model.pcmi
       pcmedge compile my_models:resnet -c inputs.npz --require-analog 95%
-    \b
+
     Exit codes: 0 done, 2 a file is missing or wrong, 4 the model cannot be compiled (all
     reasons at once), 10 an extra is missing.
     """

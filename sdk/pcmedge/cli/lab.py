@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pcmedge.cli.options import DeviceUrl, Json, Timeout
+from pcmedge.cli.registry import add_command
 from pcmedge.errors import InputValueError
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ class NoiseKind(enum.StrEnum):
     input_dependent = "input-dependent"
 
 
-@app.command()
 def advance(
     by: Annotated[str, typer.Argument(metavar="TIME", help="25s, 1h30m, 1d, 1y, ...", show_default=False)],
     device: DeviceUrl = None,
@@ -64,7 +64,6 @@ def _draw_advanced(console: Screen, result: Advance, seconds: float) -> None:
     _draw_clock(console, result.clock)
 
 
-@app.command()
 def clock(
     mode: Annotated[
         Mode | None, typer.Option(help="Change the clock; without it, show it.", show_default=False)
@@ -102,7 +101,6 @@ def _draw_clock(console: Screen, found: Clock) -> None:
     console.say(f"{found.mode} clock{rate}; device time {format_duration(found.device_time_s)}")
 
 
-@app.command()
 def noise(
     kind: Annotated[NoiseKind, typer.Argument(help="Read noise of each matrix-vector product.", show_default=False)],
     device: DeviceUrl = None,
@@ -123,7 +121,6 @@ def noise(
     Output(json=json).result({"read_noise_per_mvm": now}, lambda console: console.say(f"read noise per MVM: {now}"))
 
 
-@app.command()
 def snapshot(name: Name, device: DeviceUrl = None, timeout: Timeout = None, json: Json = False) -> None:
     """Save the whole state of a device under a name.
 
@@ -139,7 +136,6 @@ def snapshot(name: Name, device: DeviceUrl = None, timeout: Timeout = None, json
     Output(json=json).result(saved, lambda console: _draw_snapshots(console, [saved], "saved "))
 
 
-@app.command()
 def restore(name: Name, device: DeviceUrl = None, timeout: Timeout = None, json: Json = False) -> None:
     """Bring a device back to a snapshot, its age included.
 
@@ -155,7 +151,6 @@ def restore(name: Name, device: DeviceUrl = None, timeout: Timeout = None, json:
     Output(json=json).result(restored, lambda console: _draw_snapshots(console, [restored], "restored "))
 
 
-@app.command()
 def snapshots(device: DeviceUrl = None, timeout: Timeout = None, json: Json = False) -> None:
     """List the snapshots of a device."""
     from pcmedge.cli.output import Output
@@ -166,7 +161,6 @@ def snapshots(device: DeviceUrl = None, timeout: Timeout = None, json: Json = Fa
     Output(json=json).result({"snapshots": found}, lambda console: _draw_snapshots(console, found))
 
 
-@app.command("delete-snapshot")
 def delete_snapshot(name: Name, device: DeviceUrl = None, timeout: Timeout = None, json: Json = False) -> None:
     """Delete a snapshot."""
     from pcmedge.cli.output import Output
@@ -186,3 +180,7 @@ def _draw_snapshots(console: Screen, found: Sequence[Snapshot], verb: str = "") 
         models = ", ".join(item.models) or "no model"
         age = format_duration(item.device_time_s)
         console.say(f"{verb}{item.name}: device time {age}, {models}, {item.bytes:,} bytes")
+
+
+for _command in (advance, clock, noise, snapshot, restore, snapshots, delete_snapshot):
+    add_command(app, _command.__name__.replace("_", "-"), _command)

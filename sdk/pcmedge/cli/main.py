@@ -38,6 +38,7 @@ from pcmedge.cli import (
 )
 from pcmedge.cli.output import ReaderGone, write_document, write_problem
 from pcmedge.cli.problems import as_error, usage
+from pcmedge.cli.registry import add_command
 from pcmedge.errors import CancelledError
 
 USAGE = 2
@@ -113,7 +114,7 @@ def _register() -> None:
         ("doctor", doctor.run, STUDY),
     )
     for name, command, panel in commands:
-        app.command(name, rich_help_panel=panel)(command)
+        add_command(app, name, command, panel)
     app.add_typer(lab.app, name="lab", rich_help_panel=USE)
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def run(model: Model = None, device: DeviceUrl = None, timeout: Timeout = None, json: Json = False) -> int:
     """Run the reference inputs stored in the image and compare with their digital outputs.
 
-    \b
     Exit codes: 0 passed, 1 agreement below the device's threshold.
+
     \b
     Example:
       pcmedge self-test --json | jq .agreement

@@ -92,7 +92,7 @@ def run(
       pcmedge serve model.pcmi
       pcmedge serve --listen unix:///run/pcm0.sock --store /var/lib/pcm0
       pcmedge serve model.pcmi --listen 127.0.0.1:0 --clock manual --lab --json
-    \b
+
     Exit codes: 0 stopped, 2 wrong argument, 3 not an image, 7 address in use, 8 store in use
     or unwritable, 10 the 'emulator' extra is missing.
     """

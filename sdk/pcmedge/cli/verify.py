@@ -16,8 +16,8 @@ def run(image: ImagePath, json: Json = False) -> None:
 
     Contents of tables and program need the 'emulator' extra; without it these checks are skipped and named.
 
-    \b
     Exit codes: 0 intact, 2 no such file, 3 not an intact image (the message names the check that failed).
+
     \b
     Example:
       pcmedge verify model.pcmi
