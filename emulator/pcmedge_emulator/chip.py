@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from pathlib import Path
+from os import PathLike
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pcmedge._contract.image_pb2 import ChipProfile
-from pcmedge.errors import InputValueError, StoreError
+from pcmedge.errors import StoreError
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import get_profile
 
 from pcmedge_emulator import buffers, images, lab, observe, policies, recalibration
+from pcmedge_emulator.arguments import folder, one_of, text, whole
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
 from pcmedge_emulator.clock import Clock, ClockMode
 from pcmedge_emulator.maintenance import Maintenance
@@ -57,11 +58,11 @@ from pcmedge_emulator.store import Store
 
 Progress = Callable[[str, int, int], None]
 Cancelled = Callable[[], bool]
-Choice = TypeVar("Choice")
 
 IMAGE_FEATURES = ("pcm-analog-1", "lstm-1", "synthetic-buffer-1")
 
 DEFAULT_SERIAL, DEFAULT_SEED, DEFAULT_TECHNOLOGY = "emulator-0", 0, "pcm-90nm"
+MOST_SERIAL, MOST_THREADS = 64, 1024
 
 
 def _no_progress(phase: str, done: int, total: int) -> None:
@@ -70,13 +71,6 @@ def _no_progress(phase: str, done: int, total: int) -> None:
 
 def _never() -> bool:
     return False
-
-
-def _one_of(what: str, value: str, choices: tuple[Choice, ...]) -> Choice:
-    for choice in choices:
-        if choice == value:
-            return choice
-    raise InputValueError(f"{what} is one of {', '.join(map(str, choices))}, got {value!r}.", value=value)
 
 
 class Chip:
@@ -107,7 +101,7 @@ class Chip:
         serial: str | None = None,
         seed: int | None = None,
         clock: Clock | None = None,
-        store: Path | str | None = None,
+        store: str | PathLike[str] | None = None,
         engine: str = "fast",
         converters: str = "profile",
         read_noise: str = "additive",
@@ -119,8 +113,13 @@ class Chip:
         engines: tuple[EngineKind, ...] = ("fast", "reference")
         conversions: tuple[Converters, ...] = ("profile", "ideal")
         noises: tuple[ReadNoise, ...] = ("additive", "off", "input-dependent")
-        chosen = (_one_of("engine", engine, engines), _one_of("converters", converters, conversions))
-        noise = _one_of("read_noise", read_noise, noises)
+        chosen = (one_of("engine", engine, engines), one_of("converters", converters, conversions))
+        noise = one_of("read_noise", read_noise, noises)
+        threads = whole("threads", threads, 1, MOST_THREADS)
+        if serial is not None:
+            serial = text("serial", serial, MOST_SERIAL)
+        if seed is not None:
+            seed = whole("seed", seed, 0, np.iinfo(np.int64).max)
 
         def identity(stored: DeviceRecord | None) -> DeviceRecord:
             return _device(stored, technology=technology, serial=serial, seed=seed, profile=profile)
@@ -135,7 +134,7 @@ class Chip:
             )
 
         self._default_policy = default_policy
-        opened = Store(None if store is None else Path(store), max_bytes=store_max_bytes)
+        opened = Store(None if store is None else folder("store", store), max_bytes=store_max_bytes)
         try:
             self._state = State(
                 store=opened,
@@ -304,7 +303,7 @@ class Chip:
         ``batch_size`` are AdaBS's n and m. Raises CancelledError, GenerationMismatchError, StoreUnwritableError.
         """
         asked = Asked(
-            method=_one_of("method", method, tuple(Method)),
+            method=one_of("method", method, tuple(Method)),
             cause="request",
             batches=batches,
             batch_size=batch_size,
@@ -392,7 +391,7 @@ class Chip:
         return self._state.clock.reading()
 
     def set_clock(self, mode: ClockMode | str, rate: float = 1.0, *, mutation: Mutation = NO_MUTATION) -> ClockReading:
-        chosen = _one_of("clock mode", mode, tuple(ClockMode))
+        chosen = one_of("clock mode", mode, tuple(ClockMode))
         return self._state.once(
             mutation, "set-clock", ClockReading, lambda: lab.set_clock(self._state, chosen, rate, mutation)
         )
@@ -440,7 +439,7 @@ def _device(
     if stored is None:
         return DeviceRecord(
             serial=DEFAULT_SERIAL if serial is None else serial,
-            seed=DEFAULT_SEED if seed is None else int(np.int64(seed)),
+            seed=DEFAULT_SEED if seed is None else seed,
             technology=get_technology(DEFAULT_TECHNOLOGY if technology is None else technology).name,
             profile=wanted,
         )

@@ -18,6 +18,12 @@ from pcmedge.errors import ClockError, InputValueError
 
 from pcmedge_emulator.outcomes import ClockReading
 
+LONGEST_S = 1e15
+"""The most device time there is, seconds: 30 million years. Beyond 1e30 s single precision ends."""
+
+FASTEST = 1e9
+"""The highest rate of an accelerated clock, device seconds per second."""
+
 
 class ClockMode(StrEnum):
     REAL = "real"
@@ -41,9 +47,11 @@ def _rate(mode: ClockMode, rate: float) -> float:
         return 1.0
     if mode is ClockMode.MANUAL:
         return 0.0
-    if not (math.isfinite(rate) and rate > 0.0):
+    if not 0.0 < rate <= FASTEST:
         raise InputValueError(
-            f"An accelerated clock needs a rate larger than 0 device seconds per second, got {rate!r}.", rate=rate
+            f"An accelerated clock needs a rate larger than 0 and at most {FASTEST:g} device seconds per second, got "
+            f"{rate!r}.",
+            rate=rate,
         )
     return float(rate)
 
@@ -89,8 +97,10 @@ class Clock:
         if value in (ClockMode.REAL, ClockMode.MANUAL):
             return cls(ClockMode(value))
         try:
+            if isinstance(value, bool):
+                raise TypeError
             rate = float(value.removeprefix("x")) if isinstance(value, str) else float(value)
-        except ValueError:
+        except (TypeError, ValueError):
             raise InputValueError(
                 f"A clock is 'real', 'manual' or a rate in device seconds per second, got {value!r}.", clock=value
             ) from None
@@ -129,6 +139,12 @@ class Clock:
         if not (math.isfinite(by_s) and by_s >= 0.0):
             raise InputValueError(f"Time advances by 0 seconds or more, got {by_s!r}.", by_s=by_s)
         with self._lock:
+            if self._device_s + by_s > LONGEST_S:
+                raise InputValueError(
+                    f"Device time goes up to {LONGEST_S:g} s; it is {self._device_s:g} s, so it cannot advance by "
+                    f"{by_s:g} s.",
+                    by_s=by_s,
+                )
             if self._mode is ClockMode.REAL:
                 raise ClockError(
                     "A real clock cannot be advanced: it follows the wall clock. Set the clock to manual or "

@@ -9,7 +9,7 @@ import numpy as np
 from pcmedge.errors import ClockError, InputValueError, NotFoundError
 
 from pcmedge_emulator import codec
-from pcmedge_emulator.clock import ClockMode
+from pcmedge_emulator.clock import LONGEST_S, ClockMode
 from pcmedge_emulator.outcomes import AdvanceOutcome, ClockReading, Mutation, SnapshotInfo
 from pcmedge_emulator.policies import act, due_age_s
 from pcmedge_emulator.records import ModelRecord, SnapshotRecord
@@ -66,6 +66,8 @@ def advance(state: State, by_s: float, mutation: Mutation) -> AdvanceOutcome:
         if not (np.isfinite(by_s) and by_s >= 0.0):
             raise InputValueError(f"Time advances by 0 seconds or more, got {by_s!r}.", by_s=by_s)
         target_s = state.clock.now() + by_s
+        if target_s > LONGEST_S:
+            raise InputValueError(f"Device time goes up to {LONGEST_S:g} s; asked for {target_s:g} s.", by_s=by_s)
         recalibrations = actions = 0
         wish = _next_action(state)
         while wish is not None and wish[0] <= target_s and actions < MOST_ACTIONS:

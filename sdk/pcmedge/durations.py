@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from numbers import Real
 
 from pcmedge.errors import InputValueError
 
@@ -22,7 +23,7 @@ def parse_duration(value: str | float) -> float:
         match = _PATTERN.fullmatch(value)
         if match:
             seconds = float(match[1]) * UNITS_S[(match[2] or "s").lower()]
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif isinstance(value, Real) and not isinstance(value, bool):
         seconds = float(value)
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         raise InputValueError(

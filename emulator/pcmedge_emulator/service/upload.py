@@ -27,7 +27,9 @@ def program_header(requests: Iterator[device_pb2.ProgramRequest]) -> device_pb2.
     if first is None or first.WhichOneof("part") != "header":
         raise InputError("the first message of Program must be the header")
     if first.header.image_size == 0:
-        raise ImageCorruptError("chip image refused (truncated): it has no bytes at all; copy it again", check="truncated")
+        raise ImageCorruptError(
+            "chip image refused (truncated): it has no bytes at all; copy it again", check="truncated"
+        )
     if not 0 < first.header.image_size <= MAX_IMAGE_BYTES:
         raise InputValueError(
             f"expected an image of 1 to {MAX_IMAGE_BYTES} bytes, the header announces {first.header.image_size}"

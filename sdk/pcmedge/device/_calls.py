@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -100,7 +101,7 @@ class Session:
 
 def checked_timeout(timeout_s: float, name: str = "timeout_s") -> float:
     """A deadline as it was given. InputTypeError, InputValueError if it is not a number of seconds above 0."""
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)):
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, Real):
         raise InputTypeError(f"{name} is a number of seconds; found {timeout_s!r}", argument=name)
     if not (math.isfinite(timeout_s) and 0 < timeout_s <= LONGEST_TIMEOUT_S):
         raise InputValueError(

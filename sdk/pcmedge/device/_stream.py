@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from numbers import Integral
 from typing import Any
 
 from pcmedge._contract import inference_pb2
@@ -54,7 +55,7 @@ class _Pending:
 
 def check_options(window: int, errors: str) -> None:
     """InputTypeError, InputValueError for options no stream has."""
-    if isinstance(window, bool) or not isinstance(window, int):
+    if isinstance(window, bool) or not isinstance(window, Integral):
         raise InputTypeError(f"window is the number of batches under way; found {window!r}", argument="window")
     if window < 1:
         raise InputValueError(f"window is the number of batches under way, at least 1; found {window}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from numbers import Real
 
 from pcmedge.device._calls import LONGEST_TIMEOUT_S, Backoff, Session, checked_timeout
 from pcmedge.device._grpc_common import MAX_MESSAGE_BYTES, Security
@@ -24,7 +25,7 @@ def _session(timeout_s: float, operation_timeout_s: float) -> Session:
 
 def _greeting(session: Session, wait_s: float) -> Session:
     """Of the first call, which may wait for a device that is still starting."""
-    if isinstance(wait_s, bool) or not isinstance(wait_s, (int, float)) or not 0 <= wait_s <= LONGEST_TIMEOUT_S:
+    if isinstance(wait_s, bool) or not isinstance(wait_s, Real) or not 0 <= wait_s <= LONGEST_TIMEOUT_S:
         raise InputValueError(f"wait_s is 0 or more seconds; found {wait_s!r}", argument="wait_s")
     return Session(timeout_s=max(session.timeout_s, wait_s))
 

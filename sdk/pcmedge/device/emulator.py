@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcmedge.device._calls import Session
@@ -62,7 +61,7 @@ def Emulator(
         serial=serial,
         seed=seed,
         clock=None if clock is None else Clock.parse(clock),
-        store=None if store is None else Path(store),
+        store=store,
         engine=engine,
         converters=converters,
         read_noise=read_noise,

@@ -16,7 +16,7 @@ from typing import Any, Final
 from google.protobuf import json_format
 
 from pcmedge._contract.image_pb2 import ChipProfile
-from pcmedge.errors import FileMissingError, InputValueError, NotFoundError
+from pcmedge.errors import FileMissingError, InputTypeError, InputValueError, NotFoundError
 
 DEFAULT_PROFILE: Final = "pcm-512x512"
 
@@ -73,6 +73,11 @@ def get_profile(profile: str | PathLike[str] | ChipProfile | Mapping[str, Any]) 
         raise NotFoundError(
             f"no chip profile {profile!r}; there are {', '.join(PROFILES)}, or give the path of a .json file",
             profile=profile,
+        )
+    if not isinstance(profile, str | PathLike):
+        raise InputTypeError(
+            f"a chip profile is a name, a ChipProfile, a mapping of its fields or the path of a .json file; found "
+            f"{profile!r}"
         )
     return _from_file(Path(profile))
 
