@@ -34,7 +34,7 @@ def emulator_process(devices: Sequence[DeviceSpec], physics: str) -> Iterator[di
     """
     _require_emulator()
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pcmedge-demo-"))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pcmedge-demo-", ignore_cleanup_errors=True))
         errors = stack.enter_context((Path(folder) / "errors.txt").open("w+", encoding="utf-8"))
         process = subprocess.Popen(
             [sys.executable, "-m", "pcmedge.demo.rack"],

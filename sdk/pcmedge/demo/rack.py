@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -52,9 +53,15 @@ def serve_all(spec: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    # Ctrl-C goes to the whole terminal; the demo decides when its emulator ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve_all(json.loads(sys.stdin.readline()))
+    # Ctrl-C and a closed terminal reach the whole group; the demo's own end is what ends its emulator.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    spec = json.loads(sys.stdin.readline())
+    try:
+        serve_all(spec)
+    finally:
+        # A demo that was killed could not tidy up.
+        shutil.rmtree(spec["folder"], ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pcmedge.demo.result import DemoResult
 from pcmedge.demo.view import QuietView, View
 from pcmedge.demo.year import AGES_S, Year, live_through, program, specs
 from pcmedge.drift.chip_life import digital_accuracy
-from pcmedge.drift.files import require_folder
+from pcmedge.drift.files import results_in
 from pcmedge.drift.labelled import class_output
 from pcmedge.durations import parse_duration
 from pcmedge.errors import InputValueError, MissingExtraError
@@ -57,9 +57,8 @@ def run(
     started_s = time.monotonic()
     shown = view or QuietView()
     folder = Path(output)
-    require_folder(folder)
     digits = load_digits()
-    with shown, _network(digits, train, shown) as network:
+    with results_in(folder), shown, _network(digits, train, shown) as network:
         shown.stage("compiling the network for the chip")
         image = compile_digits(digits, network)
         scores, _ = class_output(image)

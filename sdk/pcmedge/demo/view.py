@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 COLOURS = {"none": "white", "gdc": "yellow", "adabs": "bright_blue", "digital": "green"}
 BARS = "▁▂▃▄▅▆▇█"
-LABELS = {"none": "no compensation", "gdc": "global drift compensation", "adabs": "AdaBS"}
+LABELS = {"none": "no compensation", "gdc": "drift compensation (GDC)", "adabs": "adaptive batch norm (AdaBS)"}
+SHORT = {"gdc": "GDC recalibrates", "adabs": "AdaBS recalibrates"}
+WIDTH = 44
+"""Columns of the age axis, which is logarithmic in age + 20 s."""
 
 
 class QuietView:
@@ -109,19 +113,16 @@ def choose_view(console: Console) -> View:
 def picture(year: Year) -> RenderableType:
     """What the live view shows at this moment."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_row(
-        "digital", _percent(year.digital_accuracy, "digital"), Text(BARS[-1] * len(year.ages_s), style="green")
-    )
+    baseline = Text(BARS[-1] * WIDTH, style=COLOURS["digital"])
+    table.add_row("digital", _percent(year.digital_accuracy, "digital"), baseline)
     for mode, label in LABELS.items():
         values = year.accuracies(mode)
         now = _percent(values[-1], mode) if values else Text("")
-        table.add_row(label, now, Text("".join(_bar(value) for value in values), style=COLOURS[mode]))
+        table.add_row(label, now, Text(_bars(year, values), style=COLOURS[mode]))
     table.add_row("", "", Text(_axis(year), style="dim"))
-    for mode in ("gdc", "adabs"):
-        done = [one for one in year.recalibrations if one.mode == mode and one.committed]
-        last = max((one.age_s for one in done), default=0.0)
-        says = f"{len(done)} times, last at the age of {format_duration(last)}" if done else "not yet"
-        table.add_row(f"{LABELS[mode]}: recalibrated", "", Text(says, style="dim"))
+    for mode, label in SHORT.items():
+        done = [one.age_s for one in year.recalibrations if one.mode == mode and one.committed]
+        table.add_row(label, f"{len(done):3d} times", Text(_marks(year, done), style=COLOURS[mode]))
     failed = Text(f"{year.requests_failed} failed", style="red bold" if year.requests_failed else "green")
     requests = Text.assemble(f"{year.requests_served:,} requests served, ", failed)
     head = Text.assemble(
@@ -168,10 +169,29 @@ def _percent(value: float, mode: str) -> Text:
     return Text(f"{100 * value:5.1f} %", style=f"bold {COLOURS[mode]}")
 
 
-def _bar(accuracy: float) -> str:
-    return BARS[min(len(BARS) - 1, max(0, int(accuracy * len(BARS))))]
+def _column(year: Year, age_s: float) -> int:
+    """Where an age lies on the axis, 0 to WIDTH - 1."""
+    first, last = (math.log(age + 20.0) for age in (year.ages_s[0], year.ages_s[-1]))
+    if last <= first:
+        return WIDTH - 1
+    return min(WIDTH - 1, max(0, round((math.log(age_s + 20.0) - first) / (last - first) * (WIDTH - 1))))
+
+
+def _bars(year: Year, values: list[float]) -> str:
+    """Accuracy as the height of a bar, up to the last age measured; each age holds until the next."""
+    drawn = ""
+    for age_s, value in zip(year.ages_s, values, strict=False):
+        column = _column(year, age_s)
+        drawn += (drawn[-1:] or " ") * (column - len(drawn))
+        drawn += BARS[min(len(BARS) - 1, max(0, int(value * len(BARS))))]
+    return drawn
+
+
+def _marks(year: Year, ages_s: list[float]) -> str:
+    columns = {_column(year, age_s) for age_s in ages_s}
+    return "".join("╵" if column in columns else " " for column in range(WIDTH))
 
 
 def _axis(year: Year) -> str:
     first, last = format_duration(year.ages_s[0]), format_duration(year.ages_s[-1])
-    return f"{first} → {last}"
+    return first + last.rjust(WIDTH - len(first))

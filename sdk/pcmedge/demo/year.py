@@ -27,8 +27,8 @@ MODES = ("none", "gdc", "adabs")
 METHODS = {"none": "none", "gdc": "gdc", "adabs": "adabs-paired"}
 """What each twin's recalibration policy does; "none" never recalibrates."""
 
-LOG_TIME_RATIO = 3.0
-"""The policy recalibrates whenever the age (plus 20 s) has grown by this factor: 12 times in the first year."""
+LOG_TIME_RATIO = 4.0
+"""The policy recalibrates whenever the age (plus 20 s) has grown by this factor: 10 times in the first year."""
 
 AGES_S = tuple(parse_duration(age) for age in ("25s", "1m", "5m", "20m", "1h", "6h", "1d", "7d", "30d", "120d", "1y"))
 BATCH = 50

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pcmedge.errors import FileUnwritableError
@@ -29,14 +29,23 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def require_folder(folder: Path) -> None:
-    """Make a folder for results before the long work, so that one that cannot be is known at once.
+@contextlib.contextmanager
+def results_in(folder: Path) -> Iterator[None]:
+    """Make a folder before the long work, so that one that cannot be is known at once; gone if nothing came of it.
 
     Raises FileUnwritableError.
     """
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileUnwritableError(
             f"Cannot write into {folder}: {error.strerror or error}. Choose another folder.", path=folder
         ) from error
+    try:
+        yield
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
