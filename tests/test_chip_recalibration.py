@@ -124,6 +124,19 @@ BAD_BUFFERS = {
 }
 
 
+def test_the_guard_rarely_refuses_a_good_recalibration() -> None:
+    """Three chips, each recalibrated at four ages. A rate of 5 % would refuse more than 4 of 12 once in 5,000 times."""
+    refused = 0
+    for seed in range(3):
+        with new_chip(seed=seed) as chip:
+            chip.program(digits_image())
+            for age_s in (140.0, 3600.0, 86400.0, YEAR_S):
+                chip.advance(age_s - chip.clock().device_time_s)
+                refused += not chip.recalibrate("digits").committed
+            assert held_out(chip) > 0.7
+    assert refused <= 4
+
+
 @pytest.mark.parametrize(
     ("kind", "age_s"),
     [(kind, 0.0) for kind in BAD_BUFFERS]

@@ -109,6 +109,23 @@ def test_program_and_verify_halves_the_error_and_reports_convergence() -> None:
     assert hasty.rms_error_microsiemens == pytest.approx(single.rms_error_microsiemens, rel=0.02)
 
 
+def test_documented_slopes_and_errors_of_programming() -> None:
+    """docs/physics.md: slope of the conductances on their targets, and root mean square errors (pcm-90nm)."""
+    rng = np.random.default_rng(0)
+    normal, tailed = rng.normal(0, 0.4, (1, 512, 256)), rng.laplace(0, 0.08, (1, 512, 256))
+    slopes, errors = [], []
+    for weights, options in ((normal, None), (normal, ProgramAndVerify()), (tailed, None)):
+        target = np.rint(32767 * np.clip(weights, -1, 1)).astype(np.int16)
+        devices, report = program_tile(target, 25.0, PCM, stream("t", 9, "program"), options)
+        wanted = target / 32767
+        slopes.append(float((wanted * net(devices.g_plus, devices.g_minus, 25.0)).sum() / np.square(wanted).sum()))
+        errors.append(report.rms_error_microsiemens)
+        assert report.converged_fraction > 0.999
+    assert slopes[0] == pytest.approx(0.99, abs=0.005)
+    assert slopes[2] == pytest.approx(0.97, abs=0.005)
+    assert errors[:2] == pytest.approx([0.54, 0.35], abs=0.01)
+
+
 def test_reading_for_one_purpose_does_not_change_the_devices_or_another_purpose() -> None:
     devices, _ = program_tile(ramp(), 25.0, PCM, stream("t", 4, "program"))
     before = {name: getattr(devices, name).copy() for name in ("g_plus", "g_minus", "nu_plus", "nu_minus")}

@@ -1,0 +1,209 @@
+"""The measured tables of docs/: ``python benchmarks/tables.py weighting`` (or another name) prints one again.
+
+============ ==================== ========================================================================
+weighting    docs/calibration.md  error of the drift factor, by how the read-out is weighted (10 s)
+modes        docs/calibration.md  the bundled network after a year, by way of compensation (40 s)
+guard        docs/calibration.md  how often the guard refuses, and what its answers are worth (2 min)
+ranges       docs/compiler.md     the bundled network after a year, by converter bits and ranges (1 min)
+statistics   docs/training.md     what batch norm's running statistics of noisy training cost (2 min, ``train`` extra)
+============ ==================== ========================================================================
+
+Everything is seeded. Numbers move by their standard errors when a random stream does, and in the last digit from one
+kind of CPU to another.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from pcmedge.demo.digits import MODEL_FILE, load_digits
+from pcmedge.demo.run import CALIBRATION_SAMPLES, compile_digits
+from pcmedge.drift import DriftPlan, run_study
+from pcmedge.image import ChipImage
+from pcmedge.image.profiles import profile
+
+YEAR_S = 365 * 86400.0
+
+
+def _outliers(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.where(rng.random(shape) < 0.001, 1.0, np.clip(rng.normal(0, 0.03, shape), -1, 1))
+
+
+def _sparse(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.where(rng.random(shape) < 0.02, np.clip(rng.normal(0, 0.4, shape), -1, 1), 0)
+
+
+WEIGHTS: dict[str, tuple[tuple[int, ...], Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]]] = {
+    "normal, sigma 0.4, clipped at 1": ((1, 256, 64), lambda rng, s: np.clip(rng.normal(0, 0.4, s), -1, 1)),
+    "Laplace, mean |t| 0.08": ((1, 128, 64), lambda rng, s: np.clip(rng.laplace(0, 0.08, s), -1, 1)),
+    "2 % of the cells not 0": ((1, 128, 64), _sparse),
+    "normal, sigma 0.03, 0.1 % at 1": ((1, 256, 64), _outliers),
+}
+
+
+def weighting() -> None:
+    for kind, (shape, draw) in WEIGHTS.items():
+        for name in ("pcm-90nm", "pcm-14nm"):
+            targets = [np.rint(32767 * draw(np.random.default_rng(chip), shape)) for chip in range(6)]
+            errors = [_factor_errors(target.astype(np.int16), chip, name) for chip, target in enumerate(targets)]
+            mean, error = np.mean(errors, 0), np.std(errors, 0, ddof=1) / np.sqrt(len(errors))
+            cells = " | ".join(f"{100 * m:+.1f} ± {100 * e:.1f} %" for m, e in zip(mean, error, strict=True))
+            print(f"| {kind} | {name} | {cells} |")
+
+
+def _factor_errors(target: np.ndarray, chip: int, name: str) -> list[float]:
+    """Error of the factor after a year with all cells, with the counted ones, and weighted."""
+    from pcmedge_emulator.calibration.gdc import cell_weights, compensation, counted_cells, probe
+    from pcmedge_emulator.crossbar import conductances, net, program_tile
+    from pcmedge_emulator.physics import get_technology, stream
+
+    technology = get_technology(name)
+    g_max = technology.g_max_microsiemens
+    devices, _ = program_tile(target, g_max, technology, stream("tables", chip, "program"))
+
+    def realisation(purpose: str, age_s: float) -> tuple[np.ndarray, np.ndarray]:
+        return conductances(devices, age_s, technology, stream("tables", chip, purpose, int(age_s)))
+
+    slopes = [
+        float((target / 32767 * net(*realisation("inference", age_s), g_max).astype(np.float64)).sum())
+        for age_s in (0.0, YEAR_S)
+    ]
+    found = []
+    for weights in (np.ones(target.shape, np.bool_), counted_cells(target), cell_weights(target)):
+        reads = [
+            probe(
+                *realisation("recalibration", age_s),
+                g_max,
+                weights,
+                technology,
+                dac_levels=255,
+                adc_bits=8,
+                rng=stream("tables", chip, "products", int(age_s)),
+            )
+            for age_s in (0.0, YEAR_S)
+        ]
+        found.append(float(compensation(*reads)) * slopes[1] / slopes[0] - 1)
+    return found
+
+
+def _study(image: ChipImage, *, chips: int = 5, realisations: int = 3, **plan: object) -> None:
+    test = load_digits().test
+    study = run_study(
+        image, test.tensors, test.labels, plan=DriftPlan(chips=chips, realisations=realisations, **plan), workers=1
+    )
+    for one in study.summary():
+        mean, error, digital = (
+            100 * share for share in (one.accuracy_mean, one.accuracy_stderr or 0, one.digital_accuracy)
+        )
+        print(f"| {one.age_s:.0f} s | {one.mode} | {mean:.1f} ± {error:.1f} % | digital {digital:.2f} % |")
+
+
+def modes() -> None:
+    image, everything = compile_digits(load_digits()), ("none", "gdc", "gdc-per-column", "adabs", "adabs-paired")
+    print(f"{len(image.tiles())} tiles")
+    _study(image, ages_s=(0.0,), modes=("none",))
+    _study(image, ages_s=("1y",), modes=everything)
+    print("measured on inference's own read noise:")
+    _study(image, ages_s=("1y",), modes=("adabs", "adabs-paired"), same_read=True)
+
+
+def guard() -> None:
+    from pcmedge_emulator.calibration.policy import MANUAL
+    from pcmedge_emulator.chip import Chip
+    from pcmedge_emulator.clock import Clock
+
+    digits = load_digits()
+    image, test, train = compile_digits(digits), digits.test, digits.train
+    name, wanted = image.manifest.model.inputs[0].name, image.manifest.application.class_output
+    zeros = train.tensors[train.labels == 0][:64]
+    pictures = train.tensors[:64]
+    buffers: dict[str, np.ndarray | None] = {
+        "the image's (paired)": None,
+        "64 of the application's": train.tensors[300:364],
+        "16 of them": train.tensors[300:316],
+        "one digit only": zeros,
+        "0.7 times as dark": 0.7 * pictures,
+        "0.3 times as dark": 0.3 * pictures,
+        "inverted": 1 - pictures,
+        "noise": np.random.default_rng(0).random(pictures.shape, np.float32),
+    }
+
+    def accuracy(chip: Chip) -> float:
+        scores = [chip.infer(image.name, {name: test.tensors}).outputs[wanted] for _ in range(2)]
+        return float(np.mean([found.argmax(1) == test.labels for found in scores]))
+
+    for label, samples in buffers.items():
+        for first_s, then_s in ((0.0, 0.0), (0.0, YEAR_S), (86400.0, YEAR_S)):
+            refused, taken, left = 0, [], []
+            chips = 10
+            for seed in range(100, 100 + chips):
+                with Chip(clock=Clock.manual(), default_policy=MANUAL, seed=seed) as chip:
+                    chip.program(image)
+                    chip.advance(first_s)
+                    if first_s:
+                        chip.recalibrate(image.name, force=True)
+                    chip.advance(then_s - first_s)
+                    before = accuracy(chip)
+                    if samples is not None:
+                        chip.replace_buffer(image.name, {name: samples.astype(np.float32)})
+                    committed = chip.recalibrate(image.name).committed
+                    if not committed:
+                        chip.recalibrate(image.name, force=True)
+                    refused += not committed
+                    (taken if committed else left).append(100 * (accuracy(chip) - before))
+            said = [f"{np.mean(v):+.1f} ({np.min(v):+.1f} .. {np.max(v):+.1f})" if v else "-" for v in (taken, left)]
+            state = "fresh" if not then_s else "a year, never recalibrated" if not first_s else "a year, once at a day"
+            print(f"| {label} | {state} | {refused} of {chips} | {said[0]} | {said[1]} |")
+
+
+def ranges() -> None:
+    digits = load_digits()
+    from pcmedge.compiler import compile
+
+    for bits in (8, 6, 5, 4):
+        for adc, dac in (("max", "max"), ("mse", "max"), ("mse", "mse")):
+            print(f"{bits} bits, ADC {adc}, DAC {dac}")
+            image = compile(
+                str(MODEL_FILE),
+                calibration=digits.train.tensors[:CALIBRATION_SAMPLES],
+                profile=profile(dac_bits=bits, adc_bits=bits),
+                adc_range=adc,
+                dac_range=dac,
+                name="digits",
+            )
+            _study(image, chips=4, realisations=1, ages_s=("1y",), modes=("gdc",))
+
+
+def statistics() -> None:
+    """Trains the bundled network once, and studies it with and without the last line of its training."""
+    from pcmedge.demo import train_digits
+
+    digits, update = load_digits(), train_digits.torch.optim.swa_utils.update_bn
+    train_digits.torch.set_num_threads(1)
+    for label, last in (("clean weights' statistics", update), ("noisy training's statistics", lambda *_: None)):
+        train_digits.torch.optim.swa_utils.update_bn = last
+        model = train_digits.train(digits)
+        train_digits.torch.optim.swa_utils.update_bn = update
+        with tempfile.TemporaryDirectory() as folder:
+            train_digits.export(model, Path(folder) / "digits.onnx")
+            print(label)
+            _study(
+                compile_digits(digits, Path(folder) / "digits.onnx"),
+                ages_s=("1y",),
+                modes=("gdc", "adabs", "adabs-paired"),
+            )
+
+
+TABLES: dict[str, Callable[[], None]] = {
+    table.__name__: table for table in (weighting, modes, guard, ranges, statistics)
+}
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:]:
+        if wanted not in TABLES:
+            sys.exit(f"expected one of {', '.join(TABLES)}; found {wanted!r}")
+        TABLES[wanted]()
