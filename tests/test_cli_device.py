@@ -185,6 +185,10 @@ def test_policies_are_set_and_shown(
     [
         ("policy", "interval"),
         ("policy", "drift"),
+        ("policy", "interval", "--every", "0s"),
+        ("policy", "log-time", "--ratio", "0"),
+        ("policy", "drift", "--threshold", "0"),
+        ("lab", "clock", "--mode", "accelerated", "--rate", "0"),
         ("lab", "advance", "soon"),
         ("lab", "clock", "--mode", "accelerated"),
         ("lab", "restore", "no-such-snapshot"),

@@ -78,7 +78,7 @@ def test_examples_that_cannot_be_one() -> None:
         torch_frontend.load(nn.Linear(3, 2), "x")
     with pytest.raises(InputShapeError, match="batch axis"):
         torch_frontend.load(nn.Linear(3, 2), torch.tensor(1.0))
-    with pytest.raises(CompileError, match="torch could not export the module"):
+    with pytest.raises(CompileError, match="the module itself fails"):
         torch_frontend.load(nn.Linear(3, 2), torch.zeros(1, 5))
     with pytest.raises(CompileError, match="needs example_input"):
         compile(nn.Linear(3, 2), calibration=samples(4, 3))
@@ -106,6 +106,22 @@ def test_modules_that_cannot_be_compiled_are_explained(capfd: pytest.CaptureFixt
     with pytest.raises(CompileError, match="must not branch on values of tensors"):
         compile(Branching(), torch.zeros(2, 6), calibration=samples(9, 6))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("example_input", "shown"),
+    [
+        (torch.zeros(1, 7, 5), r"torch.float32 \[2, 7, 5\]"),
+        (torch.zeros(1, 6, dtype=torch.int64), r"torch.int64 \[2, 6\]"),
+    ],
+)
+def test_an_example_the_module_was_not_made_for_is_shown_without_torchs_own_traceback(
+    example_input: torch.Tensor, shown: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(CompileError, match=shown):
+        torch_frontend.load(nn.Sequential(nn.Linear(6, 3)), example_input)
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("missing", ["onnxscript", "torch"])

@@ -90,7 +90,11 @@ def clock(
     if mode is Mode.accelerated and rate is None:
         raise InputValueError("an accelerated clock needs --rate, for example --rate 3600")
     with open_device(device, timeout_s=timeout) as connected:
-        found = connected.lab.clock() if mode is None else connected.lab.set_clock(mode.value, rate=rate or 1.0)
+        found = (
+            connected.lab.clock()
+            if mode is None
+            else connected.lab.set_clock(mode.value, rate=1.0 if rate is None else rate)
+        )
     Output(json=json).result(found, lambda console: _draw_clock(console, found))
 
 

@@ -61,6 +61,13 @@ def run(
     Output(json=json).result(present, lambda console: _draw(console, present))
 
 
+def _given(option: str, value: float) -> float:
+    """A number as it was given; 0, which the contract takes for the device's default, is no such number."""
+    if value == 0:
+        raise InputValueError(f"{option} is larger than 0; leave it out for the default, where there is one")
+    return value
+
+
 def _policy(kind: Kind, *, every: str | None, ratio: float | None, threshold: float | None) -> Policy:
     """The policy the options describe. Raises InputValueError if the one number the kind needs is missing."""
     from pcmedge.device.results import Policy
@@ -72,12 +79,13 @@ def _policy(kind: Kind, *, every: str | None, ratio: float | None, threshold: fl
         case Kind.interval:
             if every is None:
                 raise InputValueError("the policy 'interval' needs --every TIME, for example --every 1d")
-            return Policy(kind=kind.value, interval_s=parse_duration(every))
+            return Policy(kind=kind.value, interval_s=_given("--every", parse_duration(every)))
         case Kind.log_time:
-            return Policy(kind=kind.value, log_time_ratio=2.0 if ratio is None else ratio)
+            return Policy(kind=kind.value, log_time_ratio=2.0 if ratio is None else _given("--ratio", ratio))
     if threshold is None:
         example = "0.02" if kind is Kind.drift else "0.95"
         raise InputValueError(f"the policy '{kind.value}' needs --threshold, for example --threshold {example}")
+    threshold = _given("--threshold", threshold)
     if kind is Kind.drift:
         return Policy(kind=kind.value, drift_threshold=threshold)
     return Policy(kind=kind.value, agreement_threshold=threshold)

@@ -41,6 +41,15 @@ def load(model: torch.nn.Module, example_input: Any) -> onnx.ModelProto:
     dynamic = {name: {0: batch} for name in kwargs} if kwargs else tuple({0: batch} for _ in args)
     with _evaluation_mode(model), _quiet(), torch.no_grad():
         try:
+            model(*args, **kwargs)
+        except Exception as error:
+            shapes = ", ".join(f"{value.dtype} {list(value.shape)}" for value in (*args, *kwargs.values()))
+            raise CompileError(
+                f"the module itself fails on the example input ({shapes}): {_summary(error)}. Pass inputs of the shape "
+                "and dtype it was made for.",
+                model=type(model).__name__,
+            ) from error
+        try:
             program = torch.onnx.export(
                 model,
                 args,
@@ -121,7 +130,7 @@ def _quiet() -> Iterator[None]:
     registration_level = registration.level
     try:
         for logger in (*loggers, registration):
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(logging.CRITICAL)
         # Failed attempts print the whole traced graph; what matters of it is in the error.
         with (
             warnings.catch_warnings(),
@@ -136,14 +145,18 @@ def _quiet() -> Iterator[None]:
         registration.setLevel(registration_level)
 
 
-def _explain(error: BaseException) -> str:
+def _summary(error: BaseException) -> str:
+    """The first line of what went wrong in the first place."""
     cause = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    summary = lines[0] if lines else type(cause).__name__
+    return lines[0] if lines else type(cause).__name__
+
+
+def _explain(error: BaseException) -> str:
     return (
-        f"torch could not export the module with a free batch axis: {summary} "
+        f"torch could not export the module with a free batch axis: {_summary(error)} "
         "Check that torch.onnx.export(model, args, dynamo=True, dynamic_shapes=...) works on it: forward must not "
         "branch on values of tensors nor build shapes from a fixed batch size."
     )
