@@ -73,6 +73,25 @@ def test_keyword_inputs_and_several_outputs() -> None:
     assert image.manifest.application.class_output == image.manifest.model.outputs[0].name
 
 
+class Collecting(nn.Module):
+    """Takes its inputs as a tuple, as wrappers of other modules do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 2), nn.Linear(4, 2)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        first, second = inputs
+        return self.first(first) + self.second(second)
+
+
+def test_inputs_collected_by_forward_have_a_free_batch_axis_too() -> None:
+    model = torch_frontend.load(Collecting(), (torch.zeros(1, 3), torch.zeros(1, 4)))
+    dimensions = [value.type.tensor_type.shape.dim for value in model.graph.input]
+    assert [dimension[1].dim_value for dimension in dimensions] == [3, 4]
+    assert all(dimension[0].dim_param for dimension in dimensions)
+
+
 def test_examples_that_cannot_be_one() -> None:
     with pytest.raises(InputTypeError, match="example_input must be a tensor"):
         torch_frontend.load(nn.Linear(3, 2), "x")

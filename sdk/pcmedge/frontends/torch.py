@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import io
 import logging
 import warnings
@@ -37,8 +38,6 @@ def load(model: torch.nn.Module, example_input: Any) -> onnx.ModelProto:
     """
     torch = _import_torch()
     args, kwargs = _arguments(torch, model, example_input)
-    batch = torch.export.Dim("batch", min=1)
-    dynamic = {name: {0: batch} for name in kwargs} if kwargs else tuple({0: batch} for _ in args)
     with _evaluation_mode(model), _quiet(), torch.no_grad():
         try:
             model(*args, **kwargs)
@@ -56,7 +55,7 @@ def load(model: torch.nn.Module, example_input: Any) -> onnx.ModelProto:
                 kwargs=kwargs or None,
                 dynamo=True,
                 optimize=False,
-                dynamic_shapes=dynamic,
+                dynamic_shapes=_dynamic_shapes(torch, model, args, kwargs),
                 opset_version=_OPSET,
                 verbose=False,
             )
@@ -90,6 +89,17 @@ def _arguments(torch: Any, model: Any, example: Any) -> tuple[tuple[Any, ...], d
         return (), {str(name): _tensor(torch, value, device) for name, value in example.items()}
     values = example if isinstance(example, (tuple, list)) else (example,)
     return tuple(_tensor(torch, value, device) for value in values), {}
+
+
+def _dynamic_shapes(torch: Any, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """A free batch axis for every input, nested as ``forward`` takes them: ``*inputs`` are one argument to torch."""
+    free = {0: torch.export.Dim("batch", min=1)}
+    signature = inspect.signature(model.forward)
+    shapes: dict[str, Any] = {}
+    for name, value in signature.bind(*args, **kwargs).arguments.items():
+        collected = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+        shapes[name] = tuple(free for _ in value) if collected else free
+    return shapes
 
 
 def _tensor(torch: Any, value: Any, device: Any) -> Any:
