@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from pcmedge.demo.digits import Digits, Pictures, load_digits
 from pcmedge.demo.result import DemoResult
 from pcmedge.demo.run import DEFAULT_OUTPUT, compile_digits, run
 from pcmedge.demo.view import (
@@ -23,7 +24,9 @@ from pcmedge.demo.view import (
 __all__ = [
     "DEFAULT_OUTPUT",
     "DemoResult",
+    "Digits",
     "LiveView",
+    "Pictures",
     "PlainView",
     "QuietView",
     "View",
@@ -31,5 +34,6 @@ __all__ = [
     "closing_lines",
     "compile_digits",
     "final_table",
+    "load_digits",
     "run",
 ]

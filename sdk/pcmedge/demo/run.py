@@ -78,8 +78,12 @@ def run(
     return result
 
 
-def compile_digits(digits: Digits, network: Path = MODEL_FILE) -> ChipImage:
-    """The demo's chip image: converter ranges from 256 training digits, pictures in, labels out."""
+def compile_digits(digits: Digits | None = None, network: Path = MODEL_FILE) -> ChipImage:
+    """The demo's chip image: converter ranges from 256 training digits, pictures in, labels out.
+
+    Of the bundled digits and network unless others are given. Raises MissingExtraError without the emulator extra.
+    """
+    digits = digits or load_digits()
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
