@@ -210,3 +210,19 @@ def test_einsum_with_a_matrix_is_a_product(equation: str) -> None:
     image = compile(model, calibration=x)
     assert [layer.operator for layer in image.manifest.layers] == ["AnalogGemm"]
     assert relative_error(ideal_chip(image, {"x": x})["y"], float_outputs(model, {"x": x})["y"]) <= 1e-4
+
+
+def test_an_input_may_be_handed_on_as_an_output() -> None:
+    class HandingOn(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.layer(x), x
+
+    inputs = samples(16, 6)
+    image = compile(HandingOn(), torch.zeros(1, 6), calibration=inputs)
+    scores, same = ideal_chip(image, {"x": inputs}).values()
+    assert scores.shape == (16, 4)
+    assert np.array_equal(same, inputs)

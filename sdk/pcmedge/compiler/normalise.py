@@ -42,8 +42,12 @@ def free_batch_axis(graph: Graph) -> None:
     if fixed:
         for name in [name for name in graph.types if name not in graph.input_names]:
             del graph.types[name]
+    inputs = {value.name: value for value in graph.inputs}
     for output in graph.outputs:
-        if output.type.tensor_type.HasField("shape"):
+        if output.name in inputs:
+            # A model may hand one of its inputs on: nothing computes it, so nothing else knows its shape.
+            output.CopyFrom(inputs[output.name])
+        elif output.type.tensor_type.HasField("shape"):
             element = output.type.tensor_type.elem_type
             output.type.tensor_type.Clear()
             output.type.tensor_type.elem_type = element
