@@ -161,6 +161,22 @@ def test_a_bad_buffer_changes_nothing_and_is_written_down(kind: str, age_s: floa
         assert chip.telemetry().models[0].recalibrations_refused == 2
 
 
+@pytest.mark.parametrize("kind", ["inverted", "one-class", "noise", "too-dark"])
+def test_a_bad_buffer_is_no_cure_for_neglect(kind: str) -> None:
+    """After a year without help anything would be better than what is in force, but drift compensation is best."""
+    with new_chip() as chip:
+        chip.program(digits_image())
+        chip.advance(YEAR_S)
+        before = chip.models()[0].statistics_generation
+        chip.replace_buffer("digits", {INPUT: BAD_BUFFERS[kind]})
+        outcome = chip.recalibrate("digits")
+        assert not outcome.committed
+        assert chip.models()[0].statistics_generation == before
+        assert outcome.refusal in chip.events()[-1].message
+        assert chip.recalibrate("digits", "gdc").committed
+        assert held_out(chip) > 0.7
+
+
 def test_a_good_buffer_of_the_application_is_used(chip: Chip) -> None:
     chip.advance(YEAR_S)
     chip.replace_buffer("digits", {INPUT: digits()[0][:100]})

@@ -79,15 +79,19 @@ class _Run:
             buffer_samples=sample_count(self.buffer),
             has_reference=has_reference,
         )
-        self.before = self.after = NOT_MEASURED
+        self.adaptive = self.method in (Method.ADABS, Method.ADABS_PAIRED)
+        self.before = self.after = self.alone = NOT_MEASURED
         self.proposal = Proposal(
-            parameters=resident.parameters, samples=0, median_factor=resident.record.median_factor, mean_shift=0.0
+            parameters=resident.parameters,
+            drift_compensation=resident.parameters,
+            samples=0,
+            median_factor=resident.record.median_factor,
+            mean_shift=0.0,
         )
 
     def measure_and_judge(self) -> None:
         """Sets the proposal, and the refusal if there is a reason for one."""
-        adaptive = self.method in (Method.ADABS, Method.ADABS_PAIRED)
-        if not self.refusal and adaptive and not self.asked.force:
+        if not self.refusal and self.adaptive and not self.asked.force:
             self.refusal = guard.buffer_refusal(self.buffer)
         if self.refusal:
             return
@@ -96,7 +100,7 @@ class _Run:
         self.refusal = guard.finite_refusal(candidate.statistics, candidate.drift_factors)
         if self.refusal:
             return
-        self.before, self.after = self._compare(candidate)
+        self._compare(candidate)
         if not self.asked.force:
             self.refusal = self._judge(candidate)
 
@@ -128,20 +132,25 @@ class _Run:
             cancelled=self.asked.cancelled,
         )
 
-    def _compare(self, candidate: Parameters) -> tuple[guard.Agreement, guard.Agreement]:
-        """Old and new parameters on the same reads with the same noise, none of them the one measured on."""
+    def _compare(self, candidate: Parameters) -> None:
+        """Old parameters, new ones and drift compensation alone on the same reads with the same noise, none of them the
+        one measured on.
+        """
         reference = _reference(self.programmed)
         if reference is None:
-            return NOT_MEASURED, NOT_MEASURED
+            return
         inputs, agreement = reference
         old: list[guard.Agreement] = []
         new: list[guard.Agreement] = []
+        alone: list[guard.Agreement] = []
         for number in range(self.guard_reads):
             self._stop_if_cancelled()
             read = self.first_read + 1 + number
             engine = self.state.recalibration_engine(self.programmed, self.age_s, read)
             seed = self.state.streams.recalibration_seed(read)
             old.append(agreement(engine.run(inputs, self.resident.parameters, noise_seed=seed)))
+            if self.adaptive:
+                alone.append(agreement(engine.run(inputs, self.proposal.drift_compensation, noise_seed=seed)))
             if number:
                 outputs = engine.run(inputs, candidate, noise_seed=seed)
             else:
@@ -150,13 +159,18 @@ class _Run:
                 self.resident.counters.saturation(saturation)
             new.append(agreement(outputs))
             self.asked.progress("guard", number + 1, self.guard_reads)
-        return guard.mean_agreement(old), guard.mean_agreement(new)
+        self.before, self.after = guard.mean_agreement(old), guard.mean_agreement(new)
+        self.alone = guard.mean_agreement(alone) if alone else NOT_MEASURED
 
     def _judge(self, candidate: Parameters) -> str:
         refusal = guard.statistics_refusal(candidate.statistics, image_statistics(self.programmed))
         if refusal or self.before is NOT_MEASURED:
             return refusal
-        return guard.agreement_refusal(self.before, self.after, _reference_inputs(self.programmed))
+        inputs = _reference_inputs(self.programmed)
+        refusal = guard.agreement_refusal(self.before, self.after, inputs)
+        if refusal or self.alone is NOT_MEASURED:
+            return refusal
+        return guard.drift_compensation_refusal(self.alone, self.after, inputs)
 
     def _stop_if_cancelled(self) -> None:
         if self.asked.cancelled():

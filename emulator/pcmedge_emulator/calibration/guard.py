@@ -2,8 +2,10 @@
 
 It looks three times. Before measuring: is the buffer fit to measure on. After: are the numbers finite and of a size
 drift can explain. And last, on the image's own reference inputs over several reads: does the device still agree with
-the digital network as well as before. Old and new statistics are compared on the same reads with the same noise, so
-that noise alone does not decide.
+the digital network as well as before, and as well as with global drift compensation alone, which needs no buffer. The
+second question is the one that catches a bad buffer on a device nobody has recalibrated for long, where anything would
+be better than what is in force. All are compared on the same reads with the same noise, so that noise alone does not
+decide.
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ programming noise adds some percent. An all-zero buffer leaves 0.015.
 
 ERROR_GROWTH, ERROR_ALLOWANCE = 1.1, 0.02
 """The relative error of the outputs may become at most 1.1 times the old one plus 0.02."""
+
+ERROR_GROWTH_ALONE, ERROR_ALLOWANCE_ALONE = 1.25, 0.05
+"""And at most 1.25 times that of global drift compensation alone plus 0.05: two methods of equal accuracy differ more
+than one method before and after."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +117,18 @@ def statistics_refusal(
     return ""
 
 
-def agreement_refusal(before: Agreement, after: Agreement, reference_inputs: int) -> str:
+def agreement_refusal(
+    before: Agreement,
+    after: Agreement,
+    reference_inputs: int,
+    *,
+    growth: float = ERROR_GROWTH,
+    allowance: float = ERROR_ALLOWANCE,
+) -> str:
     """Why the new set is worse than the old, or "".
 
-    One reference input may change sides (a borderline one does so by noise), and the relative error may grow by
-    ERROR_GROWTH and ERROR_ALLOWANCE: it moves before decisions do, and 16 decisions are few.
+    One reference input may change sides (a borderline one does so by noise), and the relative error may become
+    ``growth`` times the old one plus ``allowance``: it moves before decisions do, and 16 decisions are few.
     """
     tolerance = 1.0 / max(1, reference_inputs)
     lost = before.agreement - after.agreement
@@ -124,10 +137,25 @@ def agreement_refusal(before: Agreement, after: Agreement, reference_inputs: int
             f"self-test agreement would fall from {before.agreement:.3f} to {after.agreement:.3f}, more than one of "
             f"{reference_inputs} reference inputs"
         )
-    limit = ERROR_GROWTH * before.relative_error + ERROR_ALLOWANCE
+    limit = growth * before.relative_error + allowance
     if not after.relative_error <= limit:
         return (
             f"the relative error on the reference inputs would grow from {before.relative_error:.3f} to "
             f"{after.relative_error:.3f}, beyond {limit:.3f}"
         )
     return ""
+
+
+def drift_compensation_refusal(alone: Agreement, after: Agreement, reference_inputs: int) -> str:
+    """Why statistics measured on the buffer are worse than none, or "".
+
+    ``alone``: the device with global drift compensation and the image's statistics. Much worse than that, the buffer
+    does not fit the model.
+    """
+    why = agreement_refusal(alone, after, reference_inputs, growth=ERROR_GROWTH_ALONE, allowance=ERROR_ALLOWANCE_ALONE)
+    return (
+        f"the calibration buffer does not fit the model: compared with global drift compensation alone, {why}; replace "
+        "the buffer, or use the method 'gdc'"
+        if why
+        else ""
+    )

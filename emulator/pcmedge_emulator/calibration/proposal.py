@@ -27,9 +27,13 @@ Statistics = dict[str, tuple[FloatArray, FloatArray]]
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """``median_factor`` is over all tiles, applied or not; ``mean_shift`` as in RecalibrationOutcome. Unit: 1."""
+    """``median_factor`` is over all tiles, applied or not; ``mean_shift`` as in RecalibrationOutcome. Unit: 1.
+
+    ``drift_compensation``: what global drift compensation alone would set on the same read, for the guard.
+    """
 
     parameters: Parameters
+    drift_compensation: Parameters
     samples: int
     median_factor: float
     mean_shift: float
@@ -166,6 +170,7 @@ def propose(
         progress("measure", 1, 1)
     return Proposal(
         parameters=Parameters(drift_factors=applied, statistics=statistics),
+        drift_compensation=Parameters(drift_factors=_applied(programmed, factors, everywhere=True)),
         samples=samples,
         median_factor=median_factor(factors),
         mean_shift=_mean_shift({**image_statistics(programmed), **statistics}, running, programmed),
