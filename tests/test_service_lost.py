@@ -161,10 +161,10 @@ def _failure(stream: Iterator[Any]) -> Exception | None:
 def test_a_deadline_is_a_typed_error_and_the_device_cancels(chip: Chip) -> None:
     from pcmedge.device import ProgramAndVerify
 
-    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=200)
+    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=1000)
     with serve(chip) as server, pcmedge.connect(server.address) as device:
         with pytest.raises(DeadlineError, match="timeout_s"):
-            device.program(large(), program_and_verify=slow, timeout_s=3)
+            device.program(large(), program_and_verify=slow, timeout_s=2)
         operation = list(device.watch_operation(device.operations()[-1].operation_id))[-1]
         assert operation.state == "cancelled"
         assert device.models() == ()
@@ -183,7 +183,7 @@ def test_a_client_that_dies_or_is_interrupted_while_programming(
         "import sys, pcmedge\n"
         "from pcmedge.device import ProgramAndVerify\n"
         "with pcmedge.connect(sys.argv[1]) as device:\n"
-        "    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=200)\n"
+        "    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=1000)\n"
         "    device.program(sys.argv[2], program_and_verify=slow, progress=lambda p: print(p.phase, flush=True))\n"
     )
     with serve(chip) as server:
@@ -200,7 +200,7 @@ def test_ctrl_c_while_an_emulator_in_process_is_programmed(tmp_path: Path) -> No
         "import sys, pcmedge\n"
         "from pcmedge.device import ProgramAndVerify\n"
         "with pcmedge.Emulator() as device:\n"
-        "    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=200)\n"
+        "    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=1000)\n"
         "    try:\n"
         "        device.program(sys.argv[1], program_and_verify=slow, progress=lambda p: print(p.phase, flush=True))\n"
         "    except KeyboardInterrupt:\n"
