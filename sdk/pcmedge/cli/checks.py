@@ -18,7 +18,7 @@ Status = Literal["ok", "warn", "fail"]
 EXTRAS = {
     "emulator": "compile models, emulate a device, run the demo",
     "train": "compile torch modules, train with noise",
-    "tflite": "compile .tflite models",
+    "tflite": "run .tflite models digitally (nothing in this version needs it)",
     "data": "read and write Parquet, draw plots, read pictures",
 }
 """The extras and what each is for."""

@@ -70,6 +70,12 @@ def _read(path: Path) -> onnx.ModelProto:
 
     if not path.is_file():
         raise FileMissingError(f"Expected an ONNX file at '{path}', found none. Check the path.", path=path)
+    with path.open("rb") as file:
+        if file.read(8)[4:] == b"TFL3":
+            raise CompileError(
+                f"'{path.name}' is a TFLite model; expected ONNX or a torch module. Convert it first, for example with "
+                f"tf2onnx: python -m tf2onnx.convert --tflite {path.name} --output {path.stem}.onnx"
+            )
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:
