@@ -75,7 +75,19 @@ def shift(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def train(
     digits: Digits, *, seed: int = SEED, epochs: int = EPOCHS, progress: Callable[[str, int, int], None] | None = None
 ) -> DigitsNetwork:
-    """Train on the training part; noise-aware after the first ``CLEAN_EPOCHS``. Returns the network in eval mode."""
+    """Train on the training part; noise-aware after the first ``CLEAN_EPOCHS``. Returns the network in eval mode.
+
+    On one thread: a network this small is many times slower on several, and sums in another order.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _train(digits, seed, epochs, progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(digits: Digits, seed: int, epochs: int, progress: Callable[[str, int, int], None] | None) -> DigitsNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DigitsNetwork()
@@ -134,7 +146,6 @@ def export(model: nn.Module, path: Path) -> None:
 
 def main() -> None:
     """Train the bundled network again and write it over the package data."""
-    torch.set_num_threads(1)
     digits = load_digits()
     model = train(digits)
     for part, name in ((digits.validation, "validation"), (digits.test, "test")):
