@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pcmedge
 import pytest
+from pcmedge._contract import device_pb2
 from pcmedge.device import Device, Lease, Mutation, Policy, ProgramAndVerify
+from pcmedge.device._calls import Call
 from pcmedge.errors import Error, InputError, InputTypeError, InputValueError
+from pcmedge.protocol.services import METHODS
 from service_devices import device_by, served
 from service_models import LABELS, classifier, pictures, two_by_two
 
@@ -59,6 +62,10 @@ ARGUMENTS: dict[str, tuple[type[Error], Callable[[Any], Any]]] = {
         InputTypeError,
         lambda d: d.renew_lease(Lease(lease_id=7, holder="me", remaining_s=1)),  # type: ignore[arg-type]
     ),
+    "telemetry at no interval": (InputValueError, lambda d: d.watch_telemetry(interval_s=NAN)),
+    "telemetry before the last": (InputValueError, lambda d: d.watch_telemetry(interval_s=-1.0)),
+    "telemetry once for ever": (InputValueError, lambda d: d.watch_telemetry(interval_s=INFINITY)),
+    "telemetry in words": (InputTypeError, lambda d: d.watch_telemetry(interval_s="often")),
     "no time": (InputValueError, lambda d: d.infer(pictures(1), timeout_s=0)),
     "less than no time": (InputValueError, lambda d: d.infer(pictures(1), timeout_s=-1)),
     "undefined time": (InputValueError, lambda d: d.recalibrate(timeout_s=NAN)),
@@ -78,6 +85,16 @@ def test_an_argument_no_message_can_carry_is_the_same_typed_error_near_and_far(n
             messages.add(str(caught.value))
             assert device.infer(pictures(1)).shape == (1, 4), "the device goes on"
     assert len(messages) == 1
+
+
+@pytest.mark.parametrize("interval_s", [NAN, -1.0, INFINITY])
+@pytest.mark.parametrize("way", ["grpc", "in process"])
+def test_a_device_refuses_an_interval_that_another_client_sends(way: str, interval_s: float) -> None:
+    request = device_pb2.WatchTelemetryRequest(interval_s=interval_s)
+    with device_by(way) as device:
+        messages = device._transport.stream(Call(method=METHODS["WatchTelemetry"], request=request, timeout_s=10.0))
+        with pytest.raises(InputValueError, match="interval_s"):
+            next(messages)
 
 
 def test_the_awaiting_client_refuses_the_same_arguments() -> None:

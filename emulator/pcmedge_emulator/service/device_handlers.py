@@ -10,6 +10,7 @@ from typing import Any
 from pcmedge._contract import device_pb2
 from pcmedge.errors import InternalError, UnavailableError
 from pcmedge.protocol.dispatch import CallContext
+from pcmedge.protocol.limits import check_interval
 
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.operations import Operation
@@ -201,7 +202,8 @@ class DeviceHandlers:
     def watch_telemetry(
         self, request: device_pb2.WatchTelemetryRequest, context: CallContext
     ) -> Iterator[device_pb2.Telemetry]:
-        interval_s = request.interval_s if request.interval_s > 0 else 1.0
+        check_interval(request.interval_s)
+        interval_s = request.interval_s or 1.0
         sequence = 0
         while self._serving(context):
             sequence += 1

@@ -22,6 +22,7 @@ from pcmedge.device.results import (
 )
 from pcmedge.errors import InputTypeError
 from pcmedge.protocol import tensors
+from pcmedge.protocol.limits import check_interval
 
 _SAMPLES_BYTES = 4 << 20
 
@@ -156,8 +157,9 @@ def telemetry(session: Session, *, tiles: bool = False) -> Script[Telemetry]:
 
 
 def watch_telemetry(session: Session, *, interval_s: float = 1.0, tiles: bool = False) -> Stream[Telemetry]:
-    """Telemetry every ``interval_s`` wall-clock seconds, without end."""
+    """Telemetry every ``interval_s`` wall-clock seconds (0: 1 s), without end."""
     request = build_message(device_pb2.WatchTelemetryRequest, interval_s=interval_s, include_tiles=tiles)
+    check_interval(request.interval_s)
     return session.watch("WatchTelemetry", request, _decode.telemetry)
 
 
