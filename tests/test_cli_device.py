@@ -13,6 +13,9 @@ import pcmedge
 import pytest
 from cli_models import LABELS, Sources, write_sources
 from cli_process import run, run_process, served, without_extras
+from pcmedge.device import Policy
+from service_devices import served as served_by_chip
+from service_models import classifier
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,19 @@ def test_images_and_telemetry_and_events(device: str, capsys: pytest.CaptureFixt
     assert "programmed" in text
 
 
+def test_telemetry_says_why_a_device_is_degraded(capsys: pytest.CaptureFixture[str]) -> None:
+    with served_by_chip(classifier()) as server:
+        with pcmedge.connect(server.address) as device:
+            device.set_policy(Policy(kind="manual", agreement_threshold=1.0))
+            device.lab.advance("1y")
+            device.self_test()
+        document, text = both(capsys, "telemetry", "--device", server.address)
+    assert document["state"] == "degraded"
+    (reason,) = document["degraded_reasons"]
+    assert reason.startswith("self-test agreement of 'small' is ")
+    assert f"degraded: {reason}" in text
+
+
 def test_watched_telemetry_is_one_document_per_line(device: str, capsys: pytest.CaptureFixture[str]) -> None:
     watched = run(capsys, "telemetry", "--watch", "--interval", "0.05", "--count", "3", "--json")
     lines = [json.loads(line) for line in watched.out.splitlines()]
@@ -135,6 +151,15 @@ def test_wrong_input_is_exit_code_2(
 def test_an_unknown_model_is_exit_code_2(device: str, sources: Sources, capsys: pytest.CaptureFixture[str]) -> None:
     result = run(capsys, "infer", "--input", sources.data, "--model", "nobody", "--json")
     assert (result.code, result.error["reason"]) == (2, "MODEL_NOT_FOUND")
+
+
+def test_several_models_are_told_apart_with_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with served_by_chip(classifier("one", seed=1), classifier("two", seed=2)) as server:
+        result = run(capsys, "self-test", "--device", server.address, "--json")
+        assert (result.code, result.error["reason"]) == (2, "INPUT_INVALID")
+        assert result.error["message"] == "2 models are active (one, two); say which with --model"
+        assert result.error["metadata"]["models"] == "one,two"
+        assert run(capsys, "self-test", "--device", server.address, "--model", "two", "--json").code == 0
 
 
 def test_a_year_passes_and_the_device_is_recalibrated(device: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -257,6 +257,20 @@ def test_telemetry_once_and_watched(device: Device) -> None:
     assert dataclasses.asdict(telemetry)["models"][0]["name"] == "small"
 
 
+def test_a_degraded_device_says_why(device: Device) -> None:
+    assert device.telemetry().degraded_reasons == ()
+    device.set_policy(Policy(kind="manual", agreement_threshold=1.0))
+    device.lab.advance("1y")
+    agreement = device.self_test().agreement
+    assert agreement < 1.0
+    telemetry = device.telemetry()
+    assert telemetry.state == "degraded"
+    assert telemetry.degraded_reasons == (f"self-test agreement of 'small' is {agreement:.4g}, below 1",)
+    device.infer(pictures(1))
+    busy = device.telemetry()
+    assert (busy.state, busy.degraded_reasons) == ("serving", telemetry.degraded_reasons)
+
+
 def test_the_journal_once_and_watched(device: Device) -> None:
     events = device.events()
     assert [event.kind for event in events] == ["started", "programmed", "policy-changed"]

@@ -23,32 +23,39 @@ SERVING_WINDOW_S = 2.0
 def telemetry(state: State, *, include_tiles: bool) -> Telemetry:
     """Figures of this moment. Counters start with the emulator, recalibrations count since programming."""
     activity, profile, allocator = state.activity, state.profile, state.allocator()
+    reasons = _degraded_reasons(state)
     return Telemetry(
         time_unix_s=state.clock.wall_unix_s(),
         device_time_s=state.clock.now(),
         uptime_s=time.monotonic() - activity.started_s,
-        state=_what(state),
+        state=_what(state, degraded=bool(reasons)),
         models=tuple(_model(state, resident, include_tiles) for resident in state.residents.values()),
         tiles=profile.tiles if profile else 0,
         free_tiles=allocator.free if allocator else 0,
         requests_served=activity.requests_served,
         requests_failed=activity.requests_failed,
         memory_bytes=_memory_bytes(),
+        degraded_reasons=reasons,
     )
 
 
-def _what(state: State) -> str:
+def _what(state: State, *, degraded: bool) -> str:
     if state.activity.busy:
         return state.activity.busy
     if time.monotonic() - state.activity.last_request_s < SERVING_WINDOW_S:
         return "serving"
-    if any(
-        0.0 <= resident.record.last_agreement < resident.record.policy.agreement_threshold
-        for resident in state.residents.values()
-        if resident.record.active
-    ):
-        return "degraded"
-    return "idle"
+    return "degraded" if degraded else "idle"
+
+
+def _degraded_reasons(state: State) -> tuple[str, ...]:
+    """One sentence per active model whose last agreement is below what its policy asks for."""
+    records = [resident.record for resident in state.residents.values() if resident.record.active]
+    return tuple(
+        f"self-test agreement of '{record.name}' is {record.last_agreement:.4g}, below "
+        f"{record.policy.agreement_threshold:.4g}"
+        for record in records
+        if 0.0 <= record.last_agreement < record.policy.agreement_threshold
+    )
 
 
 def _memory_bytes() -> int:

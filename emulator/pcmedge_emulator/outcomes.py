@@ -221,7 +221,10 @@ class ModelTelemetry:
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:
-    """``state``: "idle", "serving", "programming", "recalibrating" or "degraded"."""
+    """``state``: "idle", "serving", "programming", "recalibrating" or "degraded".
+
+    ``degraded_reasons``: why "degraded", also while the state says what the device is busy with instead.
+    """
 
     time_unix_s: float
     device_time_s: float
@@ -233,6 +236,7 @@ class Telemetry:
     requests_served: int
     requests_failed: int
     memory_bytes: int
+    degraded_reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -524,7 +524,7 @@ class WatchTelemetryRequest(_message.Message):
     def __init__(self, interval_s: _Optional[float] = ..., include_tiles: bool = ...) -> None: ...
 
 class Telemetry(_message.Message):
-    __slots__ = ("time_unix_s", "device_time_s", "uptime_s", "state", "models", "tiles", "free_tiles", "requests_served", "requests_failed", "memory_bytes", "sequence")
+    __slots__ = ("time_unix_s", "device_time_s", "uptime_s", "state", "models", "tiles", "free_tiles", "requests_served", "requests_failed", "memory_bytes", "sequence", "degraded_reasons")
     TIME_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     DEVICE_TIME_S_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
@@ -536,6 +536,7 @@ class Telemetry(_message.Message):
     REQUESTS_FAILED_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_REASONS_FIELD_NUMBER: _ClassVar[int]
     time_unix_s: float
     device_time_s: float
     uptime_s: float
@@ -547,7 +548,8 @@ class Telemetry(_message.Message):
     requests_failed: int
     memory_bytes: int
     sequence: int
-    def __init__(self, time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., uptime_s: _Optional[float] = ..., state: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelTelemetry, _Mapping]]] = ..., tiles: _Optional[int] = ..., free_tiles: _Optional[int] = ..., requests_served: _Optional[int] = ..., requests_failed: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
+    degraded_reasons: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., uptime_s: _Optional[float] = ..., state: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelTelemetry, _Mapping]]] = ..., tiles: _Optional[int] = ..., free_tiles: _Optional[int] = ..., requests_served: _Optional[int] = ..., requests_failed: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., sequence: _Optional[int] = ..., degraded_reasons: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ModelTelemetry(_message.Message):
     __slots__ = ("model_name", "age_s", "program_generation", "statistics_generation", "inferences", "last_recalibration_age_s", "median_drift_factor", "adc_saturation", "last_agreement", "energy_j", "tiles", "recalibrations", "recalibrations_refused")

@@ -11,6 +11,7 @@ from pcmedge.errors import (
     Error,
     FileMissingError,
     FileUnwritableError,
+    InputError,
     InputValueError,
     InternalError,
     MissingExtraError,
@@ -30,6 +31,9 @@ EXTRA_OF = {
 
 def as_error(problem: Exception) -> Error:
     """The typed error for any exception; what nobody foresaw is our bug (InternalError)."""
+    if isinstance(problem, InputError) and problem.metadata.get("argument") == "model":
+        # The library names its argument; on the command line it is an option.
+        return type(problem)(problem.message.replace("model=", "--model"), **problem.metadata)
     if isinstance(problem, Error):
         return problem
     if isinstance(problem, typer.Abort):

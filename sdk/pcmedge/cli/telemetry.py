@@ -67,6 +67,8 @@ def draw(console: Screen, reading: Telemetry) -> None:
         f"{reading.requests_served} requests served, {reading.requests_failed} failed; "
         f"{reading.free_tiles} of {reading.tiles} tiles free; {reading.memory_bytes / 2**20:.0f} MiB",
     )
+    for reason in reading.degraded_reasons:
+        console.say(f"degraded: {reason}", style="yellow")
     for model in reading.models:
         _draw_model(console, model)
     _draw_tiles(console, reading)

@@ -51,7 +51,9 @@ def find_model(session: Session, model: str | None) -> Script[str]:
         raise NotProgrammedError("no model is active on the device; program an image, or activate a resident one")
     if len(names) > 1:
         raise InputError(
-            f"{len(names)} models are active ({', '.join(names)}); say which with model=", models=",".join(names)
+            f"{len(names)} models are active ({', '.join(names)}); say which with model=",
+            argument="model",
+            models=",".join(names),
         )
     return str(names[0])
 

@@ -258,7 +258,10 @@ class ModelTelemetry:
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:
-    """``state``: "idle", "serving", "programming", "recalibrating" or "degraded". Requests count since start."""
+    """``state``: "idle", "serving", "programming", "recalibrating" or "degraded". Requests count since start.
+
+    ``degraded_reasons``: why "degraded", one sentence each; also while the state says what the device is busy with.
+    """
 
     time_unix_s: float
     device_time_s: float
@@ -271,6 +274,7 @@ class Telemetry:
     requests_failed: int
     memory_bytes: int
     sequence: int
+    degraded_reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
