@@ -23,6 +23,7 @@ EXTRA_OF = {
     "grpc_health": "emulator",
     "pyarrow": "data",
     "matplotlib": "data",
+    "PIL": "data",
     "torch": "train",
     "onnxscript": "train",
 }
