@@ -60,6 +60,24 @@ def test_help_examples_name_commands_and_options_that_exist(capsys: pytest.Captu
     assert examples >= 20
 
 
+@pytest.mark.parametrize("command", [(), *COMMANDS], ids=" ".join)
+def test_help_fits_80_columns(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(columns: int) -> str:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        return run(capsys, *command, "--help").out
+
+    def examples(text: str) -> list[str]:
+        return [line.strip() for line in text.splitlines() if line.strip().startswith("pcmedge ")]
+
+    narrow = shown(80)
+    assert all(len(line.rstrip()) <= 80 for line in narrow.splitlines())
+    assert examples(narrow) == examples(shown(200))  # no example is broken into two lines
+    assert "<bool>" not in narrow  # a switch takes no value
+    assert " -h " in narrow
+
+
 def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     result = run(capsys)
     assert result.code == 2

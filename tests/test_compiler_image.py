@@ -318,6 +318,8 @@ def test_the_report_is_drawn() -> None:
         "kept digital so that its statistics",
         "Le Gallo",
         "█",
+        "▒",
+        "Each character stands for 2.25 x 1 cells",
         "and 5 more",
     ):
         assert words in text, words

@@ -45,7 +45,9 @@ def run(
             "--output", "-o", metavar="FILE", help="The image to write. Default: NAME.pcmi", show_default=False
         ),
     ] = None,
-    profile: Annotated[str, typer.Option(help="Chip to compile for; see docs/cli.md.")] = "pcm-512x512",
+    profile: Annotated[
+        str, typer.Option(metavar="CHIP", help="pcm-512x512, hermes-256x256, or a JSON file with a chip's figures.")
+    ] = "pcm-512x512",
     scaling: Annotated[Scaling, typer.Option(help="One weight scale per layer or per column.")] = Scaling.layer,
     clip_sigma: Annotated[
         float | None,

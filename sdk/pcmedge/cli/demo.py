@@ -1,4 +1,4 @@
-"""``pcmedge demo``: five minutes to the wow."""
+"""``pcmedge demo``: a digits network ages a year on emulated chips and is kept accurate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pcmedge.cli.options import Json, comma_separated
+from pcmedge.cli.options import PHYSICS_HELP, Json, comma_separated
 
 if TYPE_CHECKING:
     from pcmedge.cli.output import Screen
@@ -24,7 +24,7 @@ def run(
         str | None,
         typer.Option(metavar="T,T,...", help="Ages at which accuracy is measured.", show_default="25s to 1y"),
     ] = None,
-    physics: Annotated[str, typer.Option(help="pcm-90nm, pcm-14nm or ideal.")] = "pcm-90nm",
+    physics: Annotated[str, typer.Option(metavar="NAME", help=PHYSICS_HELP)] = "pcm-90nm",
     train: Annotated[
         bool, typer.Option("--train", help="Train the network again first, noise-aware (needs the 'train' extra).")
     ] = False,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pcmedge.cli.options import ImagePath, Json, comma_separated
+from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, ImagePath, Json, comma_separated
 from pcmedge.errors import FileUnwritableError, InputError
 
 if TYPE_CHECKING:
@@ -35,18 +35,23 @@ def run(
     data: Annotated[
         Path, typer.Option(metavar="FILE", help=".npz or .parquet with the inputs and the labels.", show_default=False)
     ],
-    times: Annotated[str, typer.Option(metavar="T,T,...", help="Ages of the chip.")] = "25s,5m,1h,8h,1d,7d,30d,120d,1y",
+    times: Annotated[
+        str,
+        typer.Option(metavar="T,T,...", help="Ages of the chip, such as 25s,1d,1y.", show_default="nine, 25s to 1y"),
+    ] = "25s,5m,1h,8h,1d,7d,30d,120d,1y",
     chips: Annotated[int, typer.Option(min=1, help="How many chips, each of a seed of its own.")] = 5,
     modes: Annotated[
         str, typer.Option(metavar="M,M,...", help="none, gdc, gdc-per-column, adabs, adabs-paired.")
     ] = "none,gdc,adabs-paired",
     realisations: Annotated[int, typer.Option(min=1, help="Read-noise realisations per chip and age.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
-    physics: Annotated[str, typer.Option(help="pcm-90nm, pcm-14nm or ideal.")] = "pcm-90nm",
-    read_noise: Annotated[ReadNoise, typer.Option(help="Short-term noise of each MVM.")] = ReadNoise.additive,
+    physics: Annotated[str, typer.Option(metavar="NAME", help=PHYSICS_HELP)] = "pcm-90nm",
+    read_noise: Annotated[ReadNoise, typer.Option(metavar="KIND", help=READ_NOISE_HELP)] = ReadNoise.additive,
     label_name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Name of the labels in the data.", show_default="labels, label, y, target"),
+        typer.Option(
+            metavar="NAME", help="Name of the labels in the data.", show_default="labels, label, y, targets, target"
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; the result is the same.", show_default="one per CPU")
@@ -64,8 +69,9 @@ def run(
     \b
     Examples:
       pcmedge drift model.pcmi --data test.npz
-      pcmedge drift model.pcmi --data test.npz --times 25s,1d,1y --chips 10 --modes none,gdc,adabs-paired
-      pcmedge drift model.pcmi --data test.parquet --workers 2 --output study --json | jq .rows
+      pcmedge drift model.pcmi --data test.npz --times 25s,1d,1y --chips 10
+      pcmedge drift model.pcmi --data test.npz --modes none,gdc,adabs
+      pcmedge drift model.pcmi --data test.parquet --json | jq .rows
     """
     from pcmedge.cli.arrays import read_arrays
     from pcmedge.cli.output import Output

@@ -38,7 +38,7 @@ from pcmedge.cli import (
 )
 from pcmedge.cli.output import ReaderGone, write_document, write_problem
 from pcmedge.cli.problems import as_error, usage
-from pcmedge.cli.registry import add_command
+from pcmedge.cli.registry import add_command, get_command
 from pcmedge.errors import CancelledError
 
 USAGE = 2
@@ -79,10 +79,10 @@ def root(
 
     \b
     Start here:
-      pcmedge demo                                        five minutes to the wow
-      pcmedge compile model.onnx -c data.npy -o x.pcmi    make a chip image
-      pcmedge serve x.pcmi --listen 127.0.0.1:7390       emulate a device that holds it
-      pcmedge infer --input batch.npy                     ask it
+      pcmedge demo                                       a year of drift, healed
+      pcmedge compile model.onnx -c data.npy -o x.pcmi   make a chip image
+      pcmedge serve x.pcmi                               emulate a device with it
+      pcmedge infer --input batch.npy                    ask it
 
     Every command takes --json and documents its exit codes in docs/cli.md.
     """
@@ -152,7 +152,7 @@ def _after_the_verb(arguments: list[str]) -> list[str]:
 
 
 def _execute(arguments: list[str], *, as_json: bool) -> int:
-    command = typer.main.get_command(app)
+    command = get_command(app)
     try:
         outcome = command.main(args=arguments, prog_name="pcmedge", standalone_mode=False, obj=as_json)
     except KeyboardInterrupt:

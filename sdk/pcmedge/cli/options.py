@@ -34,6 +34,9 @@ Timeout = Annotated[
     ),
 ]
 
+PHYSICS_HELP = "pcm-90nm, pcm-14nm, pcm-14nm-single or ideal."
+READ_NOISE_HELP = "Short-term noise of each product: additive, input-dependent or off."
+
 
 def comma_separated(text: str) -> tuple[str, ...]:
     """The parts of ``a,b,c``."""

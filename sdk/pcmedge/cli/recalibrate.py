@@ -22,7 +22,13 @@ class Method(enum.StrEnum):
     adabs_paired = "adabs-paired"
 
 
-MethodOption = Annotated[Method, typer.Option(help="How to compensate; default: paired statistics, else GDC.")]
+MethodOption = Annotated[
+    Method,
+    typer.Option(
+        metavar="METHOD",
+        help="gdc, gdc-per-column, adabs, adabs-paired or default (paired statistics where they exist, else GDC).",
+    ),
+]
 
 
 def run(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pcmedge.cli.options import Json
+from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, Json
 from pcmedge.cli.plain import to_plain
 from pcmedge.cli.session import DEFAULT_LISTEN
 from pcmedge.durations import format_duration
@@ -52,7 +52,7 @@ def run(
         typer.Option(metavar="DIR", help="Keep the device's state here. Without it: in memory.", show_default=False),
     ] = None,
     physics: Annotated[
-        str | None, typer.Option(help="pcm-90nm, pcm-14nm or ideal.", show_default="the store's, or pcm-90nm")
+        str | None, typer.Option(metavar="NAME", help=PHYSICS_HELP, show_default="the store's, or pcm-90nm")
     ] = None,
     seed: Annotated[
         int | None,
@@ -74,7 +74,7 @@ def run(
         str | None, typer.Option(help="Chip profile. Default: that of the first image.", show_default=False)
     ] = None,
     converters: Annotated[Converters, typer.Option(help="ideal: no DAC and ADC rounding.")] = Converters.profile,
-    read_noise: Annotated[ReadNoise, typer.Option(help="Short-term noise of each MVM.")] = ReadNoise.additive,
+    read_noise: Annotated[ReadNoise, typer.Option(metavar="KIND", help=READ_NOISE_HELP)] = ReadNoise.additive,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
     ready_file: Annotated[
         Path | None,

@@ -83,7 +83,14 @@ def analog_share(manifest: Manifest) -> float:
 
 def layer_table(manifest: Manifest) -> Table:
     """One entry per analog layer, in execution order; fits 80 columns."""
-    table = Table(title="Analog layers", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title="Analog layers",
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for column in ("layer", "weights"):
         table.add_column(column, overflow="fold", min_width=12)
     for column in ("tiles", "cells", "phases", "MVMs", "energy", "latency"):
@@ -104,23 +111,23 @@ def layer_table(manifest: Manifest) -> Table:
     return table
 
 
-def tile_maps(manifest: Manifest, tiles: Iterable[TileShape]) -> Table:
-    """Every layer's tiles as little maps: filled is in use, one character is a share of the tile's rows and columns."""
+def tile_maps(manifest: Manifest, tiles: Iterable[TileShape]) -> RenderableType:
+    """Every layer's tiles as little maps, shaded by the share of cells in use."""
     by_layer: dict[str, list[TileShape]] = {}
     for tile in tiles:
         by_layer.setdefault(tile.layer, []).append(tile)
-    table = Table(
-        title="Tiles", title_justify="left", show_header=False, show_lines=False, box=None, padding=(0, 2, 1, 0)
-    )
-    table.add_column()
-    table.add_column()
     rows, columns = manifest.profile.tile_rows, manifest.profile.tile_columns
+    size = f"{rows / MAP_ROWS:g} x {columns / MAP_COLUMNS:g}"
+    legend = f"Each character stands for {size} cells: · none in use, ░ few, ▒ some, ▓ most, █ all."
+    table = Table(show_header=False, show_lines=False, box=None, padding=(0, 2, 1, 0))
+    table.add_column()
+    table.add_column()
     for layer in manifest.layers:
         mine = by_layer.get(layer.name, [])
         grid = Table.grid(padding=(0, 1))
         grid.add_row(*(_map(tile, rows, columns) for tile in mine[:_MAX_MAPS]), *_more(len(mine) - _MAX_MAPS))
         table.add_row(Text(layer.name, style="bold"), grid)
-    return table
+    return Group(Text("Tiles", style="italic"), Text(legend, style="dim"), table)
 
 
 def digital_table(manifest: Manifest) -> Table:
@@ -149,24 +156,29 @@ def _weights(layer: AnalogLayer) -> str:
 
 
 def _map(tile: TileShape, tile_rows: int, tile_columns: int) -> Text:
-    """Character cells of a tile: full where weights lie. Packed groups lie on the diagonal."""
-    lines = []
-    for y in range(MAP_ROWS):
-        line = ""
-        for x in range(MAP_COLUMNS):
-            row, column = (y + 0.5) / MAP_ROWS * tile_rows, (x + 0.5) / MAP_COLUMNS * tile_columns
-            line += "█" if _touches(tile, row, column, tile_rows / MAP_ROWS, tile_columns / MAP_COLUMNS) else "·"
-        lines.append(line)
+    """Character cells of a tile, shaded by how much of them holds weights. Packed groups lie on the diagonal."""
+    height, width = tile_rows / MAP_ROWS, tile_columns / MAP_COLUMNS
+    lines = [
+        "".join(_shade(_share(tile, y * height, x * width, height, width)) for x in range(MAP_COLUMNS))
+        for y in range(MAP_ROWS)
+    ]
     return Text("\n".join(lines), style="cyan")
 
 
-def _touches(tile: TileShape, row: float, column: float, height: float, width: float) -> bool:
-    """Whether a character cell (its middle, and its size) holds any weight of the tile."""
-    top, bottom = row - height / 2, row + height / 2
-    left, right = column - width / 2, column + width / 2
-    first = max(int(top // tile.rows), int(left // tile.columns), 0)
-    last = min(-(-bottom // tile.rows), -(-right // tile.columns), tile.groups)
-    return first < last
+def _share(tile: TileShape, top: float, left: float, height: float, width: float) -> float:
+    """Share of the rectangle that holds weights of the tile."""
+    used = 0.0
+    for group in range(tile.groups):
+        rows = min(top + height, (group + 1) * tile.rows) - max(top, group * tile.rows)
+        columns = min(left + width, (group + 1) * tile.columns) - max(left, group * tile.columns)
+        used += max(0.0, rows) * max(0.0, columns)
+    return used / (height * width)
+
+
+def _shade(share: float) -> str:
+    if share <= 0:
+        return "·"
+    return "█" if share > 0.999 else "░▒▓"[int(share * 3)]
 
 
 def _more(hidden: int) -> list[Text]:
