@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pcmedge._contract import device_pb2
 from pcmedge.device import Device, Mutation, Policy, ProgramAndVerify, Progress
+from pcmedge.device._calls import Call
 from pcmedge.errors import (
     CancelledError,
     DeviceStateError,
+    GenerationMismatchError,
     InputError,
     InputShapeError,
     InputTypeError,
+    InputValueError,
     LeaseHeldError,
     ModelNotFoundError,
     NotProgrammedError,
+    StoreUnwritableError,
     UnimplementedError,
 )
+from pcmedge.protocol.services import METHODS
+from pcmedge_emulator.chip import Chip
 from service_devices import WAYS, device_by
 from service_models import LABELS, classifier, large, pictures, two_by_two
 
@@ -331,6 +340,57 @@ def test_a_lease_keeps_others_out_until_it_is_given_back(device: Device) -> None
     assert device.renew_lease(lease, duration_s=100).remaining_s > 50
     device.release_lease(lease)
     device.erase("small")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "size", "kind"),
+    [
+        ("lease", 1 << 20, LeaseHeldError),
+        ("a lease that lapsed", 1 << 20, LeaseHeldError),
+        ("generation", 1 << 20, GenerationMismatchError),
+        ("request id", 1 << 20, InputValueError),
+        ("size", 1 << 40, InputValueError),
+    ],
+)
+def test_what_the_header_tells_is_refused_before_any_chunk(
+    device: Device, refusal: str, size: int, kind: type[Exception]
+) -> None:
+    mutation = device_pb2.Mutation()
+    if refusal == "lease":
+        device.acquire_lease("bench 3")
+    elif refusal == "a lease that lapsed":
+        mutation.lease_id = "long ago"
+    elif refusal == "generation":
+        mutation.expected_program_generation = 77
+    elif refusal == "request id":
+        device.deactivate("small", mutation=Mutation(request_id="used"))
+        mutation.request_id = "used"
+    over, sent = threading.Event(), []
+
+    def requests() -> Iterator[device_pb2.ProgramRequest]:
+        yield device_pb2.ProgramRequest(header=device_pb2.ProgramHeader(mutation=mutation, image_size=size))
+        over.wait(5.0)
+        if not over.is_set():
+            sent.append("a chunk")
+
+    call = Call(method=METHODS["Program"], request=requests(), timeout_s=30.0)
+    with pytest.raises(kind):
+        list(device._transport.stream(call))
+    over.set()
+    assert sent == []
+
+
+def test_an_image_larger_than_the_store_may_grow_is_refused_at_the_header(tmp_path: Path) -> None:
+    with Chip(store=tmp_path / "store", store_max_bytes=1 << 16) as chip:
+        with pytest.raises(StoreUnwritableError, match="65536"):
+            chip.check_program(1 << 20)
+        chip.check_program(1 << 10)
+
+
+def test_repeating_a_programming_is_not_refused_for_what_it_did_itself(device: Device) -> None:
+    mutation = Mutation(request_id="mine", expected_program_generation=1)
+    first = device.program(two_by_two(), mutation=mutation)
+    assert device.program(two_by_two(), mutation=mutation) == first
 
 
 def test_a_repeated_request_id_does_nothing_twice(device: Device) -> None:

@@ -252,6 +252,14 @@ class Chip:
             ),
         )
 
+    def check_program(self, size: int, *, mutation: Mutation = NO_MUTATION) -> None:
+        """Raises what :meth:`program` of an image of ``size`` bytes would, as far as that is known before its bytes.
+
+        LeaseHeldError, GenerationMismatchError, StoreUnwritableError (larger than the store may grow), InputValueError
+        (request id of another verb). Says nothing about a repeated request id, whose call gets the first answer.
+        """
+        images.check_program(self._state, size, mutation)
+
     def models(self) -> tuple[ModelInfo, ...]:
         return tuple(images.info(self._state, resident) for resident in self._state.residents.values())
 

@@ -14,6 +14,7 @@ from pcmedge.errors import (
     CapacityError,
     Error,
     NotProgrammedError,
+    StoreUnwritableError,
     UnavailableError,
 )
 from pcmedge.image import ChipImage
@@ -54,6 +55,20 @@ def info(state: State, resident: Resident) -> ModelInfo:
         age_s=state.age_s(resident),
         size_bytes=resident.programmed.image.size,
     )
+
+
+def check_program(state: State, size: int, mutation: Mutation) -> None:
+    """See :meth:`pcmedge_emulator.chip.Chip.check_program`."""
+    request_id = mutation.request_id
+    if state.requests.running(request_id) or state.requests.answered(request_id, "program", ProgramOutcome) is not None:
+        return
+    state.leases.check(mutation.lease_id)
+    state.check(mutation, None)
+    limit = state.store.max_bytes
+    if limit is not None and size > limit:
+        raise StoreUnwritableError(
+            f"An image of {size} bytes does not fit into this device's store of {limit} bytes.", size=size, limit=limit
+        )
 
 
 def program(

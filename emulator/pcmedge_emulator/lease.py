@@ -101,6 +101,21 @@ class LeaseBook:
                 self._own(lease_id)
                 self._held = None
 
+    def _admit(self, lease_id: str) -> _Held | None:
+        held = self._current()
+        if held is None:
+            if lease_id:
+                raise LeaseHeldError("This lease has lapsed or was released. Acquire a new one.", lease_id=lease_id)
+            return None
+        if held.lease_id == lease_id and math.isfinite(held.ends_s):
+            return held
+        raise self._refuse(held)
+
+    def check(self, lease_id: str) -> None:
+        """LeaseHeldError if :meth:`exclusive` would refuse at this moment."""
+        with self._lock:
+            self._admit(lease_id)
+
     @contextlib.contextmanager
     def exclusive(self, lease_id: str, purpose: str) -> Iterator[None]:
         """Within the block the caller programs: under its own lease, which cannot lapse meanwhile, or one just for it.
@@ -108,18 +123,13 @@ class LeaseBook:
         LeaseHeldError at once if somebody else holds the lease.
         """
         with self._lock:
-            held = self._current()
+            held = self._admit(lease_id)
             if held is None:
-                if lease_id:
-                    raise LeaseHeldError("This lease has lapsed or was released. Acquire a new one.", lease_id=lease_id)
-                mine = _Held(uuid.uuid4().hex, purpose, "", math.inf)
+                mine, ends_s = _Held(uuid.uuid4().hex, purpose, "", math.inf), -math.inf
                 self._held = mine
-                ends_s = -math.inf
-            elif held.lease_id == lease_id and math.isfinite(held.ends_s):
+            else:
                 mine, ends_s = held, held.ends_s
                 mine.ends_s = math.inf
-            else:
-                raise self._refuse(held)
         try:
             yield
         finally:

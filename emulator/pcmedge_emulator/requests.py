@@ -54,6 +54,11 @@ class Requests:
                 self._running.discard(request_id)
                 self._changed.notify_all()
 
+    def running(self, request_id: str) -> bool:
+        """Whether a call with this id is under way; repeating it would wait for that one."""
+        with self._changed:
+            return request_id in self._running
+
     def answered(self, request_id: str, verb: str, kind: type[Outcome]) -> Outcome | None:
         """The first outcome of this id, or None. InputValueError if the id belonged to another kind of call."""
         with self._changed:

@@ -128,6 +128,7 @@ class Store:
 
     def __init__(self, directory: Path | None, *, max_bytes: int | None = None) -> None:
         self._thread_lock = threading.RLock()
+        self.max_bytes = max_bytes
         self._where = "in memory" if directory is None else str(directory)
         lock_file = None if directory is None else _own(directory)
         try:

@@ -57,6 +57,9 @@ class DeviceHandlers:
     ) -> Iterator[device_pb2.OperationUpdate]:
         requests = iter(requests)
         header = upload.program_header(requests)
+        mutation = messages.mutation(header.mutation)
+        # Before anything is sent for nothing; asked again under the lock when the image is there.
+        self._chip.check_program(header.image_size, mutation=mutation)
         with upload.received_image(requests, header.image_size) as image:
             yield from self._operate(
                 "program",
@@ -68,7 +71,7 @@ class DeviceHandlers:
                     program_and_verify=messages.program_and_verify(header),
                     progress=progress,
                     cancelled=cancelled,
-                    mutation=messages.mutation(header.mutation),
+                    mutation=mutation,
                 ),
             )
 
