@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures as futures
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -225,3 +227,20 @@ def test_data_that_does_not_fit_is_refused_before_any_work(image: ChipImage, som
         run_study(image, {"picture": x}, y)
     with pytest.raises(InputShapeError):
         run_study(image, x[:, 0], y)
+
+
+def test_a_script_without_a_main_guard_is_told_what_to_do(image: ChipImage, tmp_path: Path) -> None:
+    image.save(tmp_path / "digits.pcmi")
+    script = tmp_path / "study.py"
+    script.write_text(
+        "from pcmedge.demo import load_digits\n"
+        "from pcmedge.drift import DriftPlan, run_study\n"
+        "test = load_digits().test\n"
+        "plan = DriftPlan(ages_s=('1h',), chips=2, modes=('none',))\n"
+        f"run_study({str(tmp_path / 'digits.pcmi')!r}, test.tensors[:4], test.labels[:4], plan=plan, workers=2)\n",
+        encoding="utf-8",
+    )
+    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 1
+    assert "UnavailableError: A worker process of the study ended" in found.stderr.splitlines()[-1]
+    assert "if __name__ == '__main__':" in found.stderr.splitlines()[-1]

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from pcmedge.drift.labelled import LabelledData, labelled_data
 from pcmedge.drift.plan import DriftPlan
 from pcmedge.drift.result import DriftStudy, Row
 from pcmedge.drift.workers import Ticks, start_worker, worker_live
+from pcmedge.errors import UnavailableError
 from pcmedge.image import ChipImage
 
 if TYPE_CHECKING:
@@ -133,6 +135,12 @@ def _on_processes(tasks: list[ChipTask], workers: int, total: int, progress: Pro
                 future.result()
             progress(ticks.count(), total)
         return [future.result() for future in pending]
+    except BrokenProcessPool as problem:
+        raise UnavailableError(
+            "A worker process of the study ended before its work was done. In a script, call run_study below "
+            "\"if __name__ == '__main__':\", because each worker imports the script; or pass workers=1. If it does so "
+            "already, the process was killed, for example for want of memory: take fewer workers."
+        ) from problem
     finally:
         # After an error or Ctrl-C workers stop at their next measurement.
         ticks.stop()
