@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chip_models import INPUT, OUTPUT, digits, digits_image
-from pcmedge.errors import ClockError, InputValueError, NotFoundError
-from pcmedge_emulator.calibration.policy import MANUAL, Policy
+from pcmedge.errors import CancelledError, ClockError, InputValueError, NotFoundError
+from pcmedge_emulator.calibration.policy import MANUAL, Policy, PolicyKind
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.clock import Clock
-from pcmedge_emulator.outcomes import Mutation
+from pcmedge_emulator.outcomes import Method, Mutation
 
 
 def new_chip(**options: object) -> Chip:
@@ -35,6 +35,31 @@ def test_a_manual_advance_gives_exact_ages(chip: Chip) -> None:
         assert chip.advance(by_s).clock.device_time_s == pytest.approx(age_s)
         assert chip.infer("digits", {INPUT: digits()[2][:1]}).age_s == pytest.approx(age_s)
     assert chip.models()[0].age_s == pytest.approx(1e7 + 1.501)
+
+
+def test_advancing_stops_between_recalibrations_when_cancelled(tmp_path: Path) -> None:
+    policy = Policy(kind=PolicyKind.INTERVAL, interval_s=3600.0, method=Method.GDC)
+    asked = iter([False, False, False, True])
+    with new_chip(read_noise="off", store=tmp_path / "store") as chip:
+        chip.program(digits_image())
+        chip.set_policy("digits", policy)
+        with pytest.raises(CancelledError, match="10800 of 360000 s") as caught:
+            chip.advance(100 * 3600.0, cancelled=lambda: next(asked), mutation=Mutation(request_id="long"))
+        assert caught.value.metadata == {"advanced_s": "10800.0", "recalibrations": "3"}
+        assert chip.clock().device_time_s == 3 * 3600.0
+        assert chip.infer("digits", {INPUT: digits()[2][:1]}).age_s == 3 * 3600.0
+        last = chip.events()[-1]
+        assert (last.kind, last.details["advanced_s"]) == ("cancelled", "10800.0")
+        before = scores(chip)
+    with new_chip(read_noise="off", store=tmp_path / "store") as chip:
+        assert chip.clock().device_time_s == 3 * 3600.0
+        np.testing.assert_array_equal(scores(chip), before)
+        # A failed call is not remembered: the same id advances again, by all of it.
+        assert chip.advance(3600.0, mutation=Mutation(request_id="long")).recalibrations == 1
+
+
+def test_an_advance_that_only_moves_the_clock_is_not_cut_short(chip: Chip) -> None:
+    assert chip.advance(60.0, cancelled=lambda: True).clock.device_time_s == 60.0
 
 
 def test_clock_modes_change_and_a_real_one_is_not_advanced(chip: Chip) -> None:

@@ -162,6 +162,23 @@ def test_cancelling_a_task_cancels_the_operation(over: Any) -> None:
     over(talk)
 
 
+def test_cancelling_a_task_stops_an_advance_of_time(over: Any) -> None:
+    async def talk(device: AsyncDevice) -> None:
+        await device.set_policy(Policy(kind="interval", interval_s=1.0, method="gdc"))
+        task = asyncio.create_task(device.lab.advance("1y"))
+        while not any(event.kind.startswith("recalibrat") for event in await device.events()):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        while (last := (await device.events())[-1]).kind.startswith("recalibrat"):
+            await asyncio.sleep(0.01)
+        assert last.kind == "cancelled"
+        assert (await device.lab.clock()).device_time_s < 256.0
+
+    over(talk)
+
+
 def test_leaving_a_stream_whose_source_is_silent(over: Any) -> None:
     async def silent() -> AsyncIterator[Any]:
         yield pictures(1)

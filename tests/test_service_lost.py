@@ -17,9 +17,10 @@ import grpc
 import pcmedge
 import pytest
 from pcmedge._contract import device_pb2
-from pcmedge.device import Device
+from pcmedge.device import Device, Policy
 from pcmedge.device._calls import Backoff, Session
 from pcmedge.device._grpc import GrpcTransport
+from pcmedge.device.transport import LocalTransport
 from pcmedge.errors import (
     DeadlineError,
     InputError,
@@ -28,8 +29,9 @@ from pcmedge.errors import (
 from pcmedge.protocol.address import parse_address
 from pcmedge.protocol.services import DEVICE_SERVICE
 from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.service.handlers import Handlers
 from pcmedge_emulator.service.server import serve
-from service_devices import served, server_process
+from service_devices import WAYS, device_by, served, server_process
 from service_models import classifier, large, pictures
 
 
@@ -172,6 +174,44 @@ def test_a_deadline_is_a_typed_error_and_the_device_cancels(chip: Chip) -> None:
         with pytest.raises(DeadlineError, match="timeout_s"):
             near.program(large(), program_and_verify=slow, timeout_s=3)
         assert near.models() == ()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_deadline_stops_an_advance_of_time_between_recalibrations(way: str) -> None:
+    with device_by(way, classifier()) as device:
+        device.set_policy(Policy(kind="interval", interval_s=1.0, method="gdc"))
+        with pytest.raises(DeadlineError, match="AdvanceTime"):
+            device.lab.advance("1y", timeout_s=0.5)
+        while (last := device.events()[-1]).kind.startswith("recalibrat"):
+            time.sleep(0.01)
+        advanced_s = device.lab.clock().device_time_s
+        assert (last.kind, last.details["advanced_s"]) == ("cancelled", repr(advanced_s))
+        assert 0.0 < advanced_s < 256.0
+        assert device.infer_detailed(pictures(1)).age_s == pytest.approx(advanced_s)
+
+
+def test_a_change_that_waits_for_another_keeps_its_deadline(chip: Chip) -> None:
+    chip.program(classifier())
+    measuring, over = threading.Event(), threading.Event()
+
+    def hold(phase: str, done: int, total: int) -> None:
+        measuring.set()
+        over.wait(30.0)
+
+    thread = threading.Thread(target=lambda: chip.recalibrate("small", progress=hold))
+    thread.start()
+    measuring.wait(30.0)
+    device = Device(LocalTransport(Handlers(chip, lab=True)))
+    for act in (
+        lambda: device.recalibrate(timeout_s=0.2),
+        lambda: device.program(classifier(), timeout_s=0.2),
+        lambda: device.lab.advance(1.0, timeout_s=0.2),
+    ):
+        with pytest.raises(DeadlineError):
+            act()
+    over.set()
+    thread.join()
+    assert len(device.models()) == 1
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])

@@ -404,9 +404,21 @@ class Chip:
             mutation, "set-clock", ClockReading, lambda: lab.set_clock(self._state, chosen, rate, mutation)
         )
 
-    def advance(self, by_s: float, *, mutation: Mutation = NO_MUTATION) -> AdvanceOutcome:
-        """Moves a manual or accelerated clock forward, running on the way what the policies would have run."""
-        return self._state.once(mutation, "advance", AdvanceOutcome, lambda: lab.advance(self._state, by_s, mutation))
+    def advance(
+        self, by_s: float, *, cancelled: Cancelled | None = None, mutation: Mutation = NO_MUTATION
+    ) -> AdvanceOutcome:
+        """Moves a manual or accelerated clock forward, running on the way what the policies would have run.
+
+        ``cancelled`` is asked before each of these (at most 256, and one more per model). CancelledError then: time
+        stands at the one before, what was done stands, the metadata ``advanced_s`` says how far it got, and the
+        journal has it too.
+        """
+        return self._state.once(
+            mutation,
+            "advance",
+            AdvanceOutcome,
+            lambda: lab.advance(self._state, by_s, cancelled or _never, mutation),
+        )
 
     def snapshot(self, name: str, *, mutation: Mutation = NO_MUTATION) -> SnapshotInfo:
         return self._state.once(mutation, "snapshot", SnapshotInfo, lambda: lab.snapshot(self._state, name, mutation))

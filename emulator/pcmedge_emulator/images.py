@@ -84,7 +84,7 @@ def program(
     mutation: Mutation,
 ) -> ProgramOutcome:
     """See :meth:`pcmedge_emulator.chip.Chip.program`."""
-    with state.leases.exclusive(mutation.lease_id, f"programming '{image.name}'"), state.busy("programming"):
+    with state.leases.exclusive(mutation.lease_id, f"programming '{image.name}'"), state.busy("programming", cancelled):
         state.check(mutation, None)
         try:
             return _program(

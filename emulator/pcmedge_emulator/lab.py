@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from pcmedge.errors import ClockError, InputValueError, NotFoundError
+from pcmedge.errors import CancelledError, ClockError, InputValueError, NotFoundError
 
 from pcmedge_emulator import codec
 from pcmedge_emulator.clock import LONGEST_S, ClockMode
@@ -44,47 +45,74 @@ def set_clock(state: State, mode: ClockMode, rate: float, mutation: Mutation) ->
         return reading
 
 
-def _next_action(state: State) -> tuple[float, str] | None:
-    """(device time, model) of the earliest thing a policy wants; None if no policy wants anything ever."""
-    wishes = [
+def _wishes(state: State) -> list[tuple[float, str]]:
+    """(device time, model) of the next thing each policy wants; none of a policy that never wants anything."""
+    return [
         (resident.record.programmed_at_s + due_age_s(resident), name)
         for name, resident in state.residents.items()
         if resident.record.active and np.isfinite(due_age_s(resident))
     ]
-    return min(wishes, default=None)
 
 
-def advance(state: State, by_s: float, mutation: Mutation) -> AdvanceOutcome:
-    """Moves time forward and runs on the way what the policies would have run, each at its own moment."""
-    with state.busy(""):
-        if state.clock.mode is ClockMode.REAL:
-            raise ClockError(
-                "A real clock cannot be advanced: it follows the wall clock. Set the clock to manual or accelerated "
-                "first.",
-                mode=state.clock.mode.value,
-            )
-        if not (np.isfinite(by_s) and by_s >= 0.0):
-            raise InputValueError(f"Time advances by 0 seconds or more, got {by_s!r}.", by_s=by_s)
-        target_s = state.clock.now() + by_s
-        if target_s > LONGEST_S:
-            raise InputValueError(f"Device time goes up to {LONGEST_S:g} s; asked for {target_s:g} s.", by_s=by_s)
-        recalibrations = actions = 0
-        wish = _next_action(state)
-        while wish is not None and wish[0] <= target_s and actions < MOST_ACTIONS:
-            state.clock.advance(max(0.0, wish[0] - state.clock.now()))
-            recalibrations += act(state, wish[1])
-            actions += 1
-            wish = _next_action(state)
+def advance(state: State, by_s: float, cancelled: Callable[[], bool], mutation: Mutation) -> AdvanceOutcome:
+    """Moves time forward and runs on the way what the policies would have run, each at its own moment.
+
+    CancelledError before one of these actions: time stands where the one before it was, and the journal says so.
+    """
+    with state.busy("", cancelled):
+        target_s, started_s = _target_s(state, by_s), state.clock.now()
+        recalibrations = 0
+        for move_to_s, name in _actions(state, target_s):
+            if cancelled():
+                raise _stopped(state, by_s, state.clock.now() - started_s, recalibrations)
+            state.clock.advance(max(0.0, move_to_s - state.clock.now()))
+            recalibrations += act(state, name)
         state.clock.advance(max(0.0, target_s - state.clock.now()))
-        if wish is not None and wish[0] <= target_s:
-            overdue = [name for name, r in state.residents.items() if due_age_s(r) <= state.age_s(r)]
-            recalibrations += sum(act(state, name) for name in overdue)
         refresh_all(state)
         outcome = AdvanceOutcome(clock=state.clock.reading(), recalibrations=recalibrations)
         message = f"Time advanced by {by_s:g} s; {recalibrations} recalibrations on the way."
         state.commit(events=[state.event("time-advanced", message)], remember=(mutation, "advance", outcome))
         state.wake.set()
         return outcome
+
+
+def _target_s(state: State, by_s: float) -> float:
+    """Where an advance leads to on the device's clock. ClockError, InputValueError if it cannot."""
+    if state.clock.mode is ClockMode.REAL:
+        raise ClockError(
+            "A real clock cannot be advanced: it follows the wall clock. Set the clock to manual or accelerated first.",
+            mode=state.clock.mode.value,
+        )
+    if not (np.isfinite(by_s) and by_s >= 0.0):
+        raise InputValueError(f"Time advances by 0 seconds or more, got {by_s!r}.", by_s=by_s)
+    target_s = state.clock.now() + by_s
+    if target_s > LONGEST_S:
+        raise InputValueError(f"Device time goes up to {LONGEST_S:g} s; asked for {target_s:g} s.", by_s=by_s)
+    return target_s
+
+
+def _actions(state: State, target_s: float) -> Iterator[tuple[float, str]]:
+    """(device time, model) of each thing the policies want up to ``target_s``, in order; the caller does it."""
+    for _ in range(MOST_ACTIONS):
+        wish = min(_wishes(state), default=None)
+        if wish is None or wish[0] > target_s:
+            return
+        yield wish
+    yield from [(target_s, name) for at_s, name in _wishes(state) if at_s <= target_s]
+
+
+def _stopped(state: State, by_s: float, advanced_s: float, recalibrations: int) -> CancelledError:
+    """Leaves the device consistent where it stands, writes that down, and returns what to raise."""
+    refresh_all(state)
+    state.wake.set()
+    error = CancelledError(
+        f"Advancing time was cancelled after {advanced_s:g} of {by_s:g} s and {recalibrations} recalibrations. They "
+        "stand; advance by the rest to go on.",
+        advanced_s=repr(float(advanced_s)),
+        recalibrations=recalibrations,
+    )
+    state.report("cancelled", error.message, details=error.metadata)
+    return error
 
 
 def refresh_all(state: State, *, force: bool = False) -> None:

@@ -48,7 +48,7 @@ class Asked:
 
 def recalibrate(state: State, name: str, asked: Asked, mutation: Mutation) -> RecalibrationOutcome:
     """See :meth:`pcmedge_emulator.chip.Chip.recalibrate`."""
-    with state.busy("recalibrating"):
+    with state.busy("recalibrating", asked.cancelled):
         resident = state.resident(name)
         state.check(mutation, resident)
         run = _Run(state, resident, asked)

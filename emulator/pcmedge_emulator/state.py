@@ -20,7 +20,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 from pcmedge._contract.image_pb2 import ChipProfile
-from pcmedge.errors import Error, GenerationMismatchError, ModelNotFoundError, NotProgrammedError, StoreCorruptError
+from pcmedge.errors import (
+    CancelledError,
+    Error,
+    GenerationMismatchError,
+    ModelNotFoundError,
+    NotProgrammedError,
+    StoreCorruptError,
+)
 from pcmedge.image import ChipImage
 
 from pcmedge_emulator import codec
@@ -40,6 +47,9 @@ from pcmedge_emulator.streams import Streams, cell_start_s, log_time_cell
 
 GRID_RATIO = 1.05
 """Conductances are refreshed whenever 1 + age / t0 has grown by this ratio: G moves by 0.3 % from cell to cell."""
+
+GLANCE_S = 0.1
+"""How often a change that waits for another looks whether it is still wanted. Seconds."""
 
 MODEL_COLLECTIONS = ("models", "parameters", "buffers")
 """What a snapshot copies. Journal, request ids, clock and the device's own record go on."""
@@ -259,14 +269,28 @@ class State:
             return body() if earlier is None else earlier
 
     @contextmanager
-    def busy(self, with_what: str) -> Iterator[None]:
-        """One mutation at a time; ``with_what`` is what telemetry says meanwhile ("" for nothing)."""
-        with self.changing:
+    def busy(self, with_what: str, cancelled: Callable[[], bool] | None = None) -> Iterator[None]:
+        """One mutation at a time; ``with_what`` is what telemetry says meanwhile ("" for nothing).
+
+        ``cancelled`` is asked while another mutation is waited for; CancelledError if it says so.
+        """
+        self._take_turn(cancelled)
+        try:
             before, self.activity.busy = self.activity.busy, with_what or self.activity.busy
             try:
                 yield
             finally:
                 self.activity.busy = before
+        finally:
+            self.changing.release()
+
+    def _take_turn(self, cancelled: Callable[[], bool] | None) -> None:
+        if cancelled is None:
+            self.changing.acquire()
+            return
+        while not self.changing.acquire(timeout=GLANCE_S):
+            if cancelled():
+                raise CancelledError("Cancelled while another change of the device was under way; nothing was changed.")
 
     def event(
         self, kind: str, message: str, model: str = "", details: Mapping[str, str] | None = None, ahead: int = 0

@@ -27,7 +27,8 @@ class LabHandlers:
         return messages.clock(self._chip.set_clock(mode, request.rate, mutation=_mutation(request)))
 
     def advance_time(self, request: lab_pb2.AdvanceTimeRequest, context: CallContext) -> lab_pb2.AdvanceTimeResponse:
-        return messages.advanced(self._chip.advance(request.by_s, mutation=_mutation(request)))
+        outcome = self._chip.advance(request.by_s, cancelled=lambda: not context.active(), mutation=_mutation(request))
+        return messages.advanced(outcome)
 
     def create_snapshot(self, request: lab_pb2.CreateSnapshotRequest, context: CallContext) -> lab_pb2.Snapshot:
         return messages.snapshot(self._chip.snapshot(request.name, mutation=_mutation(request)))

@@ -27,13 +27,15 @@ def set_clock(session: Session, mode: str, *, rate: float = 1.0) -> Script[Clock
     return _decode.clock((yield session.change("SetClock", request)))
 
 
-def advance(session: Session, by: str | float) -> Script[Advance]:
+def advance(session: Session, by: str | float, *, timeout_s: float | None = None) -> Script[Advance]:
     """Move a manual or accelerated clock forward by "1d", "12h", "90s", "1y" or seconds.
 
-    What the recalibration policy would have run on the way is run. Raises ClockError on a real clock.
+    What the recalibration policy would have run on the way is run, at most 256 times. Raises ClockError on a real
+    clock. A deadline or a cancellation stops it between two of these; time stands as far as it got (``clock()``).
     """
     request = lab_pb2.AdvanceTimeRequest(request_id=new_request_id(), by_s=parse_duration(by))
-    reply = yield session.change("AdvanceTime", request, timeout_s=session.operation_timeout_s)
+    deadline_s = session.operation_timeout_s if timeout_s is None else timeout_s
+    reply = yield session.change("AdvanceTime", request, timeout_s=deadline_s)
     return _decode.advance(reply)
 
 

@@ -43,7 +43,14 @@ class AsyncTransport(Protocol):
 
 
 class LocalContext:
-    """A call in the same process."""
+    """A call in the same process.
+
+    Nobody can be taken out of a running computation, so a deadline here ends the call at its next step: while it waits
+    for another change of the device, between two tiles, batches, guard reads and recalibrations, and between two
+    messages of a watching stream. Then nothing is changed (advancing time: what was done stands) and DeadlineError is
+    raised. A call of one step (an inference, a self-test), and one that was past its last step, finishes and is
+    answered, late.
+    """
 
     def __init__(self, timeout_s: float | None) -> None:
         self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
@@ -80,8 +87,9 @@ class LocalTransport:
         self._on_close = on_close
         self._closed = False
 
-    def unary(self, call: Call) -> Any:
-        context = LocalContext(call.timeout_s)
+    def unary(self, call: Call, context: LocalContext | None = None) -> Any:
+        """``context`` lets another thread end the call."""
+        context = context or LocalContext(call.timeout_s)
         with self._ending(call, context):
             return self._dispatcher.call(call.method.name, call.request, context)
 
@@ -128,7 +136,16 @@ class AsyncLocalTransport:
         self._local = local
 
     async def unary(self, call: Call) -> Any:
-        return await asyncio.to_thread(self._local.unary, call)
+        context = LocalContext(call.timeout_s)
+        step = asyncio.ensure_future(asyncio.to_thread(self._local.unary, call, context))
+        try:
+            return await asyncio.shield(step)
+        finally:
+            # A cancelled task leaves its worker inside the call: end the call first, then wait for the worker.
+            context.end()
+            if not step.done():
+                await asyncio.wait([step])
+                step.exception()
 
     async def stream(self, call: Call) -> AsyncGenerator[Any, None]:
         context = LocalContext(call.timeout_s)
