@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 from chip_models import INPUT, OUTPUT, accuracy, compile_image, digits, digits_image, digits_model
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from pcmedge.errors import CancelledError, DeviceStateError, InputShapeError, InputValueError
 from pcmedge_emulator.calibration.adabs import momentum, schedule
@@ -83,13 +85,37 @@ def test_recalibration_reads_another_realisation_of_noise_unless_told_to_cheat()
 
 
 def test_the_published_schedule_is_cut_to_the_buffer() -> None:
-    assert schedule(2600) == (13, 200)
-    assert schedule(3000) == (13, 200)
-    assert schedule(1000) == (5, 200)
-    assert schedule(64) == (1, 64)
-    assert schedule(64, batches=4, batch_size=16) == (4, 16)
+    assert schedule(2600) == (200,) * 13
+    assert schedule(3000) == (200,) * 13
+    assert schedule(1000) == (200,) * 5
+    assert schedule(300) == (150, 150)
+    assert schedule(401) == (134, 134, 133)
+    assert schedule(64) == (64,)
+    assert schedule(64, batches=4, batch_size=16) == (16,) * 4
+    assert schedule(64, batch_size=30) == (30, 30)
+    assert schedule(64, batches=1, batch_size=30) == (30,)
+    assert schedule(64, batches=3) == (22, 21, 21)
+    assert schedule(3, batches=13) == (3,)
+    assert schedule(0) == ()
     assert momentum(13) ** 13 == pytest.approx(0.015)
     assert momentum(13) == pytest.approx(0.7239, abs=1e-4)
+
+
+@given(samples=st.integers(1, 2600))
+def test_every_sample_of_a_buffer_is_used(samples: int) -> None:
+    sizes = schedule(samples)
+    assert sum(sizes) == samples
+    assert max(sizes) <= 200
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == -(-samples // 200)
+
+
+def test_plain_adaptive_statistics_say_that_they_used_all_samples(chip: Chip) -> None:
+    chip.replace_buffer("digits", {INPUT: digits()[0][:300]})
+    seen: list[tuple[str, int, int]] = []
+    outcome = chip.recalibrate("digits", "adabs", force=True, progress=lambda *step: seen.append(step))
+    assert outcome.samples == 300
+    assert ("measure", 2, 2) in seen
 
 
 def test_every_mini_batch_has_noise_of_its_own() -> None:
@@ -182,7 +208,7 @@ def test_a_good_buffer_of_the_application_is_used(chip: Chip) -> None:
     chip.replace_buffer("digits", {INPUT: digits()[0][:100]})
     assert chip.append_buffer("digits", {INPUT: digits()[0][100:300]}).samples == 300
     outcome = chip.recalibrate("digits")
-    assert (outcome.committed, outcome.method, outcome.samples) == (True, Method.ADABS, 200)
+    assert (outcome.committed, outcome.method, outcome.samples) == (True, Method.ADABS, 300)
     assert "as published" in outcome.message
     paired = chip.recalibrate("digits", "adabs-paired")
     assert not paired.committed

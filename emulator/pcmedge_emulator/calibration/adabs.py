@@ -10,6 +10,7 @@ Paired: one pass over the whole buffer; statistics move only by what differs fro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,19 +32,29 @@ def sample_count(buffer: Inputs) -> int:
     return min((int(samples.shape[0]) for samples in buffer.values()), default=0)
 
 
-def schedule(samples: int, batches: int = 0, batch_size: int = 0) -> tuple[int, int]:
-    """(n, m) for a buffer: n = 13 and m = 200 unless given, cut to the buffer at hand.
+def schedule(samples: int, batches: int = 0, batch_size: int = 0) -> tuple[int, ...]:
+    """Sizes of the n mini-batches a buffer is cut into, in its order; none if it is empty.
 
-    m is cut before n, because a mini-batch's variance is biased by (m - 1)/m: 64 samples are one batch of 64.
+    Left to itself: as few batches of at most m = 200 as hold all samples, of equal size (they differ by one at most),
+    up to the published n = 13; what lies beyond 13 x 200 is not used. Few and large, because a mini-batch's variance is
+    biased by (m - 1)/m: 64 samples are one batch of 64. ``batches`` alone: so many batches of equal size, as far as
+    there are 2 samples for each. ``batch_size``: batches of exactly this size (of all samples, if there are fewer), as
+    many as the buffer fills, up to ``batches`` or 13.
     """
     if batches < 0 or batch_size < 0 or batch_size == 1:
         raise InputValueError(
             f"AdaBS takes 1 or more batches of 2 or more samples (0: {PUBLISHED_BATCHES} of {PUBLISHED_BATCH_SIZE}), "
             f"got {batches} of {batch_size}."
         )
-    m = min(batch_size or PUBLISHED_BATCH_SIZE, samples)
-    n = min(batches or PUBLISHED_BATCHES, samples // m if m else 0)
-    return n, m
+    if samples == 0:
+        return ()
+    if batch_size:
+        m = min(batch_size, samples)
+        return (m,) * min(batches or PUBLISHED_BATCHES, samples // m)
+    fewest = math.ceil(samples / PUBLISHED_BATCH_SIZE)
+    n = min(batches, max(1, samples // 2)) if batches else min(PUBLISHED_BATCHES, fewest)
+    used = min(samples, n * PUBLISHED_BATCH_SIZE)
+    return tuple(used // n + (batch < used % n) for batch in range(n))
 
 
 def momentum(batches: int) -> float:
@@ -62,19 +73,22 @@ def published(
     cancelled: Callable[[], bool],
 ) -> tuple[dict[str, tuple[FloatArray, FloatArray]], int]:
     """(new statistics, samples used). ``measure`` returns batch mean and population variance per node, float32 [C]."""
-    n, m = schedule(sample_count(buffer), batches, batch_size)
-    if n == 0:
+    sizes = schedule(sample_count(buffer), batches, batch_size)
+    if not sizes:
         raise InputValueError("AdaBS needs a calibration buffer with samples; this one is empty.")
+    n = len(sizes)
     p = momentum(n)
     statistics = {
         node: (np.asarray(mean, np.float64), np.asarray(var, np.float64)) for node, (mean, var) in running.items()
     }
-    for batch in range(n):
+    first = 0
+    for batch, size in enumerate(sizes):
         if cancelled():
             raise CancelledError("The recalibration was cancelled while measuring; the statistics are as before.")
-        measured = measure({name: values[batch * m : (batch + 1) * m] for name, values in buffer.items()})
+        measured = measure({name: values[first : first + size] for name, values in buffer.items()})
         for node, (mean, var) in measured.items():
             old_mean, old_var = statistics[node]
             statistics[node] = (p * old_mean + (1.0 - p) * mean, p * old_var + (1.0 - p) * var)
+        first += size
         progress(batch + 1, n)
-    return {node: (mean.astype(np.float32), var.astype(np.float32)) for node, (mean, var) in statistics.items()}, n * m
+    return {node: (mean.astype(np.float32), var.astype(np.float32)) for node, (mean, var) in statistics.items()}, first

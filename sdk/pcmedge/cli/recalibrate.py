@@ -35,10 +35,10 @@ def run(
     model: Model = None,
     method: MethodOption = Method.default,
     batches: Annotated[
-        int | None, typer.Option(min=1, help="Plain AdaBS: mini-batches (default 13).", show_default=False)
+        int | None, typer.Option(min=1, help="Plain AdaBS: mini-batches (default: up to 13).", show_default=False)
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Plain AdaBS: samples of each (default 200).", show_default=False)
+        int | None, typer.Option(min=1, help="Plain AdaBS: samples of each (default: up to 200).", show_default=False)
     ] = None,
     gdc_everywhere: Annotated[
         bool, typer.Option("--gdc-everywhere", help="Global drift compensation also before batch norms.")

@@ -43,8 +43,9 @@ def recalibrate(
     """Measure on the device what drift has changed and compensate it digitally; requests are served meanwhile.
 
     ``method``: "default", "gdc", "gdc-per-column", "adabs" or "adabs-paired". ``batches``, ``batch_size``: for plain
-    adaptive statistics, 0 for the published 13 and 200. ``force``: commit without asking the guard. The result says
-    whether the guard committed; ``result.raise_for_refusal()`` makes a refusal an error.
+    adaptive statistics, 0 for all samples in as few batches of at most 200 as hold them, up to 13. ``force``: commit
+    without asking the guard. The result says whether the guard committed; ``result.raise_for_refusal()`` makes a
+    refusal an error.
     """
     request = build_message(
         device_pb2.RecalibrateRequest,
