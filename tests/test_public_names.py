@@ -15,6 +15,7 @@ def test_every_public_name_exists() -> None:
     missing = [name for name in pcmedge.__all__ if getattr(pcmedge, name, None) is None]
     assert missing == []
     assert dir(pcmedge) == sorted(pcmedge.__all__)
+    assert {"Emulator", "AsyncEmulator", "connect", "connect_async"} <= set(pcmedge.__all__)
 
 
 def test_base_import_is_thin() -> None:

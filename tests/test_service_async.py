@@ -64,6 +64,29 @@ def test_it_offers_what_device_offers_with_the_same_arguments() -> None:
     assert inspect.signature(Device.infer_detailed).return_annotation == "InferResult"
 
 
+def test_an_emulator_for_an_event_loop(tmp_path: Path) -> None:
+    assert inspect.signature(pcmedge.AsyncEmulator).parameters == inspect.signature(pcmedge.Emulator).parameters
+
+    async def talk() -> None:
+        store = tmp_path / "store"
+        async with await pcmedge.AsyncEmulator(classifier(), clock="manual", seed=4, store=store) as device:
+            assert (await device.infer(pictures(2))).shape == (2, 4)
+            assert (await device.lab.advance("1d")).clock.device_time_s == 86400.0
+        with pytest.raises(UnavailableError, match="closed"):
+            await device.identity()
+        # The store is free again, also after a task that was cancelled while its emulator was made.
+        for _ in range(2):
+            task = asyncio.create_task(pcmedge.AsyncEmulator(large(), store=store))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        async with await pcmedge.AsyncEmulator(store=store) as device:
+            assert {model.name for model in await device.models()} == {"small", "large"}
+
+    asyncio.run(talk())
+
+
 def test_calls_run_side_by_side(over: Any) -> None:
     async def talk(device: AsyncDevice) -> None:
         answers = await asyncio.gather(*(device.infer(pictures(2, seed=n)) for n in range(16)))

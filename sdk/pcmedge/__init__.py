@@ -14,7 +14,7 @@ from pcmedge.errors import Error
 
 if TYPE_CHECKING:
     from pcmedge.compiler import compile
-    from pcmedge.device import AsyncDevice, Device, Emulator, connect, connect_async
+    from pcmedge.device import AsyncDevice, AsyncEmulator, Device, Emulator, connect, connect_async
     from pcmedge.image import ChipImage
     from pcmedge.training import noise_aware
 
@@ -22,6 +22,7 @@ __version__ = _version("pcmedge")
 
 _HOMES = {
     "AsyncDevice": "pcmedge.device",
+    "AsyncEmulator": "pcmedge.device",
     "ChipImage": "pcmedge.image",
     "Device": "pcmedge.device",
     "Emulator": "pcmedge.device",
@@ -33,6 +34,7 @@ _HOMES = {
 
 __all__ = [
     "AsyncDevice",
+    "AsyncEmulator",
     "ChipImage",
     "Device",
     "Emulator",

@@ -1,6 +1,7 @@
 """Talking to PCM devices: connect to one, or make an emulated one; the same :class:`Device` either way."""
 
 from pcmedge.device.async_device import AsyncDevice, AsyncLab
+from pcmedge.device.async_emulator import AsyncEmulator
 from pcmedge.device.connect import connect, connect_async
 from pcmedge.device.device import Device, Lab
 from pcmedge.device.emulator import Emulator
@@ -34,6 +35,7 @@ from pcmedge.device.results import (
 __all__ = [
     "Advance",
     "AsyncDevice",
+    "AsyncEmulator",
     "AsyncLab",
     "BufferDescription",
     "Clock",

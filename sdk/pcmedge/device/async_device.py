@@ -33,9 +33,9 @@ class AsyncLab(AsyncDriver):
 
 
 class AsyncDevice(AsyncDriver):
-    """Made by :func:`pcmedge.connect_async`; for the event loop it was made in; an asynchronous context manager.
+    """Made by :func:`pcmedge.connect_async` or :func:`pcmedge.AsyncEmulator`, for the event loop it was made in.
 
-    The methods of :class:`pcmedge.Device`, awaited; watching and streaming are asynchronous iterators.
+    An asynchronous context manager. The methods of :class:`pcmedge.Device`, awaited; watching and streaming are asynchronous iterators.
     """
 
     def __init__(

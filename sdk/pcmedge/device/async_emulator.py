@@ -1,0 +1,38 @@
+"""An emulated chip in this process for an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, cast
+
+from pcmedge.device.async_device import AsyncDevice
+from pcmedge.device.device import Device
+from pcmedge.device.emulator import Emulator
+from pcmedge.device.transport import AsyncLocalTransport, LocalTransport
+
+P = ParamSpec("P")
+
+
+def _awaited(make: Callable[P, Device]) -> Callable[P, Coroutine[Any, Any, AsyncDevice]]:
+    @functools.wraps(make)
+    async def made(*args: P.args, **kwargs: P.kwargs) -> AsyncDevice:
+        making = asyncio.ensure_future(asyncio.to_thread(make, *args, **kwargs))
+        try:
+            device = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            # A worker thread cannot be stopped; what it makes has to be closed by somebody.
+            await asyncio.wait([making])
+            if making.exception() is None:
+                making.result().close()
+            raise
+        transport = AsyncLocalTransport(cast(LocalTransport, device._transport))
+        return AsyncDevice(transport, session=device._session)
+
+    made.__name__ = made.__qualname__ = "AsyncEmulator"
+    made.__doc__ = f"The awaiting twin of :func:`pcmedge.Emulator`, with the same arguments.\n\n    {make.__doc__}"
+    return made
+
+
+AsyncEmulator = _awaited(Emulator)
