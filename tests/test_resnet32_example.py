@@ -1,0 +1,169 @@
+"""The published network: its size, its place on the chip, its numbers; its training, which may be stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from compiler_models import ideal_chip, relative_error
+from data_files import encoded, labels, parquet, pictures
+from pcmedge.compiler import compile
+from pcmedge.data import normalise
+from pcmedge.image import ChipImage
+from torch import nn
+
+FOLDER = Path(__file__).parent.parent / "examples" / "resnet32_cifar10"
+
+
+@pytest.fixture(scope="module")
+def example() -> Iterator[dict[str, ModuleType]]:
+    """network.py and train.py, imported as they import each other."""
+    import importlib
+
+    sys.path.insert(0, str(FOLDER))
+    try:
+        yield {name: importlib.import_module(name) for name in ("network", "train")}
+    finally:
+        sys.path.remove(str(FOLDER))
+        for name in ("network", "train"):
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def network(example: dict[str, ModuleType]) -> nn.Module:
+    """Random weights, and batch norm statistics that differ from their initial ones."""
+    torch.manual_seed(0)
+    model: nn.Module = example["network"].ResNet32()
+    with torch.no_grad():
+        model(torch.from_numpy(normalise(pictures(16, seed=3))))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def image(network: nn.Module) -> ChipImage:
+    calibration = normalise(pictures(8, seed=1))
+    return compile(network, torch.from_numpy(calibration[:1]), calibration=calibration, buffer_samples=4, reference=4)
+
+
+def test_it_has_the_published_number_of_parameters(network: nn.Module) -> None:
+    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    assert sum(module.weight.numel() for module in layers) == 361_712
+    assert sum(value.numel() for module in layers for value in module.parameters()) == 361_722
+    assert len([module for module in layers if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)]) == 31
+
+
+def test_the_image_holds_a_pair_of_devices_per_weight(image: ChipImage) -> None:
+    weights = sum(tile.groups * tile.rows * tile.columns for tile in image.tiles())
+    assert weights == 361_712
+    assert image.manifest.placement.analog_weights == 361_712
+    assert image.manifest.placement.devices == 723_424
+    # With the ten biases on a row of their own: the 723,444 devices of the publication. Here biases are digital.
+    assert 2 * (weights + 10) == 723_444
+
+
+def test_tiles_as_worked_out_by_hand(image: ChipImage) -> None:
+    # 512 rows hold 56 channels of 3 x 3, and no layer has more than 56 channels (504 rows): one tile per layer.
+    # Stem 1; stage one 10; stage two 10 and a projection; stage three 10 and a projection; classifier 1.
+    sizes = sorted((tile.rows, tile.columns) for tile in image.tiles())
+    by_hand = [(27, 16)] + [(144, 16)] * 10
+    by_hand += [(144, 28)] + [(252, 28)] * 9 + [(16, 28)]
+    by_hand += [(252, 56)] + [(504, 56)] * 9 + [(28, 56)]
+    by_hand += [(56, 10)]
+    assert sizes == sorted(by_hand)
+    assert len(image.tiles()) == 34
+
+
+def test_without_effects_it_computes_what_torch_computes(network: nn.Module, image: ChipImage) -> None:
+    inputs = normalise(pictures(4, seed=2))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(inputs)).numpy()
+    (name,) = (each.name for each in image.manifest.model.inputs)
+    (found,) = ideal_chip(image, {name: inputs}).values()
+    assert relative_error(found, expected) <= 1e-4
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for part, count in (("train", 20), ("test", 10)):
+        cells = [encoded(each) for each in pictures(count, seed=count)]
+        parquet(folder / f"{part}.parquet", {"image": cells, "label": labels(count, 2)})
+    return folder
+
+
+def train(example: dict[str, ModuleType], data: Path, output: Path, *more: str) -> None:
+    given = ["--data", data, "--output", output, "--epochs", 2, "--fine-tune-epochs", 2, "--batch", 8]
+    example["train"].main([*map(str, given), "--dac-bits", "8", "--adc-bits", "8", "--device", "cpu", *more])
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
+    example: dict[str, ModuleType], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(example, data, tmp_path / "whole")
+    assert "noise-aware 2/2" in capsys.readouterr().out
+    for stop in ("1", "2", "-1"):  # inside each phase once
+        assert not (tmp_path / "parts" / "result.json").exists()
+        with contextlib.nullcontext() if stop == "-1" else pytest.raises(SystemExit, match="0"):
+            train(example, data, tmp_path / "parts", "--resume", "--stop-after", stop)
+    for name in ("float.pt", "noise-aware.pt"):
+        whole, parts = (torch.load(tmp_path / each / name, weights_only=True) for each in ("whole", "parts"))
+        assert list(whole) == list(parts)
+        for key, value in whole.items():
+            assert torch.equal(value, parts[key]), key
+    assert _weights_differ(tmp_path / "whole")
+    whole, parts = ((tmp_path / each / "result.json").read_bytes() for each in ("whole", "parts"))
+    assert whole == parts
+
+    with pytest.raises(SystemExit, match="complete"):
+        train(example, data, tmp_path / "whole", "--resume")
+    with pytest.raises(SystemExit, match="holds a checkpoint already"):
+        train(example, data, tmp_path / "whole")
+    (tmp_path / "whole" / "result.json").unlink()
+    with pytest.raises(SystemExit, match="other settings"):
+        train(example, data, tmp_path / "whole", "--resume", "--eta", "0.05")
+
+
+def test_fine_tuning_from_a_trained_network(example: dict[str, ModuleType], data: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.pt"
+    torch.manual_seed(5)
+    torch.save(example["network"].ResNet32().state_dict(), start)
+    train(example, data, tmp_path / "out", "--start-from", str(start), "--eta", "0", "--fine-tune-epochs", "1")
+    given, found = (torch.load(each, weights_only=True) for each in (start, tmp_path / "out" / "float.pt"))
+    assert all(torch.equal(given[key], found[key]) for key in given)
+    tuned = example["network"].load(tmp_path / "out" / "noise-aware.pt")
+    for name, module in tuned.named_modules():
+        if isinstance(module, nn.Conv2d):
+            # Clipped at 2.5 standard deviations, which clipping itself lowers a little.
+            assert float(module.weight.detach().abs().max() / module.weight.detach().std()) < 2.7, name
+
+
+def test_without_data_it_says_where_to_put_it(example: dict[str, ModuleType], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="data_batch_1"):
+        train(example, tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_augmented_pictures_are_crops_flips_and_holes(example: dict[str, ModuleType]) -> None:
+    module: Any = example["train"]
+    found = torch.from_numpy(pictures(3)).permute(0, 3, 1, 2)
+    pad, hole = module.PAD, module.CUTOUT
+    outside = 40  # beyond the picture: no hole
+    choices = torch.tensor([[pad, pad, pad - 2], [pad, pad, pad + 1], [0, 1, 0], [outside, outside, 3], [0, 0, 5]])
+    plain, changed = module.normalised(found), module.augmented(found, choices)
+    torch.testing.assert_close(changed[0], plain[0])
+    torch.testing.assert_close(changed[1], plain[1].flip(2))
+    assert not changed[2, :, 3 : 3 + hole, 5 : 5 + hole].any()
+    torch.testing.assert_close(changed[2, :, 20:, :31], plain[2, :, 18:30, 1:])
+    assert not changed[2, :, :2].any()
+    assert not changed[2, :, :, 31].any()
+
+
+def _weights_differ(folder: Path) -> bool:
+    first, second = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("float", "noise-aware"))
+    return not np.allclose(first["stem.weight"], second["stem.weight"])
