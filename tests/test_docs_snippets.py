@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import typer
+from pcmedge import errors
 from pcmedge.cli.main import app
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +61,16 @@ def test_command_lines_name_verbs_and_options_that_exist() -> None:
         unknown += [(page, word) for word in words[2:] if word.startswith("-") and word.split("=")[0] not in options]
     assert found >= 8
     assert unknown == []
+
+
+def test_the_table_of_exit_codes_has_every_reason() -> None:
+    rows = re.findall(r"^\| (\d+) \|.*\| ([^|]*) \|$", (ROOT / "docs" / "cli.md").read_text("utf-8"), re.MULTILINE)
+    documented = {reason: int(code) for code, reasons in rows for reason in re.findall(r"`([A-Z_*]+)`", reasons)}
+    classes = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.Error)]
+    for each in classes:
+        if each is not errors.Error:
+            family = each.reason.split("_")[0] + "_*"
+            assert documented.get(each.reason, documented.get(family)) == each.exit_code, each.__name__
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -52,9 +52,19 @@ def _draw(console: Screen, events: Sequence[Event]) -> None:
 
 
 def one_line(event: Event) -> str:
-    """Sequence, wall-clock time, kind, message of an event."""
+    """Sequence, wall-clock time, device time, kind, message and details of an event."""
     from datetime import datetime
+
+    from pcmedge.durations import format_duration
 
     moment = datetime.fromtimestamp(event.time_unix_s).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     model = f"{event.model}: " if event.model else ""
-    return f"{event.sequence:>5}  {moment}  {event.kind:<22}  {model}{event.message}"
+    details = ", ".join(
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in sorted(event.details.items())
+        if value and name != "age_s"
+    )
+    return (
+        f"{event.sequence:>5}  {moment}  {format_duration(event.device_time_s):>7}  {event.kind:<21}  "
+        f"{model}{event.message}{f' ({details})' if details else ''}"
+    )

@@ -95,9 +95,10 @@ def rollback(model: Model = None, device: DeviceUrl = None, timeout: Timeout = N
 def _draw(console: Screen, result: RecalibrationResult) -> None:
     from pcmedge.durations import format_duration
 
+    samples = f" with {result.samples} samples" if result.samples else ""
     console.say(
-        f"recalibrated at age {format_duration(result.age_s)} in {result.duration_s:.2f} s with "
-        f"{result.samples} samples; statistics generation {result.statistics_generation}"
+        f"recalibrated at age {format_duration(result.age_s)} in {result.duration_s:.2f} s{samples}; "
+        f"statistics generation {result.statistics_generation}"
     )
     console.say(
         f"agreement {result.agreement_before:.1%} before, {result.agreement_after:.1%} after; "

@@ -64,7 +64,7 @@ def draw(console: Screen, reading: Telemetry) -> None:
 
     console.say(
         f"{reading.state}, up {format_duration(reading.uptime_s)}; "
-        f"{reading.requests_served} requests served, {reading.requests_failed} failed; "
+        f"requests: {reading.requests_served} served, {reading.requests_failed} failed; "
         f"{reading.free_tiles} of {reading.tiles} tiles free; {reading.memory_bytes / 2**20:.0f} MiB",
     )
     for reason in reading.degraded_reasons:
@@ -80,6 +80,7 @@ def _draw_model(console: Screen, model: ModelTelemetry) -> None:
 
     at = model.last_recalibration_age_s
     last = "" if at is None else f", last at age {format_duration(at)}"
+    times = "once" if model.recalibrations == 1 else f"{model.recalibrations} times"
     agreement = "" if model.last_agreement is None else f", agreement {model.last_agreement:.1%}"
     console.say(model.name, style="bold")
     console.say(
@@ -89,7 +90,7 @@ def _draw_model(console: Screen, model: ModelTelemetry) -> None:
     )
     console.say(
         f"  drift factor {model.median_drift_factor:.4f}, ADC saturation {model.adc_saturation:.2%}{agreement}; "
-        f"recalibrated {model.recalibrations} times{last}, {model.recalibrations_refused} refused"
+        f"recalibrated {times}{last}, {model.recalibrations_refused} refused"
     )
 
 
