@@ -20,7 +20,7 @@ from pcmedge.errors import StoreError
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import get_profile
 
-from pcmedge_emulator import buffers, images, lab, observe, policies, recalibration
+from pcmedge_emulator import buffers, images, lab, observe, policies, recalibration, selftest
 from pcmedge_emulator.arguments import folder, one_of, text, whole
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
 from pcmedge_emulator.clock import Clock, ClockMode
@@ -374,7 +374,7 @@ class Chip:
 
     def self_test(self, name: str) -> SelfTestOutcome:
         """Agreement of what requests get now with the image's reference outputs. DeviceStateError if it has none."""
-        return recalibration.self_test(self._state, name)
+        return selftest.self_test(self._state, name)
 
     # ---------------------------------------------------------------------------------------------------- what goes on
 

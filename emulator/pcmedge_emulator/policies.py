@@ -13,8 +13,9 @@ from pcmedge.errors import Error
 from pcmedge_emulator.calibration.policy import Policy, PolicyKind, drift_moved, next_due_age_s
 from pcmedge_emulator.calibration.proposal import median_factor, read_out
 from pcmedge_emulator.outcomes import Mutation
-from pcmedge_emulator.recalibration import Asked, recalibrate, self_test
+from pcmedge_emulator.recalibration import Asked, recalibrate
 from pcmedge_emulator.resident import Resident
+from pcmedge_emulator.selftest import self_test
 from pcmedge_emulator.state import State
 
 

@@ -1,4 +1,4 @@
-"""Recalibration beside serving: measure, ask the guard, commit or write down why not. Also rollback and self-test."""
+"""Recalibration beside serving: measure, ask the guard, commit or write down why not. Also rollback."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 
 from pcmedge.errors import CancelledError, DeviceStateError
 
-from pcmedge_emulator.buffers import Inputs, buffer_in_use
+from pcmedge_emulator.buffers import buffer_in_use
 from pcmedge_emulator.calibration import guard
 from pcmedge_emulator.calibration.adabs import sample_count
 from pcmedge_emulator.calibration.proposal import Proposal, choose_method, image_statistics, propose, read_out
 from pcmedge_emulator.engine import Parameters
-from pcmedge_emulator.outcomes import Method, Mutation, RecalibrationOutcome, RollbackOutcome, SelfTestOutcome
+from pcmedge_emulator.outcomes import Method, Mutation, RecalibrationOutcome, RollbackOutcome
 from pcmedge_emulator.records import DeviceRecord
-from pcmedge_emulator.resident import Programmed, Resident
+from pcmedge_emulator.resident import Resident
+from pcmedge_emulator.selftest import reference, reference_inputs
 from pcmedge_emulator.state import State
 
 NOT_MEASURED = guard.Agreement(agreement=-1.0, relative_error=-1.0)
@@ -136,10 +137,10 @@ class _Run:
         """Old parameters, new ones and drift compensation alone on the same reads with the same noise, none of them the
         one measured on.
         """
-        reference = _reference(self.programmed)
-        if reference is None:
+        compared = reference(self.programmed)
+        if compared is None:
             return
-        inputs, agreement = reference
+        inputs, agreement = compared
         old: list[guard.Agreement] = []
         new: list[guard.Agreement] = []
         alone: list[guard.Agreement] = []
@@ -166,7 +167,7 @@ class _Run:
         refusal = guard.statistics_refusal(candidate.statistics, image_statistics(self.programmed))
         if refusal or self.before is NOT_MEASURED:
             return refusal
-        inputs = _reference_inputs(self.programmed)
+        inputs = reference_inputs(self.programmed)
         refusal = guard.agreement_refusal(self.before, self.after, inputs)
         if refusal or self.alone is NOT_MEASURED:
             return refusal
@@ -288,47 +289,3 @@ def rollback(state: State, name: str, mutation: Mutation) -> RollbackOutcome:
             lambda current: replace(current, record=record, parameters=changed.parameters, previous=changed.previous),
         )
         return outcome
-
-
-def _reference(programmed: Programmed) -> tuple[Inputs, Callable[[Inputs], guard.Agreement]] | None:
-    """The image's reference inputs, and how outputs for them agree with the digital ones; None if it has none."""
-    inputs, outputs = programmed.image.reference_set()
-    if not inputs or not outputs:
-        return None
-    wanted = programmed.image.manifest.application.class_output
-    name = wanted if wanted in outputs else next(iter(outputs))
-    return inputs, lambda got: guard.agreement(got[name], outputs[name])
-
-
-def _reference_inputs(programmed: Programmed) -> int:
-    return sample_count(programmed.image.reference_set()[0])
-
-
-def self_test(state: State, name: str) -> SelfTestOutcome:
-    """Agreement of what requests get at this moment with the image's digital reference outputs."""
-    resident = state.resident(name)
-    seed = resident.first_seed + resident.counters.ticket()
-    reference = _reference(resident.programmed)
-    threshold = resident.record.policy.agreement_threshold
-    if reference is None:
-        raise DeviceStateError(
-            f"The image of '{name}' has no reference inputs, so there is nothing to test against.",
-            model=name,
-        )
-    inputs, compare = reference
-    outputs, saturation = resident.engine.run_with_saturation(inputs, resident.parameters, noise_seed=seed)
-    agreement = compare(outputs)
-    resident.counters.saturation(saturation)
-    state.swap(
-        name, lambda current: replace(current, record=replace(current.record, last_agreement=agreement.agreement))
-    )
-    return SelfTestOutcome(
-        agreement=agreement.agreement,
-        relative_error=agreement.relative_error,
-        reference_inputs=_reference_inputs(resident.programmed),
-        passed=agreement.agreement >= threshold,
-        threshold=threshold,
-        age_s=resident.engine_age_s,
-        program_generation=resident.record.program_generation,
-        statistics_generation=resident.record.statistics_generation,
-    )
