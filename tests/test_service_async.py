@@ -65,7 +65,8 @@ def test_it_offers_what_device_offers_with_the_same_arguments() -> None:
 
 
 def test_an_emulator_for_an_event_loop(tmp_path: Path) -> None:
-    assert inspect.signature(pcmedge.AsyncEmulator).parameters == inspect.signature(pcmedge.Emulator).parameters
+    mine, theirs = inspect.signature(pcmedge.AsyncEmulator), inspect.signature(pcmedge.Emulator)
+    assert (mine.parameters, mine.return_annotation) == (theirs.parameters, "AsyncDevice")
 
     async def talk() -> None:
         store = tmp_path / "store"

@@ -35,7 +35,8 @@ class AsyncLab(AsyncDriver):
 class AsyncDevice(AsyncDriver):
     """Made by :func:`pcmedge.connect_async` or :func:`pcmedge.AsyncEmulator`, for the event loop it was made in.
 
-    An asynchronous context manager. The methods of :class:`pcmedge.Device`, awaited; watching and streaming are asynchronous iterators.
+    An asynchronous context manager. The methods of :class:`pcmedge.Device`, awaited; watching and streaming are
+    asynchronous iterators.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, cast
 
@@ -31,6 +32,8 @@ def _awaited(make: Callable[P, Device]) -> Callable[P, Coroutine[Any, Any, Async
         return AsyncDevice(transport, session=device._session)
 
     made.__name__ = made.__qualname__ = "AsyncEmulator"
+    made.__module__ = __name__
+    made.__signature__ = inspect.signature(make).replace(return_annotation="AsyncDevice")  # type: ignore[attr-defined]
     made.__doc__ = f"The awaiting twin of :func:`pcmedge.Emulator`, with the same arguments.\n\n    {make.__doc__}"
     return made
 
