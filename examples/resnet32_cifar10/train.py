@@ -327,7 +327,10 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--start-from", type=Path, help="a float.pt: skips the first phase")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.add_argument("--stop-after", type=int, default=-1, help="end this call after so many epochs")
-    return parser.parse_args(given)
+    options = parser.parse_args(given)
+    if options.start_from is not None and not options.start_from.is_file():
+        parser.error(f"--start-from: no such file: {options.start_from}")
+    return options
 
 
 def main(given: list[str] | None = None) -> None:
