@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ import pcmedge
 import pytest
 from pcmedge._contract import device_pb2
 from pcmedge.device import Device, Policy
-from pcmedge.device._calls import Backoff, Session
+from pcmedge.device._calls import Backoff, Call, Session
 from pcmedge.device._grpc import GrpcTransport
 from pcmedge.device.transport import LocalTransport
 from pcmedge.errors import (
@@ -27,7 +28,7 @@ from pcmedge.errors import (
     UnavailableError,
 )
 from pcmedge.protocol.address import parse_address
-from pcmedge.protocol.services import DEVICE_SERVICE
+from pcmedge.protocol.services import DEVICE_SERVICE, METHODS
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.service.handlers import Handlers
 from pcmedge_emulator.service.server import serve
@@ -188,6 +189,25 @@ def test_a_deadline_stops_an_advance_of_time_between_recalibrations(way: str) ->
         assert (last.kind, last.details["advanced_s"]) == ("cancelled", repr(advanced_s))
         assert 0.0 < advanced_s < 256.0
         assert device.infer_detailed(pictures(1)).age_s == pytest.approx(advanced_s)
+
+
+@pytest.mark.parametrize("name", ["WatchTelemetry", "WatchEvents", "WatchOperation"])
+@pytest.mark.parametrize("way", ["grpc", "in process"])
+def test_a_deadline_ends_a_watching_stream(way: str, name: str, chip: Chip) -> None:
+    over = threading.Event()
+    request = METHODS[name].request()
+    if name == "WatchOperation":
+        request.operation_id = chip.operations.start("recalibrate", lambda *_: over.wait(30.0)).id
+    with contextlib.ExitStack() as stack:
+        if way == "grpc":
+            device = stack.enter_context(pcmedge.connect(stack.enter_context(serve(chip)).address))
+        else:
+            device = Device(LocalTransport(Handlers(chip)))
+        started_s = time.monotonic()
+        with pytest.raises(DeadlineError, match=name):
+            list(device._transport.stream(Call(method=METHODS[name], request=request, timeout_s=0.5)))
+        assert time.monotonic() - started_s < 10.0
+        over.set()
 
 
 def test_a_change_that_waits_for_another_keeps_its_deadline(chip: Chip) -> None:

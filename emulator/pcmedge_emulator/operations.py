@@ -16,6 +16,9 @@ from typing import Any
 
 from pcmedge.errors import CancelledError, Error, InternalError, NotFoundError
 
+GLANCE_S = 0.2
+"""How often a watcher for whom there is nothing new looks whether it is still wanted. Seconds."""
+
 KEPT_OPERATIONS = 64
 """Finished operations that can still be asked for; the oldest are forgotten first."""
 
@@ -86,17 +89,22 @@ class Operation:
         self._cancel.set()
         return self.latest
 
-    def updates(self) -> Iterator[OperationUpdate]:
-        """The latest update at once, then each change (a slow watcher sees fewer), the final one last."""
+    def updates(self, glance: Callable[[], None] = lambda: None) -> Iterator[OperationUpdate]:
+        """The latest update at once, then each change (a slow watcher sees fewer), the final one last.
+
+        ``glance`` is called between updates, now and then; what it raises ends the watching.
+        """
         seen = -1
         while True:
             with self._changed:
                 while self._version == seen:
-                    self._changed.wait()
+                    if not self._changed.wait(GLANCE_S):
+                        glance()
                 seen, update = self._version, self._update
             yield update
             if update.state is not OperationState.RUNNING:
                 return
+            glance()
 
     def result(self) -> Any:
         """Waits for the end; returns the outcome or raises the error."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pcmedge._contract import device_pb2
-from pcmedge.errors import InternalError, UnavailableError
+from pcmedge.errors import CancelledError, InternalError, UnavailableError
 from pcmedge.protocol.dispatch import CallContext
 from pcmedge.protocol.limits import check_interval
 
@@ -97,10 +97,9 @@ class DeviceHandlers:
     def watch_operation(
         self, request: device_pb2.WatchOperationRequest, context: CallContext
     ) -> Iterator[device_pb2.OperationUpdate]:
-        for update in self._chip.operations.get(request.operation_id).updates():
+        operation = self._chip.operations.get(request.operation_id)
+        for update in operation.updates(lambda: _check_wanted(context)):
             yield messages.operation(update)
-            if not context.active():
-                return
 
     def cancel_operation(
         self, request: device_pb2.CancelOperationRequest, context: CallContext
@@ -208,17 +207,20 @@ class DeviceHandlers:
         check_interval(request.interval_s)
         interval_s = request.interval_s or 1.0
         sequence = 0
-        while self._serving(context):
+        while True:
+            self._go_on(context)
             sequence += 1
             yield messages.telemetry(self._chip.telemetry(include_tiles=request.include_tiles), sequence)
             due_s = time.monotonic() + interval_s
-            while self._serving(context) and (left_s := due_s - time.monotonic()) > 0:
+            while (left_s := due_s - time.monotonic()) > 0:
                 self._closing.wait(min(left_s, _GLANCE_S))
+                self._go_on(context)
 
-    def _serving(self, context: CallContext) -> bool:
+    def _go_on(self, context: CallContext) -> None:
+        """Ends a stream that has no end of its own: UnavailableError, or CancelledError when nobody wants it."""
         if self._closing.is_set():
             raise UnavailableError("the device is shutting down; connect again when it is back")
-        return context.active()
+        _check_wanted(context)
 
     def list_events(self, request: device_pb2.ListEventsRequest, context: CallContext) -> device_pb2.ListEventsResponse:
         events = self._chip.events(request.after_sequence, request.limit or 1000)
@@ -226,7 +228,8 @@ class DeviceHandlers:
 
     def watch_events(self, request: device_pb2.WatchEventsRequest, context: CallContext) -> Iterator[device_pb2.Event]:
         after = request.after_sequence
-        while self._serving(context):
+        while True:
+            self._go_on(context)
             for event in self._chip.wait_events(after, _GLANCE_S):
                 after = event.sequence
                 yield messages.event(event)
@@ -236,6 +239,11 @@ class DeviceHandlers:
         rows = max(1, _BAND_BYTES // (4 * max(1, readout.columns)))
         for first_row in range(0, readout.rows, rows):
             yield messages.tile_band(readout, first_row, rows)
+
+
+def _check_wanted(context: CallContext) -> None:
+    if not context.active():
+        raise CancelledError("the caller of this stream is gone, or its deadline has passed")
 
 
 def _reported(operation: Operation) -> Iterator[device_pb2.OperationUpdate]:
