@@ -154,13 +154,15 @@ def final_table(result: DemoResult) -> Table:
 def closing_lines(result: DemoResult) -> list[str]:
     """What the table means, and where the files are."""
     gain = result.gain
-    spread = "" if gain.stderr is None else f" ± {100 * gain.stderr:.1f}"
+    if gain.stderr is None:
+        spread, basis = "", "one chip"
+    else:
+        spread, basis = f" ± {100 * gain.stderr:.1f}", f"mean and standard error over {gain.chips} chips"
     done = sum(one.committed for one in result.recalibrations)
     return [
-        f"After {format_duration(gain.age_s)} AdaBS is {100 * gain.mean:+.1f}{spread} points from global drift "
-        f"compensation, over {gain.chips} chips (mean and standard error of the differences).",
-        f"{result.requests_served:,} requests served, {result.requests_failed} failed; {done} recalibrations by the "
-        f"devices' own policies; {result.wall_s:.0f} s.",
+        f"After {format_duration(gain.age_s)}, AdaBS minus GDC: {100 * gain.mean:+.1f}{spread} points ({basis}).",
+        f"{result.requests_served:,} requests served, {result.requests_failed} failed.",
+        f"{done} recalibrations by the devices' own policies; {result.wall_s:.0f} s in all.",
         *(f"{name}: {path}" for name, path in result.files.items()),
     ]
 
