@@ -1,8 +1,8 @@
 """The emulator as a service, called by URL: the same lines will call silicon.
 
 pcmedge compile ... -o my-digits.pcmi                    # or examples/train_and_deploy.py, which writes one
-pcmedge serve my-digits.pcmi --listen unix:///tmp/pcm0.sock --store ./pcm0
-PCMEDGE_DEVICE=unix:///tmp/pcm0.sock python examples/call_a_service.py
+pcmedge serve my-digits.pcmi --listen 127.0.0.1:7390 --store ./pcm0
+PCMEDGE_DEVICE=grpc://127.0.0.1:7390 python examples/call_a_service.py
 """
 
 import pcmedge
