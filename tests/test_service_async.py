@@ -173,7 +173,7 @@ def test_cancelling_a_task_cancels_the_operation(over: Any) -> None:
             if update.phase == "program":
                 started.set()
 
-        slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=1000)
+        slow = ProgramAndVerify(margin_microsiemens=0.0005, max_iterations=1000)
         task = asyncio.create_task(device.program(large(), program_and_verify=slow, progress=progress))
         await started.wait()
         task.cancel()

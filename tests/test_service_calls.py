@@ -413,7 +413,7 @@ def test_finished_operations_can_be_looked_at(device: Device) -> None:
     assert device.cancel_operation(last.operation_id).state == "succeeded"
 
 
-SLOW = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=1000)
+SLOW = ProgramAndVerify(margin_microsiemens=0.0005, max_iterations=1000)
 
 
 def test_ctrl_c_during_programming_leaves_the_old_state(device: Device) -> None:

@@ -164,7 +164,8 @@ def _failure(stream: Iterator[Any]) -> Exception | None:
 def test_a_deadline_is_a_typed_error_and_the_device_cancels(chip: Chip) -> None:
     from pcmedge.device import ProgramAndVerify
 
-    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=1000)
+    # Most cells never come that close to their target: each tile takes all its iterations, on any machine.
+    slow = ProgramAndVerify(margin_microsiemens=0.0005, max_iterations=1000)
     with serve(chip) as server, pcmedge.connect(server.address) as device:
         with pytest.raises(DeadlineError, match="timeout_s"):
             device.program(large(), program_and_verify=slow, timeout_s=2)
@@ -173,7 +174,7 @@ def test_a_deadline_is_a_typed_error_and_the_device_cancels(chip: Chip) -> None:
         assert device.models() == ()
     with pcmedge.Emulator(clock="manual") as near:
         with pytest.raises(DeadlineError, match="timeout_s"):
-            near.program(large(), program_and_verify=slow, timeout_s=3)
+            near.program(large(), program_and_verify=slow, timeout_s=1)
         assert near.models() == ()
 
 
@@ -243,7 +244,7 @@ def test_a_client_that_dies_or_is_interrupted_while_programming(
         "import sys, pcmedge\n"
         "from pcmedge.device import ProgramAndVerify\n"
         "with pcmedge.connect(sys.argv[1]) as device:\n"
-        "    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=1000)\n"
+        "    slow = ProgramAndVerify(margin_microsiemens=0.0005, max_iterations=1000)\n"
         "    device.program(sys.argv[2], program_and_verify=slow, progress=lambda p: print(p.phase, flush=True))\n"
     )
     with serve(chip) as server:
@@ -260,7 +261,7 @@ def test_ctrl_c_while_an_emulator_in_process_is_programmed(tmp_path: Path) -> No
         "import sys, pcmedge\n"
         "from pcmedge.device import ProgramAndVerify\n"
         "with pcmedge.Emulator() as device:\n"
-        "    slow = ProgramAndVerify(margin_microsiemens=0.01, max_iterations=1000)\n"
+        "    slow = ProgramAndVerify(margin_microsiemens=0.0005, max_iterations=1000)\n"
         "    try:\n"
         "        device.program(sys.argv[1], program_and_verify=slow, progress=lambda p: print(p.phase, flush=True))\n"
         "    except KeyboardInterrupt:\n"
