@@ -100,7 +100,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(example: dict[str, ModuleType], data: Path, output: Path, *more: str) -> None:
     given = ["--data", data, "--output", output, "--epochs", 2, "--fine-tune-epochs", 2, "--batch", 8]
-    example["train"].main([*map(str, given), "--dac-bits", "8", "--adc-bits", "8", "--device", "cpu", *more])
+    example["train"].main([*map(str, given), "--device", "cpu", *more])
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
@@ -128,6 +128,18 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     (tmp_path / "whole" / "result.json").unlink()
     with pytest.raises(SystemExit, match="other settings"):
         train(example, data, tmp_path / "whole", "--resume", "--eta", "0.05")
+
+
+def test_training_in_bfloat16_keeps_float32_weights(example: dict[str, ModuleType], data: Path, tmp_path: Path) -> None:
+    short = ("--epochs", "1", "--fine-tune-epochs", "1", "--dac-bits", "0", "--adc-bits", "0")
+    train(example, data, tmp_path / "bfloat16", *short, "--precision", "bfloat16")
+    train(example, data, tmp_path / "float32", *short, "--precision", "float32")
+    reduced, whole = (
+        torch.load(tmp_path / each / "noise-aware.pt", weights_only=True) for each in ("bfloat16", "float32")
+    )
+    assert all(value.dtype == whole[key].dtype for key, value in reduced.items())
+    difference = (reduced["stem.weight"] - whole["stem.weight"]).norm() / whole["stem.weight"].norm()
+    assert 0.0 < difference < 0.1
 
 
 def test_fine_tuning_from_a_trained_network(example: dict[str, ModuleType], data: Path, tmp_path: Path) -> None:

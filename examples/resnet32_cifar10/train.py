@@ -53,6 +53,7 @@ class Settings:
     held_out: int
     pictures: int
     seed: int
+    precision: str
     started_from: str  # SHA-256 of the file
 
 
@@ -105,8 +106,9 @@ def epoch_plan(samples: int, key: str, device: torch.device) -> tuple[torch.Tens
 # --- One phase of training. ---
 
 
-def half_precision(device: torch.device):
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+def reduced(precision: str, device: torch.device):
+    """Convolutions and products in bfloat16, sums and weights in float32; or float32 throughout."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def steps_of(part: Part, batch: int) -> int:
@@ -125,19 +127,19 @@ def optimiser_and_schedule(model: nn.Module, phase: str, epochs: int, steps: int
 
 
 def train_epoch(
-    model, handle: NoiseAware | None, optimiser, schedule, part: Part, key: str, batch: int, advance
+    model, forward, handle: NoiseAware | None, optimiser, schedule, part: Part, key: str, settings: Settings, advance
 ) -> float:
-    """One pass over the pictures; the mean loss."""
+    """One pass over the pictures; the mean loss. ``forward`` is the model, or the model compiled."""
     model.train()
-    device = part.labels.device
+    device, batch = part.labels.device, settings.batch
     order, choices = epoch_plan(len(part.labels), key, device)
     steps = steps_of(part, batch)
     total = torch.zeros((), device=device)
     for step in range(steps):
         now = slice(step * batch, (step + 1) * batch)
         chosen = order[now]
-        with half_precision(device):
-            scores = model(augmented(part.pictures[chosen], choices[:, now]))
+        with reduced(settings.precision, device):
+            scores = forward(augmented(part.pictures[chosen], choices[:, now]))
         loss = functional.cross_entropy(scores.float(), part.labels[chosen], label_smoothing=LABEL_SMOOTHING)
         optimiser.zero_grad()
         loss.backward()
@@ -163,8 +165,7 @@ def refresh_batch_norm(model: nn.Module, part: Part, batch: int) -> None:
     order, choices = epoch_plan(len(part.labels), "refresh", part.labels.device)
     for step in range(min(STATISTICS_BATCHES, steps_of(part, batch))):
         now = slice(step * batch, (step + 1) * batch)
-        with half_precision(part.labels.device):
-            model(augmented(part.pictures[order[now]], choices[:, now]))
+        model(augmented(part.pictures[order[now]], choices[:, now]))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()
@@ -213,7 +214,15 @@ def weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def run(
-    settings: Settings, train: Part, held_out: Part, output: Path, start: Path | None, resume: bool, stop_after: int
+    settings: Settings,
+    train: Part,
+    held_out: Part,
+    output: Path,
+    start: Path | None,
+    *,
+    resume: bool,
+    stop_after: int,
+    compiled: bool,
 ) -> bool:
     """Both phases, or ``stop_after`` epochs of them (negative: no limit); whether they are complete now."""
     device, steps = train.labels.device, steps_of(train, settings.batch)
@@ -236,6 +245,7 @@ def run(
             if phase == "noise-aware" and done == 0:
                 model.load_state_dict(torch.load(output / "float.pt", map_location="cpu", weights_only=True))
             handle = None
+            forward = torch.compile(model) if compiled and phase == "float" else model
             if phase == "noise-aware":
                 converters = {"dac_bits": settings.dac_bits, "adc_bits": settings.adc_bits}
                 handle = noise_aware(
@@ -259,7 +269,7 @@ def run(
                 stop_after -= 1
                 began, key = time.monotonic(), f"{settings.seed}/{phase}/{epoch}"
                 advance = functools.partial(progress.advance, bar)
-                loss = train_epoch(model, handle, optimiser, schedule, train, key, settings.batch, advance)
+                loss = train_epoch(model, forward, handle, optimiser, schedule, train, key, settings, advance)
                 if not math.isfinite(loss):
                     sys.exit("The loss is not finite. Choose a smaller --batch, which lowers the learning rate too.")
                 if handle is None:
@@ -317,13 +327,16 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fine-tune-epochs", type=int, default=20, help="with noise")
     parser.add_argument("--eta", type=float, default=0.038, help="weight noise as a share of w_max; 0 for none")
     parser.add_argument("--alpha", type=float, default=2.5, help="clip weights at so many standard deviations")
-    parser.add_argument("--dac-bits", type=int, help="round layer inputs while fine-tuning, for instance 8")
-    parser.add_argument("--adc-bits", type=int, help="round layer outputs while fine-tuning, for instance 8")
+    parser.add_argument("--dac-bits", type=int, default=8, help="of layer inputs while fine-tuning; 0: not rounded")
+    parser.add_argument("--adc-bits", type=int, default=8, help="of layer outputs while fine-tuning; 0: not rounded")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--held-out", type=int, default=5000, help="training pictures kept for choosing")
     parser.add_argument("--pictures", type=int, default=0, help="use only so many training pictures, to try it out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    precisions = ("float32", "bfloat16")
+    parser.add_argument("--precision", choices=precisions, help="of products; default: bfloat16 on CUDA, else float32")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the phase without noise: faster")
     parser.add_argument("--start-from", type=Path, help="a float.pt: skips the first phase")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.add_argument("--stop-after", type=int, default=-1, help="end this call after so many epochs")
@@ -357,19 +370,27 @@ def main(given: list[str] | None = None) -> None:
         fine_tune_epochs=options.fine_tune_epochs,
         eta=options.eta,
         alpha=options.alpha,
-        dac_bits=options.dac_bits,
-        adc_bits=options.adc_bits,
+        dac_bits=options.dac_bits or None,
+        adc_bits=options.adc_bits or None,
         batch=options.batch,
         held_out=len(chosen),
         pictures=len(everything),
         seed=options.seed,
+        precision=options.precision or ("bfloat16" if device.type == "cuda" else "float32"),
         started_from=hashlib.sha256(options.start_from.read_bytes()).hexdigest() if options.start_from else "",
     )
     print(f"{len(kept)} pictures to train with, {len(chosen)} to choose by, {len(test.labels)} to test once; {device}")
     complete = interrupted = False
     try:
         complete = run(
-            settings, train, held_out, options.output, options.start_from, options.resume, options.stop_after
+            settings,
+            train,
+            held_out,
+            options.output,
+            options.start_from,
+            resume=options.resume,
+            stop_after=options.stop_after,
+            compiled=options.compile,
         )
     except KeyboardInterrupt:
         interrupted = True
