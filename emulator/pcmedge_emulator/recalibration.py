@@ -73,12 +73,12 @@ class _Run:
         self.age_s = state.age_s(resident)
         self.guard_reads = 1 if state.same_read else guard.GUARD_READS
         self.first_read = state.take_reads(1 + self.guard_reads)
-        self.buffer, has_reference = buffer_in_use(resident)
+        self.buffer, self.digital = buffer_in_use(resident)
         self.method, self.message, self.refusal = choose_method(
             asked.method,
             has_statistics=bool(self.programmed.program.statistics),
             buffer_samples=sample_count(self.buffer),
-            has_reference=has_reference,
+            has_reference=self.digital is not None,
         )
         self.adaptive = self.method in (Method.ADABS, Method.ADABS_PAIRED)
         self.before = self.after = self.alone = NOT_MEASURED
@@ -125,6 +125,7 @@ class _Run:
             state.recalibration_engine(programmed, self.age_s, read),
             factors,
             self.buffer,
+            digital=self.digital,
             gdc_everywhere=self.asked.gdc_everywhere,
             batches=self.asked.batches,
             batch_size=self.asked.batch_size,

@@ -182,18 +182,38 @@ class Programmed:
 
 @dataclass(frozen=True, kw_only=True)
 class Buffer:
-    """A calibration buffer an application put in place of the image's; input name -> [samples, ...]."""
+    """A calibration buffer an application put in place of the image's; input name -> [samples, ...].
+
+    ``statistics``: digital mean and variance of exactly these samples, batch norm -> float32 [C] each; None if the
+    application gave none.
+    """
 
     samples: Mapping[str, NDArray[Any]]
 
     def to_bytes(self) -> bytes:
-        return codec.pack(self.samples)
+        if self.statistics is None:
+            return codec.pack(self.samples)
+        # No input has an empty name (ONNX's word for "absent"), so it marks a buffer that has statistics.
+        arrays: dict[str, NDArray[Any]] = {"": np.zeros(0)}
+        arrays |= {f"sample\n{name}": values for name, values in self.samples.items()}
+        for node, (mean, variance) in self.statistics.items():
+            arrays |= {f"mean\n{node}": mean, f"variance\n{node}": variance}
+        return codec.pack(arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Buffer:
-        return cls(samples=codec.unpack(data))
+        arrays = codec.unpack(data)
+        if "" not in arrays:
+            return cls(samples=arrays)
+
+        def part(kind: str) -> dict[str, NDArray[Any]]:
+            return {name.partition("\n")[2]: v for name, v in arrays.items() if name.startswith(f"{kind}\n")}
+
+        means, variances = part("mean"), part("variance")
+        return cls(samples=part("sample"), statistics={node: (means[node], variances[node]) for node in means})
 
 
+    statistics: Mapping[str, tuple[FloatArray, FloatArray]] | None = None
 @dataclass
 class Counters:
     """What a model has done since the emulator started; the only thing about it that changes in place."""

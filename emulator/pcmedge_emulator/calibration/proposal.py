@@ -132,6 +132,7 @@ def propose(
     factors: dict[int, FloatArray],
     buffer: Mapping[str, NDArray[Any]],
     *,
+    digital: Mapping[str, tuple[FloatArray, FloatArray]] | None,
     gdc_everywhere: bool,
     batches: int,
     batch_size: int,
@@ -142,7 +143,8 @@ def propose(
     """The parameters a method gives on one read of the chip; ``engine`` holds the conductances of that read.
 
     GDC sets factors on every tile and takes the image's statistics; the adaptive methods set statistics, and factors
-    where no batch norm follows (everywhere with ``gdc_everywhere``).
+    where no batch norm follows (everywhere with ``gdc_everywhere``). ``digital``: statistics of exactly the buffer, what
+    the paired method compares with.
     """
     adaptive = method in (Method.ADABS, Method.ADABS_PAIRED)
     applied = _applied(programmed, factors, gdc_everywhere or not adaptive)
@@ -165,7 +167,7 @@ def propose(
     elif method is Method.ADABS_PAIRED:
         samples = adabs.sample_count(buffer)
         measuring = Parameters(drift_factors=applied, statistics=running)
-        measured = engine.measure(buffer, measuring, method="paired", noise_seed=noise_seed)
+        measured = engine.measure(buffer, measuring, method="paired", reference=digital, noise_seed=noise_seed)
         statistics = {node: (np.asarray(mean), np.asarray(var)) for node, (mean, var) in measured.items()}
         progress("measure", 1, 1)
     return Proposal(

@@ -173,20 +173,26 @@ class DeviceHandlers:
     def replace_calibration_buffer(
         self, requests: Iterator[device_pb2.CalibrationBufferRequest], context: CallContext
     ) -> device_pb2.CalibrationBufferDescription:
-        name, samples, mutation = self._samples(requests)
-        return messages.buffer(self._chip.replace_buffer(name, samples, mutation=mutation))
+        name, received, mutation = self._received(requests)
+        return messages.buffer(self._chip.replace_buffer(name, **received, mutation=mutation))
 
     def append_calibration_buffer(
         self, requests: Iterator[device_pb2.CalibrationBufferRequest], context: CallContext
     ) -> device_pb2.CalibrationBufferDescription:
-        name, samples, mutation = self._samples(requests)
-        return messages.buffer(self._chip.append_buffer(name, samples, mutation=mutation))
+        name, received, mutation = self._received(requests)
+        return messages.buffer(self._chip.append_buffer(name, **received, mutation=mutation))
 
-    def _samples(self, requests: Iterator[device_pb2.CalibrationBufferRequest]) -> tuple[str, dict[str, Any], Mutation]:
+    def _received(
+        self, requests: Iterator[device_pb2.CalibrationBufferRequest]
+    ) -> tuple[str, dict[str, Any], Mutation]:
+        """Model, what is to be in its buffer (arguments of the chip's verb), mutation."""
         requests = iter(requests)
         header = upload.buffer_header(requests)
-        samples = upload.received_samples(requests, self._chip.image(header.model_name).manifest.model)
-        return header.model_name, samples, messages.mutation(header.mutation)
+        samples, statistics, image = upload.received_buffer(
+            requests, self._chip.image(header.model_name).manifest.model
+        )
+        received = {"samples": samples, "statistics": statistics, "image_sha256": image}
+        return header.model_name, received, messages.mutation(header.mutation)
 
     def describe_calibration_buffer(
         self, request: device_pb2.DescribeCalibrationBufferRequest, context: CallContext

@@ -23,6 +23,7 @@ from pcmedge_emulator.service.lab_handlers import LabHandlers
 
 CAPABILITIES = (
     "buffer",
+    "buffer.statistics",
     "events",
     "events.watch",
     "images",

@@ -18,6 +18,8 @@ from pcmedge.protocol import tensors
 MAX_IMAGE_BYTES = 4 << 30
 MAX_CHUNK_BYTES = 1 << 20
 MAX_BUFFER_BYTES = 256 << 20
+MAX_STATISTICS_NODES = 1 << 16
+MAX_STATISTICS_VALUES = 1 << 22
 _IN_MEMORY_BYTES = 32 << 20
 
 
@@ -121,15 +123,26 @@ def buffer_header(requests: Iterator[device_pb2.CalibrationBufferRequest]) -> de
     return first.header
 
 
-def received_samples(
+Statistics = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+def received_buffer(
     requests: Iterator[device_pb2.CalibrationBufferRequest], model: image_pb2.Model
-) -> dict[str, NDArray[Any]]:
-    """Samples of every input [samples, ...] from a stream. InputShapeError if the bytes do not fit the model."""
+) -> tuple[dict[str, NDArray[Any]], Statistics | None, bytes]:
+    """Samples of every input [samples, ...] from a stream; their digital statistics (None if none came) and the SHA-256
+    of the image those were measured on. InputShapeError if the bytes do not fit the model.
+    """
     parts: dict[str, list[NDArray[Any]]] = {spec.name: [] for spec in model.inputs}
-    received = 0
+    statistics: Statistics = {}
+    image, received = b"", 0
     for request in requests:
-        if request.WhichOneof("part") != "samples":
-            raise InputError("after the header, a calibration buffer takes samples only")
+        part = request.WhichOneof("part")
+        if part == "statistics":
+            image = _image_of(request.statistics, image)
+            _add_statistics(statistics, request.statistics)
+            continue
+        if part != "samples":
+            raise InputError("after the header, a calibration buffer takes samples and their statistics only")
         samples = request.samples
         if len(samples.inputs) != len(model.inputs):
             raise InputError(
@@ -142,7 +155,31 @@ def received_samples(
             parts[spec.name].append(_samples(spec, samples.count, data))
     if not any(len(part) for part in next(iter(parts.values()))):
         raise InputShapeError("expected at least one calibration sample, found none")
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}, statistics if image else None, image
+
+
+def _image_of(statistics: device_pb2.CalibrationStatistics, before: bytes) -> bytes:
+    """The image that statistics are of; every message of a stream must say the same."""
+    found = statistics.image_sha256
+    if len(found) != 32 or (before and found != before):
+        raise InputValueError(
+            "statistics of a calibration buffer must say which image they were measured on: expected its SHA-256 "
+            f"(32 bytes), the same in every message; found {found.hex() or 'nothing'}"
+        )
+    return found
+
+
+def _add_statistics(known: Statistics, message: device_pb2.CalibrationStatistics) -> None:
+    for each in message.nodes:
+        if each.node in known:
+            raise InputValueError(f"statistics of {each.node!r} came twice; send each node once", node=each.node)
+        known[each.node] = (np.array(each.mean, np.float32), np.array(each.variance, np.float32))
+    values = sum(mean.size + variance.size for mean, variance in known.values())
+    if len(known) > MAX_STATISTICS_NODES or values > MAX_STATISTICS_VALUES:
+        raise InputValueError(
+            f"statistics of a calibration buffer have at most {MAX_STATISTICS_NODES} nodes and {MAX_STATISTICS_VALUES} "
+            f"values; found {len(known)} and {values}"
+        )
 
 
 def _samples(spec: image_pb2.TensorSpec, count: int, data: bytes) -> NDArray[Any]:

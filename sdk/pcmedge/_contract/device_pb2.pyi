@@ -440,12 +440,14 @@ class SetRecalibrationPolicyRequest(_message.Message):
     def __init__(self, mutation: _Optional[_Union[Mutation, _Mapping]] = ..., model_name: _Optional[str] = ..., policy: _Optional[_Union[RecalibrationPolicy, _Mapping]] = ...) -> None: ...
 
 class CalibrationBufferRequest(_message.Message):
-    __slots__ = ("header", "samples")
+    __slots__ = ("header", "samples", "statistics")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
     header: CalibrationBufferHeader
     samples: CalibrationSamples
-    def __init__(self, header: _Optional[_Union[CalibrationBufferHeader, _Mapping]] = ..., samples: _Optional[_Union[CalibrationSamples, _Mapping]] = ...) -> None: ...
+    statistics: CalibrationStatistics
+    def __init__(self, header: _Optional[_Union[CalibrationBufferHeader, _Mapping]] = ..., samples: _Optional[_Union[CalibrationSamples, _Mapping]] = ..., statistics: _Optional[_Union[CalibrationStatistics, _Mapping]] = ...) -> None: ...
 
 class CalibrationBufferHeader(_message.Message):
     __slots__ = ("mutation", "model_name")
@@ -462,6 +464,24 @@ class CalibrationSamples(_message.Message):
     count: int
     inputs: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, count: _Optional[int] = ..., inputs: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class CalibrationStatistics(_message.Message):
+    __slots__ = ("image_sha256", "nodes")
+    IMAGE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    image_sha256: bytes
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeStatistics]
+    def __init__(self, image_sha256: _Optional[bytes] = ..., nodes: _Optional[_Iterable[_Union[NodeStatistics, _Mapping]]] = ...) -> None: ...
+
+class NodeStatistics(_message.Message):
+    __slots__ = ("node", "mean", "variance")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    VARIANCE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    mean: _containers.RepeatedScalarFieldContainer[float]
+    variance: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, node: _Optional[str] = ..., mean: _Optional[_Iterable[float]] = ..., variance: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class DescribeCalibrationBufferRequest(_message.Message):
     __slots__ = ("model_name",)

@@ -163,7 +163,7 @@ class AnalogLayer(_message.Message):
     def __init__(self, name: _Optional[str] = ..., operator: _Optional[str] = ..., source_node: _Optional[str] = ..., source_operator: _Optional[str] = ..., blocks: _Optional[_Iterable[_Union[WeightBlock, _Mapping]]] = ..., statistics_node: _Optional[str] = ..., statistics_kind: _Optional[_Union[StatisticsKind, str]] = ..., channels: _Optional[int] = ..., bias: _Optional[_Union[BiasPlacement, str]] = ...) -> None: ...
 
 class WeightBlock(_message.Message):
-    __slots__ = ("name", "rows", "columns", "groups", "dac_step", "dac_signed", "dac_mean_square", "scaling")
+    __slots__ = ("name", "rows", "columns", "groups", "dac_step", "dac_signed", "dac_mean_square", "scaling", "bias_code")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +172,7 @@ class WeightBlock(_message.Message):
     DAC_SIGNED_FIELD_NUMBER: _ClassVar[int]
     DAC_MEAN_SQUARE_FIELD_NUMBER: _ClassVar[int]
     SCALING_FIELD_NUMBER: _ClassVar[int]
+    BIAS_CODE_FIELD_NUMBER: _ClassVar[int]
     name: str
     rows: int
     columns: int
@@ -180,7 +181,8 @@ class WeightBlock(_message.Message):
     dac_signed: bool
     dac_mean_square: float
     scaling: str
-    def __init__(self, name: _Optional[str] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., groups: _Optional[int] = ..., dac_step: _Optional[float] = ..., dac_signed: bool = ..., dac_mean_square: _Optional[float] = ..., scaling: _Optional[str] = ...) -> None: ...
+    bias_code: int
+    def __init__(self, name: _Optional[str] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., groups: _Optional[int] = ..., dac_step: _Optional[float] = ..., dac_signed: bool = ..., dac_mean_square: _Optional[float] = ..., scaling: _Optional[str] = ..., bias_code: _Optional[int] = ...) -> None: ...
 
 class PlacementReport(_message.Message):
     __slots__ = ("nodes", "analog_macs", "digital_macs", "tiles", "analog_weights", "devices", "digital_parameters", "utilisation", "energy_j", "latency_s", "energy_source")
@@ -303,20 +305,22 @@ class SyntheticInput(_message.Message):
     def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("sdk_version", "source_format", "source_version", "source_sha256", "compile_options_json", "calibration_samples")
+    __slots__ = ("sdk_version", "source_format", "source_version", "source_sha256", "compile_options_json", "calibration_samples", "rebuffered_from_sha256")
     SDK_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FORMAT_FIELD_NUMBER: _ClassVar[int]
     SOURCE_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOURCE_SHA256_FIELD_NUMBER: _ClassVar[int]
     COMPILE_OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    REBUFFERED_FROM_SHA256_FIELD_NUMBER: _ClassVar[int]
     sdk_version: str
     source_format: str
     source_version: str
     source_sha256: bytes
     compile_options_json: str
     calibration_samples: int
-    def __init__(self, sdk_version: _Optional[str] = ..., source_format: _Optional[str] = ..., source_version: _Optional[str] = ..., source_sha256: _Optional[bytes] = ..., compile_options_json: _Optional[str] = ..., calibration_samples: _Optional[int] = ...) -> None: ...
+    rebuffered_from_sha256: bytes
+    def __init__(self, sdk_version: _Optional[str] = ..., source_format: _Optional[str] = ..., source_version: _Optional[str] = ..., source_sha256: _Optional[bytes] = ..., compile_options_json: _Optional[str] = ..., calibration_samples: _Optional[int] = ..., rebuffered_from_sha256: _Optional[bytes] = ...) -> None: ...
 
 class SignatureBlock(_message.Message):
     __slots__ = ("signatures",)

@@ -53,13 +53,20 @@ def first_pass(
     return seen, moments
 
 
-def moments_of(graph: Graph, tensors: Mapping[str, str], samples: Mapping[str, Array]) -> dict[str, Moments]:
+def moments_of(
+    graph: Graph, tensors: Mapping[str, str], samples: Mapping[str, Array], tick: Tick | None = None
+) -> dict[str, Moments]:
     """Mean and population variance per channel of tensors (name -> tensor) over a set, in inference mode."""
     found = {name: Moments() for name in tensors}
-    if tensors:
-        for values in FloatModel(graph, list(tensors.values())).batches(samples):
-            for name, tensor in tensors.items():
-                found[name].add(values[tensor])
+    if not tensors:
+        return found
+    done, total = 0, len(next(iter(samples.values())))
+    for values in FloatModel(graph, list(tensors.values())).batches(samples):
+        for name, tensor in tensors.items():
+            found[name].add(values[tensor])
+        done += len(values[tensor])
+        if tick is not None:
+            tick(min(done, total), total)
     return found
 
 

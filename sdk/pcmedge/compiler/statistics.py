@@ -85,6 +85,13 @@ def name_batch_norms(graph: Graph, origins: Mapping[str, str]) -> None:
         node.name = name
 
 
+def batch_norm_inputs(graph: Graph) -> dict[str, str]:
+    """Name of every batch norm -> the tensor that enters it, whose statistics are the node's."""
+    return {
+        node.name: node.input[0] for node in graph.nodes if node.op_type == "BatchNormalization" and not node.domain
+    }
+
+
 @dataclass(frozen=True)
 class StatisticsPlan:
     """Per layer: ``kind``, ``node`` (its batch norm). Per batch norm: ``inputs`` (tensor entering it), ``layer_of``."""
@@ -102,11 +109,8 @@ class StatisticsPlan:
 def plan_statistics(graph: Graph, layers: tuple[Layer, ...], *, record: bool) -> StatisticsPlan:
     """Decide for every analog layer which batch norm carries its statistics."""
     consumers = graph.consumers()
-    plan = StatisticsPlan({}, {}, {}, {})
-    for node in graph.nodes:
-        if node.op_type == "BatchNormalization" and not node.domain:
-            plan.inputs[node.name] = node.input[0]
-            plan.layer_of[node.name] = ""
+    inputs = batch_norm_inputs(graph)
+    plan = StatisticsPlan({}, {}, inputs, dict.fromkeys(inputs, ""))
     for layer in layers:
         own = _batch_norm_behind(graph, layer, consumers)
         if own is not None:

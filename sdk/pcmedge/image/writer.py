@@ -84,6 +84,42 @@ def with_signatures(image: ChipImage, signatures: SignatureBlock) -> ChipImage:
     return ChipImage.from_bytes(signed.pack() + image.to_bytes()[HEADER_LENGTH : header.signature_offset] + block)
 
 
+def rebuffered(
+    image: ChipImage,
+    buffer: Mapping[str, Array],
+    statistics: Mapping[str, tuple[Array, Array]],
+    version: int | None = None,
+) -> ChipImage:
+    """The same image with another stored calibration buffer and the digital statistics (node -> mean, variance) of it.
+
+    See :meth:`ChipImage.with_buffer`.
+    """
+    version = image.version + 1 if version is None else version
+    if isinstance(version, bool) or not isinstance(version, int) or not image.version < version < 2**64:
+        raise InputValueError(
+            f"expected a version larger than that of the image, {image.version}; found {version!r}", version=version
+        )
+    manifest = Manifest()
+    manifest.CopyFrom(image.manifest)
+    manifest.model.version = version
+    manifest.provenance.rebuffered_from_sha256 = image.sha256
+    manifest.ClearField("calibration_buffer")
+    # Which features it needs follows from what it holds; a synthetic buffer's may be among those of before.
+    kept = [name for name in manifest.required_features if name not in manifests.needed_features(image.manifest)]
+    del manifest.required_features[:]
+    manifest.required_features.extend(kept)
+    layer_of = {layer.statistics_node: layer.name for layer in manifest.layers}
+    return build_image(
+        manifest=manifest,
+        program=image.program(),
+        tile_targets=[(tile, image.target(tile)) for tile in image.tiles()],
+        weight_scales=image.weight_scales(),
+        reference_statistics={node: (layer_of.get(node, ""), *pair) for node, pair in statistics.items()},
+        buffer=buffer,
+        reference=image.reference_set(),
+    )
+
+
 def _described(manifest: Manifest, statistics: Mapping[str, Any], buffer: Mapping[str, Array] | None) -> Manifest:
     """A copy of the manifest with version, features and calibration buffer filled in."""
     complete = Manifest()

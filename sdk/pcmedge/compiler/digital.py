@@ -1,0 +1,129 @@
+"""The way back: an image's program as the digital network it stands for, and that network's statistics.
+
+Every analog node becomes the ONNX operator it came from, with the weights its tiles are to hold: W = target / 32767 *
+weight_scale, in float32, without converters or noise. What is measured on it is measured by the same code and with the
+same definition as at compile time (docs/calibration.md, "Your own data").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from pcmedge.image.program import load_program
+
+from .calibration import calibration_set
+from .graph import PCM_DOMAIN, Array, Graph, attributes, make_node
+from .layers import CONV, LSTM
+from .measure import moments_of
+from .scaling import FULL_SCALE
+from .statistics import batch_norm_inputs
+
+if TYPE_CHECKING:
+    from pcmedge.image import ChipImage
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Statistics = dict[str, tuple[Floats, Floats]]
+Progress = Callable[[int, int], None]
+
+
+def digital_graph(image: ChipImage) -> Graph:
+    """The program of an image with Conv, MatMul and LSTM nodes in place of the analog ones; tensors keep names."""
+    graph = Graph.from_model(load_program(image))
+    blocks = _blocks(image)
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.nodes:
+        nodes += _digital(graph, node, blocks) if node.domain == PCM_DOMAIN else [node]
+    graph.nodes = nodes
+    return graph
+
+
+def digital_statistics(image: ChipImage, samples: Any, progress: Progress | None = None) -> Statistics:
+    """See :meth:`pcmedge.image.ChipImage.digital_statistics`."""
+    graph = digital_graph(image)
+    checked = calibration_set(graph, samples, what="samples")
+    found = moments_of(graph, batch_norm_inputs(graph), checked, progress)
+    return {node: (each.mean.astype(np.float32), each.variance.astype(np.float32)) for node, each in found.items()}
+
+
+def checked_samples(image: ChipImage, samples: Any) -> dict[str, Array]:
+    """Samples as arrays by input name, in the program's own element types. CalibrationError if they do not fit."""
+    return calibration_set(Graph.from_model(load_program(image)), samples, what="samples")
+
+
+@dataclass(frozen=True)
+class _Block:
+    """``weights`` float32 [groups, rows, columns]; ``bias`` float32 [groups * columns] of its bias row, if any."""
+
+    weights: Floats
+    bias: Floats | None
+
+
+def _blocks(image: ChipImage) -> dict[tuple[str, str], _Block]:
+    """(layer, block) -> what its tiles stand for together."""
+    scales = image.weight_scales()
+    described = {(layer.name, block.name): block for layer in image.manifest.layers for block in layer.blocks}
+    targets = {key: np.zeros((block.groups, block.rows, block.columns), np.int16) for key, block in described.items()}
+    for tile in image.tiles():
+        targets[tile.layer, tile.block][
+            tile.first_group : tile.first_group + tile.groups,
+            tile.first_row : tile.first_row + tile.rows,
+            tile.first_column : tile.first_column + tile.columns,
+        ] = image.target(tile)
+    blocks = {}
+    for key, values in targets.items():
+        scale = scales[key].astype(np.float64).reshape(values.shape[0], 1, values.shape[2])
+        weights = values / FULL_SCALE * scale
+        bias = None
+        if code := described[key].bias_code:
+            # The last row of every group is driven with this code in every product.
+            bias = (weights[:, -1] * code * described[key].dac_step).reshape(-1).astype(np.float32)
+            weights = weights[:, :-1]
+        blocks[key] = _Block(weights.astype(np.float32), bias)
+    return blocks
+
+
+def _digital(graph: Graph, node: onnx.NodeProto, blocks: Mapping[tuple[str, str], _Block]) -> list[onnx.NodeProto]:
+    """The ONNX nodes an analog node stands for; their weights become constants of the graph."""
+    options = attributes(node)
+    layer = str(options.pop("layer"))
+    inputs = [*node.input, "", "", "", ""][:4]
+
+    def constant(role: str, value: Array) -> str:
+        name = graph.fresh(f"{layer}/{role}")
+        graph.constants[name] = np.ascontiguousarray(value)
+        return name
+
+    def matrices(kind: str) -> Array:
+        return np.stack([blocks[layer, kind + suffix].weights[0].T for suffix in suffixes])
+
+    if node.op_type == LSTM:
+        suffixes = ("", "_reverse") if options["direction"] == "bidirectional" else ("",)
+        w, r = constant("W", matrices("W")), constant("R", matrices("R"))
+        given = [inputs[0], w, r, inputs[1], "", inputs[2], inputs[3]]
+        return [make_node("LSTM", _trimmed(given), node.output, name=node.name, **options)]
+    block = blocks[layer, "W"]
+    bias = inputs[1] if block.bias is None else constant("bias", block.bias)
+    if node.op_type == CONV:
+        groups, _rows, columns = block.weights.shape
+        kernels = block.weights.transpose(0, 2, 1).reshape(groups * columns, -1, *options["kernel_shape"])
+        given = [inputs[0], constant("W", kernels), bias]
+        return [make_node("Conv", _trimmed(given), node.output, name=node.name, **options)]
+    weights = constant("W", block.weights[0])
+    if not bias:
+        return [make_node("MatMul", [inputs[0], weights], node.output, name=node.name)]
+    product = graph.fresh(f"{layer}/product")
+    return [
+        make_node("MatMul", [inputs[0], weights], [product], name=node.name),
+        make_node("Add", [product, bias], node.output, name=graph.fresh(f"{layer}/bias")),
+    ]
+
+
+def _trimmed(names: list[str]) -> list[str]:
+    while not names[-1]:
+        names = names[:-1]
+    return names
