@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from pcmedge.demo.digits import Digits, Pictures, load_digits
 from pcmedge.drift import DriftPlan, DriftStudy, Row, difference, run_study, summarise
 from pcmedge.errors import FileUnwritableError, InputError, InputShapeError, InputTypeError, InputValueError
 from pcmedge.image import ChipImage
+from pcmedge_emulator.physics.curves import ZERO
+from pcmedge_emulator.physics.technology import get_technology
 
 PLAN = DriftPlan(ages_s=("1y", "1h"), chips=2, modes=("none", "gdc", "adabs-paired"), realisations=2)
 
@@ -244,3 +247,41 @@ def test_a_script_without_a_main_guard_is_told_what_to_do(image: ChipImage, tmp_
     assert found.returncode == 1
     assert "UnavailableError: A worker process of the study ended" in found.stderr.splitlines()[-1]
     assert "if __name__ == '__main__':" in found.stderr.splitlines()[-1]
+
+
+def test_which_samples_were_right_is_kept_when_asked(image: ChipImage, some: Pictures, tmp_path: Path) -> None:
+    plan = DriftPlan(ages_s=("1y",), chips=1, modes=("gdc",), keep_correct=True)
+    study = run_study(image, some.tensors, some.labels, plan=plan, workers=1, digital_accuracy=0.25)
+    (row,) = study.rows
+    bits = np.unpackbits(np.frombuffer(row.correct, np.uint8), count=row.samples)
+    assert bits.mean() == pytest.approx(row.accuracy)
+    assert study.digital_accuracy == row.digital_accuracy == 0.25
+    study.to_parquet(tmp_path / "kept.parquet")
+    assert pq.read_table(tmp_path / "kept.parquet")["correct"].to_pylist() == [row.correct]
+
+
+def test_a_technology_of_ones_own(image: ChipImage, some: Pictures) -> None:
+    quiet = replace(
+        get_technology("pcm-90nm"),
+        name="quiet",
+        programming_sigma=ZERO,
+        drift_exponent_mean=ZERO,
+        drift_exponent_std=ZERO,
+        read_noise_q=ZERO,
+    )
+    plan = DriftPlan(ages_s=("1y",), chips=1, modes=("none",), physics=quiet, read_noise="off", converters="ideal")
+    study = run_study(image, some.tensors, some.labels, plan=plan, workers=1)
+    assert study.rows[0].accuracy == study.digital_accuracy
+    assert json.loads(plan.to_json())["physics"]["name"] == "quiet"
+    with pytest.raises(InputValueError, match="built-in technology with other coefficients"):
+        run_study(image, some.tensors, some.labels, plan=replace(plan, physics=replace(quiet, name="pcm-90nm")))
+
+
+def test_drift_factors_everywhere_change_what_adaptive_statistics_measure(image: ChipImage, some: Pictures) -> None:
+    plan = DriftPlan(ages_s=("1y",), chips=1, modes=("adabs",))
+    alone, everywhere = (
+        run_study(image, some.tensors, some.labels, plan=each, workers=1, digital_accuracy=1.0).rows[0]
+        for each in (plan, replace(plan, gdc_everywhere=True))
+    )
+    # A factor restores the mean that drift took, so that the statistics have less to move.
+    assert everywhere.mean_shift < 0.5 * alone.mean_shift

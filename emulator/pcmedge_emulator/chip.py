@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pcmedge._contract.image_pb2 import ChipProfile
-from pcmedge.errors import StoreError
+from pcmedge.errors import InputValueError, StoreError
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import get_profile
 
@@ -49,7 +49,7 @@ from pcmedge_emulator.outcomes import (
     Telemetry,
     TileReadout,
 )
-from pcmedge_emulator.physics.technology import get_technology
+from pcmedge_emulator.physics.technology import TECHNOLOGIES, Technology, get_technology
 from pcmedge_emulator.recalibration import Asked
 from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.resident import Circuits, Converters, EngineKind, ReadNoise
@@ -77,7 +77,8 @@ class Chip:
     """An emulated PCM inference chip. Thread-safe; a context manager. Every verb raises only :mod:`pcmedge.errors`.
 
     A device is what its store holds: ``technology``, ``serial`` and ``seed`` left at None are those of the store, or
-    ``pcm-90nm``, ``emulator-0`` and 0 for a new device; others than the stored ones are refused (StoreError).
+    ``pcm-90nm``, ``emulator-0`` and 0 for a new device; others than the stored ones are refused (StoreError). A
+    ``technology`` of your own is a Technology, given again whenever its store is opened: a store keeps the name alone.
 
     * ``profile``: the chip's geometry and circuits (a name or ChipProfile); None adopts the first image's.
     * ``clock``: None goes on with the stored mode, or real. A clock that is given keeps its mode; its time is the
@@ -97,7 +98,7 @@ class Chip:
         self,
         *,
         profile: ChipProfile | str | None = None,
-        technology: str | None = None,
+        technology: str | Technology | None = None,
         serial: str | None = None,
         seed: int | None = None,
         clock: Clock | None = None,
@@ -121,12 +122,14 @@ class Chip:
         if seed is not None:
             seed = whole("seed", seed, 0, np.iinfo(np.int64).max)
 
+        own = _own_technology(technology)
+
         def identity(stored: DeviceRecord | None) -> DeviceRecord:
             return _device(stored, technology=technology, serial=serial, seed=seed, profile=profile)
 
         def circuits(device: DeviceRecord) -> Circuits:
             return Circuits(
-                technology=get_technology(device.technology),
+                technology=own or get_technology(device.technology),
                 engine=chosen[0],
                 converters=chosen[1],
                 read_noise=noise,
@@ -348,47 +351,25 @@ class Chip:
         return self.policy(name)
 
     def replace_buffer(
-        self,
-        name: str,
-        samples: Mapping[str, NDArray[Any]],
-        *,
-        statistics: buffers.Statistics | None = None,
-        image_sha256: bytes = b"",
-        mutation: Mutation = NO_MUTATION,
+        self, name: str, samples: Mapping[str, NDArray[Any]], *, mutation: Mutation = NO_MUTATION
     ) -> BufferDescription:
-        """Puts the application's samples (input name -> [samples, ...]) in place of the image's buffer.
-
-        ``statistics``: the digital mean and population variance, float32 [C], of every batch norm's input over exactly
-        these samples; with them recalibration stays paired. ``image_sha256``: the image they were measured on, checked
-        unless it is empty. Raises the input errors of an inference, InputShapeError and InputValueError for statistics
-        that cannot be this model's.
-        """
+        """Puts the application's samples (input name -> [samples, ...]) in place of the image's buffer."""
         return self._state.once(
             mutation,
             "replace-buffer",
             BufferDescription,
-            lambda: buffers.set_buffer(self._state, name, samples, False, mutation, statistics, image_sha256),
+            lambda: buffers.set_buffer(self._state, name, samples, False, mutation),
         )
 
     def append_buffer(
-        self,
-        name: str,
-        samples: Mapping[str, NDArray[Any]],
-        *,
-        statistics: buffers.Statistics | None = None,
-        image_sha256: bytes = b"",
-        mutation: Mutation = NO_MUTATION,
+        self, name: str, samples: Mapping[str, NDArray[Any]], *, mutation: Mutation = NO_MUTATION
     ) -> BufferDescription:
-        """Adds samples to the buffer at hand, which is the application's from then on.
-
-        ``statistics`` are those of the samples added; they are combined with those of the buffer (DeviceStateError if
-        it has none). Without them the whole has none afterwards. Otherwise as :meth:`replace_buffer`.
-        """
+        """Adds samples to the buffer at hand, which is the application's from then on."""
         return self._state.once(
             mutation,
             "append-buffer",
             BufferDescription,
-            lambda: buffers.set_buffer(self._state, name, samples, True, mutation, statistics, image_sha256),
+            lambda: buffers.set_buffer(self._state, name, samples, True, mutation),
         )
 
     def describe_buffer(self, name: str) -> BufferDescription:
@@ -468,10 +449,24 @@ class Chip:
         lab.set_read_realisation(self._state, realisation)
 
 
+def _own_technology(technology: str | Technology | None) -> Technology | None:
+    """A Technology that was given, if its name is not that of another one; None for a name."""
+    if not isinstance(technology, Technology):
+        return None
+    preset = TECHNOLOGIES.get(technology.name)
+    if preset is not None and preset != technology:
+        raise InputValueError(
+            f"'{technology.name}' is the name of a built-in technology with other coefficients; give yours its own: "
+            "dataclasses.replace(technology, name=...).",
+            technology=technology.name,
+        )
+    return technology
+
+
 def _device(
     stored: DeviceRecord | None,
     *,
-    technology: str | None,
+    technology: str | Technology | None,
     serial: str | None,
     seed: int | None,
     profile: ChipProfile | str | None,
@@ -485,7 +480,8 @@ def _device(
             technology=get_technology(DEFAULT_TECHNOLOGY if technology is None else technology).name,
             profile=wanted,
         )
-    asked = {"technology": technology, "serial": serial, "seed": seed, "profile": wanted or None}
+    named = technology.name if isinstance(technology, Technology) else technology
+    asked = {"technology": named, "serial": serial, "seed": seed, "profile": wanted or None}
     for name, value in asked.items():
         found = getattr(stored, name)
         if value is None or value == found:

@@ -50,16 +50,16 @@ def load_data(folder: str) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
         return inputs, stored["labels"]
 
 
-def accuracy(
+def right(
     chip: Chip, image: ChipImage, output: str, inputs: Arrays, labels: NDArray[Any], micro_batch: int
-) -> float:
-    """Share of samples whose largest score is the label's (unit 1)."""
-    right = 0
+) -> NDArray[np.bool_]:
+    """Of which samples the largest score is the label's."""
+    found = np.empty(len(labels), np.bool_)
     for start in range(0, len(labels), micro_batch):
         part = {name: values[start : start + micro_batch] for name, values in inputs.items()}
         scores = chip.infer(image.name, part).outputs[output]
-        right += int(np.sum(scores.argmax(axis=1) == labels[start : start + micro_batch]))
-    return right / len(labels)
+        found[start : start + micro_batch] = scores.argmax(axis=1) == labels[start : start + micro_batch]
+    return found
 
 
 def digital_accuracy(image: ChipImage, output: str, inputs: Arrays, labels: NDArray[Any], micro_batch: int) -> float:
@@ -74,7 +74,7 @@ def digital_accuracy(image: ChipImage, output: str, inputs: Arrays, labels: NDAr
         clock=Clock.manual(),
     ) as chip:
         chip.program(image)
-        return accuracy(chip, image, output, inputs, labels, micro_batch)
+        return float(right(chip, image, output, inputs, labels, micro_batch).mean())
 
 
 def live(task: ChipTask, tick: Callable[[], None] | None = None, stop: Callable[[], bool] | None = None) -> list[Row]:
@@ -111,7 +111,7 @@ def live(task: ChipTask, tick: Callable[[], None] | None = None, stop: Callable[
                 factor, shift = compensate(chip, image, mode, plan)
                 for realisation in range(plan.realisations):
                     chip.set_read_realisation(realisation)
-                    found = accuracy(chip, image, task.output, inputs, labels, plan.micro_batch)
+                    found = right(chip, image, task.output, inputs, labels, plan.micro_batch)
                     rows.append(
                         Row(
                             age_s=age_s,
@@ -119,11 +119,12 @@ def live(task: ChipTask, tick: Callable[[], None] | None = None, stop: Callable[
                             seed=plan.seeds[task.chip],
                             mode=mode,
                             realisation=realisation,
-                            accuracy=found,
+                            accuracy=float(found.mean()),
                             digital_accuracy=task.digital_accuracy,
                             samples=len(labels),
                             median_drift_factor=factor,
                             mean_shift=shift,
+                            correct=np.packbits(found).tobytes() if plan.keep_correct else b"",
                         )
                     )
                 chip.set_read_realisation(0)
@@ -138,7 +139,14 @@ def compensate(chip: Chip, image: ChipImage, mode: str, plan: DriftPlan) -> tupl
     """Bring the chip into a mode; (median drift factor, mean shift of the statistics in channel deviations)."""
     if mode == "none":
         return 1.0, 0.0
-    outcome = chip.recalibrate(image.name, mode, batches=plan.batches, batch_size=plan.batch_size, force=True)
+    outcome = chip.recalibrate(
+        image.name,
+        mode,
+        batches=plan.batches,
+        batch_size=plan.batch_size,
+        gdc_everywhere=plan.gdc_everywhere,
+        force=True,
+    )
     if not outcome.committed:
         raise InternalError(
             f"Mode '{mode}' could not be applied: {outcome.message or outcome.refusal}. Leave it out of the study.",

@@ -35,8 +35,10 @@ def write(study: DriftStudy, path: Path) -> None:
 def write_rows(rows: Iterable[Row], path: Path, metadata: Mapping[str, str]) -> None:
     """Rows as columns (zstd), ``metadata`` under keys ``pcmedge.<name>`` of the file's key-value metadata.
 
-    Nothing of the moment goes into the file: the same study gives the same bytes.
+    Nothing of the moment goes into the file: the same study gives the same bytes. Which samples were right is a column
+    only where rows keep it.
     """
+    rows = tuple(rows)
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -54,6 +56,7 @@ def write_rows(rows: Iterable[Row], path: Path, metadata: Mapping[str, str]) -> 
             ("samples", pa.int64()),
             ("median_drift_factor", pa.float64()),
             ("mean_shift", pa.float64()),
+            *([("correct", pa.binary())] if any(row.correct for row in rows) else []),
         ],
         metadata={
             "pcmedge.version": version("pcmedge"),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pcmedge.durations import parse_duration
 from pcmedge.errors import InputValueError
+
+if TYPE_CHECKING:
+    from pcmedge_emulator.physics.technology import Technology
 
 MODES = ("none", "gdc", "gdc-per-column", "adabs", "adabs-paired")
 """What compensates drift: nothing; one factor per tile or per column (global drift compensation, Le Gallo et al.
@@ -24,8 +27,10 @@ class DriftPlan:
     ``ages_s``: ages of the programmed chip, seconds or durations ("1h", "30d", "1y" = 365 d); kept sorted, in seconds.
     ``chips``: how many chips, of seeds ``first_seed``, ``first_seed + 1``, ... ``realisations``: read-noise
     realisations that inference sees at each age; compensation measures on one of its own unless ``same_read``.
-    ``physics``, ``read_noise``, ``converters``: of the emulated chips, as ``pcmedge serve`` takes them.
-    ``batches``, ``batch_size``: AdaBS's n and m; 0 is the image's default. ``micro_batch``: samples per inference.
+    ``physics``, ``read_noise``, ``converters``: of the emulated chips, as ``pcmedge serve`` takes them; ``physics`` may
+    also be a ``Technology`` of your own. ``batches``, ``batch_size``: AdaBS's n and m; 0 is the image's default.
+    ``gdc_everywhere``: the adaptive modes apply drift factors in layers with batch norm too. ``micro_batch``: samples
+    per inference. ``keep_correct``: rows say which samples were right.
 
     A mode starts from the freshly programmed chip at every age and is committed without asking the guard, so that a
     row says what the method does and not what the guard thinks of it.
@@ -36,13 +41,15 @@ class DriftPlan:
     first_seed: int = 0
     modes: tuple[str, ...] = ("none", "gdc", "adabs-paired")
     realisations: int = 1
-    physics: str = "pcm-90nm"
+    physics: str | Technology = "pcm-90nm"
     read_noise: Literal["additive", "off", "input-dependent"] = "additive"
     converters: Literal["profile", "ideal"] = "profile"
     same_read: bool = False
     batches: int = 0
     batch_size: int = 0
+    gdc_everywhere: bool = False
     micro_batch: int = 256
+    keep_correct: bool = False
 
     def __post_init__(self) -> None:
         ages = tuple(sorted({parse_duration(age) for age in self.ages_s}))

@@ -17,7 +17,7 @@ class Row:
 
     ``accuracy``, ``digital_accuracy``: shares of the samples (unit 1). ``median_drift_factor``: what global drift
     compensation reads (1 in mode "none"). ``mean_shift``: root mean square shift of the batch-norm means, in channel
-    standard deviations.
+    standard deviations. ``correct``: one bit per sample in their order (``numpy.packbits``); empty unless kept.
     """
 
     age_s: float
@@ -30,6 +30,7 @@ class Row:
     samples: int
     median_drift_factor: float
     mean_shift: float
+    correct: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,13 +40,15 @@ def run_study(
     workers: int | None = None,
     executor: futures.Executor | None = None,
     progress: Progress | None = None,
+    digital_accuracy: float | None = None,
 ) -> DriftStudy:
     """Accuracy of an image over age, chips, compensation modes and read-noise realisations.
 
     ``inputs``: samples along the first axis, an array for a model with one input or arrays by name; uint8 pictures
     (samples, height, width[, 3]) for an image with preprocessing. ``labels``: integers [samples], the index of the
     right score. ``workers``: processes; default one per CPU, 1 runs in this process. ``executor``: one of your own
-    instead (local: tasks read files of a temporary folder); progress then counts whole chips.
+    instead (local: tasks read files of a temporary folder); progress then counts whole chips. ``digital_accuracy``: if
+    it is known from another study of this image and data, it is not measured again.
 
     The result does not depend on ``workers`` or ``executor``, bit for bit: every chip draws from streams of its own
     seed. Ctrl-C stops the workers after the measurement at hand and leaves no files behind.
@@ -56,7 +58,9 @@ def run_study(
     image = image if isinstance(image, ChipImage) else ChipImage.open(image)
     data = labelled_data(image, inputs, labels)
     chip_life.emulator()
-    digital = chip_life.digital_accuracy(image, data.output, data.inputs, data.labels, plan.micro_batch)
+    digital = digital_accuracy
+    if digital is None:
+        digital = chip_life.digital_accuracy(image, data.output, data.inputs, data.labels, plan.micro_batch)
     with tempfile.TemporaryDirectory(prefix="pcmedge-drift-") as folder:
         _put(folder, image, data)
         tasks = [
