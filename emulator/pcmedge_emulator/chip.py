@@ -351,25 +351,47 @@ class Chip:
         return self.policy(name)
 
     def replace_buffer(
-        self, name: str, samples: Mapping[str, NDArray[Any]], *, mutation: Mutation = NO_MUTATION
+        self,
+        name: str,
+        samples: Mapping[str, NDArray[Any]],
+        *,
+        statistics: buffers.Statistics | None = None,
+        image_sha256: bytes = b"",
+        mutation: Mutation = NO_MUTATION,
     ) -> BufferDescription:
-        """Puts the application's samples (input name -> [samples, ...]) in place of the image's buffer."""
+        """Puts the application's samples (input name -> [samples, ...]) in place of the image's buffer.
+
+        ``statistics``: the digital mean and population variance, float32 [C], of every batch norm's input over exactly
+        these samples; with them recalibration stays paired. ``image_sha256``: the image they were measured on, checked
+        unless it is empty. Raises the input errors of an inference, InputShapeError and InputValueError for statistics
+        that cannot be this model's.
+        """
         return self._state.once(
             mutation,
             "replace-buffer",
             BufferDescription,
-            lambda: buffers.set_buffer(self._state, name, samples, False, mutation),
+            lambda: buffers.set_buffer(self._state, name, samples, False, mutation, statistics, image_sha256),
         )
 
     def append_buffer(
-        self, name: str, samples: Mapping[str, NDArray[Any]], *, mutation: Mutation = NO_MUTATION
+        self,
+        name: str,
+        samples: Mapping[str, NDArray[Any]],
+        *,
+        statistics: buffers.Statistics | None = None,
+        image_sha256: bytes = b"",
+        mutation: Mutation = NO_MUTATION,
     ) -> BufferDescription:
-        """Adds samples to the buffer at hand, which is the application's from then on."""
+        """Adds samples to the buffer at hand, which is the application's from then on.
+
+        ``statistics`` are those of the samples added; they are combined with those of the buffer (DeviceStateError if
+        it has none). Without them the whole has none afterwards. Otherwise as :meth:`replace_buffer`.
+        """
         return self._state.once(
             mutation,
             "append-buffer",
             BufferDescription,
-            lambda: buffers.set_buffer(self._state, name, samples, True, mutation),
+            lambda: buffers.set_buffer(self._state, name, samples, True, mutation, statistics, image_sha256),
         )
 
     def describe_buffer(self, name: str) -> BufferDescription:
