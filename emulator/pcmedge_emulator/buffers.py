@@ -71,6 +71,7 @@ def set_buffer(
         resident = state.resident(name)
         state.check(mutation, resident)
         arrays = {key: np.asarray(values) for key, values in samples.items()}
+        checked: Inputs
         checked, count = check_inputs(resident.programmed.program, arrays)
         reference = None if statistics is None else _checked(resident, statistics, image_sha256)
         if append:

@@ -15,12 +15,12 @@ from .graph import Array, Graph
 _ADVICE = "Pass calibration=array of shape (samples, ...), a mapping input name -> array, or an iterable of batches."
 
 
-def calibration_set(graph: Graph, data: Any, *, what: str = "calibration") -> dict[str, Array]:
+def calibration_set(graph: Graph, data: Any, *, what: str = "calibration", zeros: bool = False) -> dict[str, Array]:
     """Check and collect samples: every input's array, in the model's own element type, first axis = samples.
 
     ``data``: an array or tensor (models with one input), a mapping from input name to array, a tuple with one array
     per input, or an iterable of batches of any of these (a torch DataLoader: what follows the inputs in a batch, such
-    as labels, is left out). ``what`` names the argument in messages.
+    as labels, is left out). ``what`` names the argument in messages. ``zeros``: values may be zero throughout.
 
     Raises CalibrationError for missing inputs, wrong shapes or element types, values that are not finite, an empty
     set, or a set that is zero throughout.
@@ -42,7 +42,7 @@ def calibration_set(graph: Graph, data: Any, *, what: str = "calibration") -> di
                 input=name,
             )
         collected[name] = np.concatenate(parts) if len(parts) > 1 else parts[0]
-    _check_together(collected, what)
+    _check_together(collected, what, zeros)
     return collected
 
 
@@ -150,14 +150,14 @@ def _cast(array: Array, expected: np.dtype[Any], name: str, what: str) -> Array:
     return cast
 
 
-def _check_together(collected: Mapping[str, Array], what: str) -> None:
+def _check_together(collected: Mapping[str, Array], what: str, zeros: bool) -> None:
     counts = {name: len(value) for name, value in collected.items()}
     if len(set(counts.values())) != 1:
         raise CalibrationError(
             f"{what}: expected as many samples for every input, found {counts}. Pass matching samples.",
             found=counts,
         )
-    if not any(np.any(value) for value in collected.values()):
+    if not zeros and not any(np.any(value) for value in collected.values()):
         raise CalibrationError(
             f"{what}: every value is zero, so no converter range can be chosen from it. Pass typical inputs of the "
             "application, preprocessed as for inference.",

@@ -45,7 +45,7 @@ def digital_graph(image: ChipImage) -> Graph:
 def digital_statistics(image: ChipImage, samples: Any, progress: Progress | None = None) -> Statistics:
     """See :meth:`pcmedge.image.ChipImage.digital_statistics`."""
     graph = digital_graph(image)
-    checked = calibration_set(graph, samples, what="samples")
+    checked = calibration_set(graph, samples, what="samples", zeros=True)
     found = moments_of(graph, batch_norm_inputs(graph), checked, progress)
     return {node: (each.mean.astype(np.float32), each.variance.astype(np.float32)) for node, each in found.items()}
 

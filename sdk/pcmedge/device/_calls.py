@@ -1,8 +1,8 @@
 """The sans-io core of the client: scripts yield calls and receive replies; who drives them decides sync or async.
 
-A script is a generator. It yields a :class:`Call`, is sent the reply (for a streaming reply, its last message) or has
-the typed error thrown in, and returns its result. ``Device`` drives scripts over a blocking transport, ``AsyncDevice``
-the same scripts over an awaiting one.
+A script is a generator. It yields a :class:`Call` (or :class:`Work` to be done here), is sent the reply (for a
+streaming reply, its last message) or has the typed error thrown in, and returns its result. ``Device`` drives scripts
+over a blocking transport, ``AsyncDevice`` the same scripts over an awaiting one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pcmedge.protocol.services import METHODS, Method
 
 if TYPE_CHECKING:
     from pcmedge.device._inference import ModelSpec
+    from pcmedge.image import ChipImage
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -49,7 +50,14 @@ class Call:
     on_message: Callable[[Any], None] | None = None
 
 
-Script = Generator[Call, Any, T]
+@dataclass(frozen=True)
+class Work:
+    """Computation on this machine that takes long: an event loop does it in a thread."""
+
+    run: Callable[[], Any]
+
+
+Script = Generator[Call | Work, Any, T]
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,8 @@ class Stream(Generic[T]):
 class Session:
     """What the scripts of one connection share: deadlines in seconds, and what is known about the models.
 
-    ``applications``: by model name, with the program generation each was read at.
+    ``applications``: by model name, with the program generation each was read at. ``resident_image``: the image of a
+    resident model, where the chip is in this process; None where it is not.
     """
 
     timeout_s: float = 30.0
@@ -72,6 +81,7 @@ class Session:
     specs: dict[str, ModelSpec] = field(default_factory=dict)
     applications: dict[str, tuple[int, image_pb2.Application]] = field(default_factory=dict)
     default_model: str | None = None
+    resident_image: Callable[[str], ChipImage] | None = None
 
     def read(self, name: str, request: Message, timeout_s: float | None = None) -> Call:
         """A call that changes nothing and may be repeated."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from pcmedge.device._calls import Backoff, Call, Script, Session, Stream, may_repeat
+from pcmedge.device._calls import Backoff, Call, Script, Session, Stream, Work, may_repeat
 from pcmedge.device.transport import AsyncTransport, Transport
 from pcmedge.errors import Error
 
@@ -40,7 +40,9 @@ class Driver:
             result: T = end.value
             return result
 
-    def _reply(self, call: Call) -> Any:
+    def _reply(self, call: Call | Work) -> Any:
+        if isinstance(call, Work):
+            return call.run()
         failure: Error | None = None
         for wait_s, attempt in self._backoff.tries(call):
             time.sleep(wait_s)
@@ -97,7 +99,9 @@ class AsyncDriver:
             result: T = end.value
             return result
 
-    async def _reply(self, call: Call) -> Any:
+    async def _reply(self, call: Call | Work) -> Any:
+        if isinstance(call, Work):
+            return await asyncio.to_thread(call.run)
         failure: Error | None = None
         for wait_s, attempt in self._backoff.tries(call):
             await asyncio.sleep(wait_s)

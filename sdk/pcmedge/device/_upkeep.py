@@ -1,17 +1,15 @@
-"""Scripts of keeping a chip well: recalibration, its policy and buffer, self-test, telemetry, journal, diagnosis."""
+"""Scripts of keeping a chip well: recalibration, its policy, self-test, telemetry, journal, diagnosis."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from pcmedge._contract import device_pb2
 from pcmedge.device import _decode
 from pcmedge.device._calls import Script, Session, Stream, build_message, mutation_message
 from pcmedge.device._images import OnProgress, finished, operation
-from pcmedge.device._inference import Array, Inputs, check_samples, find_model, model_spec
+from pcmedge.device._inference import find_model
 from pcmedge.device.results import (
-    BufferDescription,
     Event,
     Mutation,
     Policy,
@@ -21,10 +19,7 @@ from pcmedge.device.results import (
     TileReadout,
 )
 from pcmedge.errors import InputTypeError
-from pcmedge.protocol import tensors
 from pcmedge.protocol.limits import check_interval
-
-_SAMPLES_BYTES = 4 << 20
 
 
 def recalibrate(
@@ -98,51 +93,6 @@ def set_policy(
         policy=_decode.policy_message(policy),
     )
     return _decode.policy((yield session.change("SetRecalibrationPolicy", request)))
-
-
-def calibration_buffer(session: Session, *, model: str | None = None) -> Script[BufferDescription]:
-    """What recalibration measures on."""
-    name = yield from find_model(session, model)
-    reply = yield session.read(
-        "DescribeCalibrationBuffer", build_message(device_pb2.DescribeCalibrationBufferRequest, model_name=name)
-    )
-    return _decode.buffer(reply)
-
-
-def replace_calibration_buffer(
-    session: Session, samples: Inputs, *, model: str | None = None, mutation: Mutation | None = None
-) -> Script[BufferDescription]:
-    """Replace the calibration buffer by the application's own inputs [samples, ...] (a dict by name for several)."""
-    return (yield from _send_samples(session, "ReplaceCalibrationBuffer", samples, model, mutation))
-
-
-def append_calibration_buffer(
-    session: Session, samples: Inputs, *, model: str | None = None, mutation: Mutation | None = None
-) -> Script[BufferDescription]:
-    """Add inputs [samples, ...] to the application's calibration buffer."""
-    return (yield from _send_samples(session, "AppendCalibrationBuffer", samples, model, mutation))
-
-
-def _send_samples(
-    session: Session, name: str, samples: Inputs, model: str | None, mutation: Mutation | None
-) -> Script[BufferDescription]:
-    spec = yield from model_spec(session, model)
-    arrays = check_samples(spec, samples)
-    header = device_pb2.CalibrationBufferHeader(mutation=mutation_message(mutation), model_name=spec.name)
-    requests = _sample_requests(header, [arrays[tensor.name] for tensor in spec.inputs])
-    return _decode.buffer((yield session.change(name, requests, timeout_s=session.operation_timeout_s)))
-
-
-def _sample_requests(
-    header: device_pb2.CalibrationBufferHeader, arrays: list[Array]
-) -> Iterator[device_pb2.CalibrationBufferRequest]:
-    yield device_pb2.CalibrationBufferRequest(header=header)
-    count = len(arrays[0])
-    step = max(1, _SAMPLES_BYTES // max(1, sum(array[0].nbytes for array in arrays)))
-    for start in range(0, count, step):
-        parts = [array[start : start + step] for array in arrays]
-        samples = device_pb2.CalibrationSamples(count=len(parts[0]), inputs=[tensors.pack(part) for part in parts])
-        yield device_pb2.CalibrationBufferRequest(samples=samples)
 
 
 def self_test(session: Session, *, model: str | None = None) -> Script[SelfTest]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pcmedge.device import _classify, _images, _inference, _lab, _upkeep
+from pcmedge.device import _buffer, _classify, _images, _inference, _lab, _upkeep
 from pcmedge.device._calls import Backoff, Session
 from pcmedge.device._drive import AsyncDriver, async_call, async_watch
 from pcmedge.device._inference import Inputs
@@ -68,9 +68,9 @@ class AsyncDevice(AsyncDriver):
     rollback = async_call(_upkeep.rollback)
     policy = async_call(_upkeep.policy)
     set_policy = async_call(_upkeep.set_policy)
-    calibration_buffer = async_call(_upkeep.calibration_buffer)
-    replace_calibration_buffer = async_call(_upkeep.replace_calibration_buffer)
-    append_calibration_buffer = async_call(_upkeep.append_calibration_buffer)
+    calibration_buffer = async_call(_buffer.calibration_buffer)
+    replace_calibration_buffer = async_call(_buffer.replace_calibration_buffer)
+    append_calibration_buffer = async_call(_buffer.append_calibration_buffer)
     self_test = async_call(_upkeep.self_test)
     telemetry = async_call(_upkeep.telemetry)
     watch_telemetry = async_watch(_upkeep.watch_telemetry)

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pcmedge.device import _classify, _images, _inference, _lab, _upkeep
+from pcmedge.device import _buffer, _classify, _images, _inference, _lab, _upkeep
 from pcmedge.device._calls import Backoff, Session
 from pcmedge.device._drive import Driver, call, watch
 from pcmedge.device._inference import Inputs
@@ -74,9 +74,9 @@ class Device(Driver):
     rollback = call(_upkeep.rollback)
     policy = call(_upkeep.policy)
     set_policy = call(_upkeep.set_policy)
-    calibration_buffer = call(_upkeep.calibration_buffer)
-    replace_calibration_buffer = call(_upkeep.replace_calibration_buffer)
-    append_calibration_buffer = call(_upkeep.append_calibration_buffer)
+    calibration_buffer = call(_buffer.calibration_buffer)
+    replace_calibration_buffer = call(_buffer.replace_calibration_buffer)
+    append_calibration_buffer = call(_buffer.append_calibration_buffer)
     self_test = call(_upkeep.self_test)
     telemetry = call(_upkeep.telemetry)
     watch_telemetry = watch(_upkeep.watch_telemetry)

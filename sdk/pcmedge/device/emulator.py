@@ -76,7 +76,7 @@ def Emulator(
     name = chip.identity().serial
     device = Device(
         LocalTransport(handlers, address=f"emulator {name}", on_close=close),
-        session=Session(operation_timeout_s=OPERATION_TIMEOUT_S),
+        session=Session(operation_timeout_s=OPERATION_TIMEOUT_S, resident_image=chip.image),
     )
     if image is not None:
         try:
