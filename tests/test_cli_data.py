@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pcmedge.cli.arrays import read_arrays, read_picture, write_arrays
+from pcmedge.cli.arrays import read_arrays, write_arrays
 from pcmedge.cli.factories import load_source
+from pcmedge.data.pictures import read_picture
 from pcmedge.errors import FileMissingError, InputTypeError, InputValueError
 
 

@@ -13,7 +13,7 @@ from cli_process import ENTRY, environment, run, run_process
 from pcmedge import __version__
 
 VERBS = {
-    "build": ("compile", "inspect", "verify"),
+    "build": ("compile", "inspect", "verify", "rebuffer"),
     "run": ("serve", "devices"),
     "program": ("program", "images", "activate", "deactivate", "erase"),
     "use": ("infer", "recalibrate", "rollback", "policy", "buffer", "self-test", "telemetry", "events", "read-tile"),

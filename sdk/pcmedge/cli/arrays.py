@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm")
-
 
 def read_arrays(path: Path) -> Array | dict[str, Array]:
     """The array in ``path``, or its arrays by name.
@@ -38,24 +36,6 @@ def read_arrays(path: Path) -> Array | dict[str, Array]:
         return _read_parquet(path)
     expected = ".npy, .npz or .parquet"
     raise InputTypeError(f"{path}: expected {expected}, found the ending {ending or '(none)'!r}", path=path)
-
-
-def read_picture(path: Path) -> Array:
-    """A picture as uint8, (height, width) if grey, else (height, width, 3)."""
-    import numpy as np
-
-    if not path.is_file():
-        raise FileMissingError(f"no such file: {path}", path=path)
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        raise MissingExtraError.for_extra("data", "Reading pictures") from None
-    try:
-        with Image.open(path) as picture:
-            grey = picture.mode in ("1", "L", "LA", "I", "I;16", "F")
-            return np.asarray(picture.convert("L" if grey else "RGB"), dtype=np.uint8)
-    except (UnidentifiedImageError, OSError) as problem:
-        raise InputValueError(f"{path} is not a picture we can read: {problem}", path=path) from problem
 
 
 def read_inputs(path: Path) -> Array | dict[str, Array]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, ImagePath, Json, comma_separated
+from pcmedge.cli.samples import LABEL_NAMES
 from pcmedge.errors import FileUnwritableError, InputError
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from pcmedge.cli.output import Screen
     from pcmedge.drift import DriftStudy, Summary
     from pcmedge.image import ChipImage
-
-LABEL_NAMES = ("labels", "label", "y", "targets", "target")
-"""What the labels may be called in a data file."""
 
 
 class ReadNoise(enum.StrEnum):

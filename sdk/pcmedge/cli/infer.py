@@ -49,12 +49,13 @@ def run(
       pcmedge infer --input inputs.npz --model transformer --detailed
       pcmedge infer --input digit.png --json
     """
-    from pcmedge.cli.arrays import PICTURES, check_writable_kind, read_inputs, read_picture, write_arrays
+    from pcmedge.cli.arrays import check_writable_kind, read_inputs, write_arrays
     from pcmedge.cli.output import Output
     from pcmedge.cli.session import open_device
+    from pcmedge.data.pictures import ENDINGS, read_picture
 
     out = Output(json=json)
-    picture = input.suffix.lower() in PICTURES
+    picture = input.suffix.lower() in ENDINGS
     if picture or classify:
         pixels = read_picture(input) if picture else _one_array(input)
         with open_device(device, timeout_s=timeout) as connected:

@@ -93,6 +93,7 @@ def _register() -> None:
         ("compile", compile.run, BUILD),
         ("inspect", inspect.run, BUILD),
         ("verify", verify.run, BUILD),
+        ("rebuffer", buffer.rebuffer, BUILD),
         ("serve", serve.run, RUN),
         ("devices", devices.run, RUN),
         ("program", program.run, USE),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from pcmedge.data.cifar10 import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, load_cifar10
 from pcmedge.data.pictures import LabelledPictures, normalise
+from pcmedge.data.samples import PictureSamples, picture_samples
 from pcmedge.data.split import stratified_split
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "CIFAR10_MEAN",
     "CIFAR10_STD",
     "LabelledPictures",
+    "PictureSamples",
     "load_cifar10",
     "normalise",
+    "picture_samples",
     "stratified_split",
 ]

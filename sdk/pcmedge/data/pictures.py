@@ -6,17 +6,21 @@ import io
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pcmedge.errors import InputShapeError, InputTypeError, InputValueError, MissingExtraError
+from pcmedge.errors import FileMissingError, InputShapeError, InputTypeError, InputValueError, MissingExtraError
 
 HEIGHT: Final = 32
 WIDTH: Final = 32
 MAX_PICTURES: Final = 1_000_000
 """More than any published variant holds; a file that promises more is damaged or hostile."""
+
+ENDINGS: Final = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm")
+"""Of files that :func:`read_picture` reads."""
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)``, both in pictures."""
@@ -107,6 +111,30 @@ def decode_all(encoded: Iterable[tuple[str, bytes]], total: int, progress: Progr
     if done != total:
         raise InputValueError(f"expected {total} pictures, found {done}.")
     return pictures
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture of any size as uint8: (height, width) if grey, else (height, width, 3); turned as its EXIF data say.
+
+    Raises FileMissingError, InputValueError for a file that is no intact picture or has more pixels than Pillow holds
+    to be safe (89 million), MissingExtraError without Pillow.
+    """
+    if not path.is_file():
+        raise FileMissingError(f"no such file: {path}", path=path)
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise MissingExtraError.for_extra("data", "Reading pictures") from error
+    with warnings.catch_warnings():
+        # A header that claims a giant picture is an error here, before anything is decoded.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path, formats=("PNG", "JPEG", "BMP", "PPM")) as picture:
+                upright = ImageOps.exif_transpose(picture)
+                grey = picture.mode in ("1", "L", "LA", "I", "I;16", "F")
+                return np.asarray(upright.convert("L" if grey else "RGB"), dtype=np.uint8)
+        except Exception as problem:  # decoders raise SyntaxError, struct.error, ValueError, ... on damaged bytes
+            raise InputValueError(f"{path} is not a picture we can read: {problem}", path=path) from problem
 
 
 def check_count(total: int) -> int:
