@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,22 @@ def parts() -> dict[str, Any]:
         "buffer": {"x": samples},
         "reference": ({"x": samples[:2] - 1}, {"y": np.arange(10, dtype=np.float32).reshape(2, 5)}),
     }
+
+
+def bias_row_parts() -> dict[str, Any]:
+    """As parts(), with the bias of "fc" on a ninth row, driven with code 40."""
+    made = parts()
+    model = onnx.load_from_string(made["program"])
+    del model.graph.node[-1].input[1]
+    del model.graph.initializer[-1]
+    made["program"] = model.SerializeToString(deterministic=True)
+    fc = made["manifest"].layers[1]
+    fc.bias, fc.blocks[0].rows, fc.blocks[0].bias_code = image_pb2.BIAS_PLACEMENT_ROW, 9, 40
+    tiles = made["tile_targets"]
+    for index, (tile, target) in enumerate(tiles[3:], 3):
+        row = np.arange(5, dtype=np.int16)[tile.first_column : tile.first_column + tile.columns] * 8000
+        tiles[index] = (replace(tile, rows=3), np.concatenate([target, row.reshape(1, 1, -1)], axis=1))
+    return made
 
 
 def tiny_image(**changes: Any) -> ChipImage:

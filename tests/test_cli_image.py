@@ -62,6 +62,30 @@ def test_compile_writes_the_image_it_describes(
     assert image.manifest.application.preprocessing.width == 6
 
 
+def test_compile_puts_biases_on_a_row_and_says_how_many_devices_that_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    constants = {"w": rng.normal(size=(6, 4)).astype(np.float32), "b": rng.normal(size=4).astype(np.float32)}
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="fc")],
+        "biased",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [onnx.numpy_helper.from_array(value, key) for key, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", rng.normal(size=(32, 6)).astype(np.float32))
+    given = (tmp_path / "m.onnx", "-c", tmp_path / "x.npy", "-o", tmp_path / "m.pcmi", "--bias")
+    document = run(capsys, "compile", *given, "row", "--json").document
+    assert document["manifest"]["required_features"] == ["bias-row-1", "pcm-analog-1"]
+    assert int(document["manifest"]["placement"]["devices"]) == 2 * 7 * 4
+    drawn = run(capsys, "inspect", tmp_path / "m.pcmi").out
+    assert "28 on 56 devices" in drawn
+    assert "6 + 1 x 4" in drawn
+    assert run(capsys, "compile", *given, "analog").code == 2
+
+
 def test_compile_names_the_file_after_the_model(
     sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pcmedge
 import pytest
-from image_parts import contents_of, manifest, parts, program, seal, tile_targets, tiny_image
-from pcmedge._contract.image_pb2 import SignatureBlock
+from image_parts import bias_row_parts, contents_of, manifest, parts, program, seal, tile_targets, tiny_image
+from pcmedge._contract.image_pb2 import BIAS_PLACEMENT_ROW, SignatureBlock
 from pcmedge.errors import (
     FileMissingError,
     FileUnwritableError,
@@ -64,6 +64,19 @@ def test_the_reader_reads_the_golden_values():
     assert inputs["x"][0, 0, 0, 0] == -1.0
     assert outputs["y"].tolist() == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
     assert not image.signatures.signatures
+
+
+def test_a_bias_row_has_golden_bytes_and_is_read_back():
+    golden = GOLDEN.with_name("bias-row-v1.pcmi")
+    assert build_image(**bias_row_parts()).to_bytes() == golden.read_bytes()
+    image = ChipImage.open(golden)
+    assert image.verify()
+    assert list(image.manifest.required_features) == ["bias-row-1", "pcm-analog-1"]
+    layer = image.manifest.layers[1]
+    assert (layer.bias, layer.blocks[0].rows, layer.blocks[0].bias_code) == (BIAS_PLACEMENT_ROW, 9, 40)
+    assert [tile.shape for tile in image.tiles()[1:]] == [(1, 6, 4), (1, 6, 1), (1, 3, 4), (1, 3, 1)]
+    rows = [image.target(tile)[0, -1].tolist() for tile in image.tiles()[3:]]
+    assert rows == [[0, 8000, 16000, 24000], [32000]]
 
 
 def test_the_same_parts_in_another_order_give_the_same_bytes():

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from image_parts import contents_of, seal, tile_targets, tiny_image
 from onnx import helper
-from pcmedge._contract.image_pb2 import Manifest
+from pcmedge._contract.image_pb2 import BIAS_PLACEMENT_ROW, Manifest
 from pcmedge.errors import ImageCorruptError, ImageError, ImageFeatureError, InputValueError
 from pcmedge.image import ChipImage
 
@@ -42,6 +42,11 @@ def setter(path: str, value: Any) -> Change:
             setattr(node, last, value)
 
     return change
+
+
+def with_bias_row(manifest: Manifest, code: int) -> None:
+    manifest.required_features.append("bias-row-1")
+    manifest.layers[1].bias, manifest.layers[1].blocks[0].bias_code = BIAS_PLACEMENT_ROW, code
 
 
 MANIFESTS: dict[str, tuple[str, Change]] = {
@@ -96,6 +101,15 @@ MANIFESTS: dict[str, tuple[str, Change]] = {
     "dac_step infinite": ("manifest-layers", setter("layers.0.blocks.0.dac_step", float("inf"))),
     "mean square over 1": ("manifest-layers", setter("layers.0.blocks.0.dac_mean_square", 1.5)),
     "unknown scaling": ("manifest-layers", setter("layers.0.blocks.0.scaling", "row")),
+    "bias row without its feature": ("manifest-features", setter("layers.1.bias", BIAS_PLACEMENT_ROW)),
+    "bias row without a code": ("manifest-layers", lambda m: with_bias_row(m, 0)),
+    "bias code beyond the DAC": ("manifest-layers", lambda m: with_bias_row(m, 256)),
+    "bias code without a bias row": ("manifest-layers", setter("layers.1.blocks.0.bias_code", 1)),
+    "bias row and no other row": ("manifest-layers", lambda m: (
+        with_bias_row(m, 255), setter("layers.1.blocks.0.rows", 1)(m))),
+    "bias row of an LSTM": ("manifest-layers", lambda m: (
+        with_bias_row(m, 1), m.required_features.append("lstm-1"), setter("layers.1.operator", "AnalogLSTM")(m),
+        m.layers[1].blocks.add().CopyFrom(m.layers[1].blocks[0]), setter("layers.1.blocks.1.name", "R")(m))),
     "statistics node without kind": ("manifest-layers", setter("layers.0.statistics_kind", 1)),
     "kind without statistics node": ("manifest-layers", setter("layers.0.statistics_node", "")),
     "unknown buffer kind": ("manifest-buffer", setter("calibration_buffer.kind", "magic")),

@@ -14,6 +14,7 @@ import pytest
 import torch
 from compiler_models import ideal_chip, relative_error
 from data_files import encoded, labels, parquet, pictures
+from pcmedge._contract.image_pb2 import BIAS_PLACEMENT_ROW
 from pcmedge.compiler import compile
 from pcmedge.data import normalise
 from pcmedge.image import ChipImage
@@ -64,8 +65,25 @@ def test_the_image_holds_a_pair_of_devices_per_weight(image: ChipImage) -> None:
     assert weights == 361_712
     assert image.manifest.placement.analog_weights == 361_712
     assert image.manifest.placement.devices == 723_424
-    # With the ten biases on a row of their own: the 723,444 devices of the publication. Here biases are digital.
-    assert 2 * (weights + 10) == 723_444
+
+
+def test_with_its_biases_on_a_row_it_has_the_published_number_of_devices(network: nn.Module) -> None:
+    calibration = normalise(pictures(8, seed=1))
+    example = torch.from_numpy(calibration[:1])
+    image = compile(network, example, calibration=calibration, buffer_samples=4, reference=4, bias="row")
+    weights = sum(tile.groups * tile.rows * tile.columns for tile in image.tiles())
+    assert weights == image.manifest.placement.analog_weights == 361_722
+    assert image.manifest.placement.devices == 723_444
+    # The classifier is the only layer with a bias; the row needs no tile of its own.
+    assert [layer.name for layer in image.manifest.layers if layer.bias == BIAS_PLACEMENT_ROW] == ["classifier"]
+    assert len(image.tiles()) == 34
+    assert (image.tiles()[-1].rows, image.tiles()[-1].columns) == (57, 10)
+    inputs = normalise(pictures(4, seed=2))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(inputs)).numpy()
+    (name,) = (each.name for each in image.manifest.model.inputs)
+    (found,) = ideal_chip(image, {name: inputs}).values()
+    assert relative_error(found, expected) <= 1e-4
 
 
 def test_tiles_as_worked_out_by_hand(image: ChipImage) -> None:

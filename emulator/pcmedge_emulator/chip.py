@@ -50,6 +50,7 @@ from pcmedge_emulator.outcomes import (
     TileReadout,
 )
 from pcmedge_emulator.physics.technology import TECHNOLOGIES, Technology, get_technology
+from pcmedge_emulator.programming import IMAGE_FEATURES
 from pcmedge_emulator.recalibration import Asked
 from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.resident import Circuits, Converters, EngineKind, ReadNoise
@@ -58,8 +59,6 @@ from pcmedge_emulator.store import Store
 
 Progress = Callable[[str, int, int], None]
 Cancelled = Callable[[], bool]
-
-IMAGE_FEATURES = ("pcm-analog-1", "lstm-1", "synthetic-buffer-1")
 
 DEFAULT_SERIAL, DEFAULT_SEED, DEFAULT_TECHNOLOGY = "emulator-0", 0, "pcm-90nm"
 MOST_SERIAL, MOST_THREADS = 64, 1024

@@ -31,7 +31,7 @@ from pcmedge_emulator.outcomes import (
     ProgramAndVerify,
     ProgramOutcome,
 )
-from pcmedge_emulator.programming import check_profile, program_image, program_on, with_residents
+from pcmedge_emulator.programming import check_features, check_profile, program_image, program_on, with_residents
 from pcmedge_emulator.records import ModelRecord
 from pcmedge_emulator.resident import Counters, Programmed, Resident
 from pcmedge_emulator.state import State
@@ -114,6 +114,7 @@ def _program(
     image.verify()
     adopted = state.profile is None
     profile = state.profile or image.manifest.profile
+    check_features(image)
     check_profile(image, profile)
     chip_program = program_on(profile, image)
     progress("verify", 1, 1)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from pcmedge._contract.image_pb2 import ChipProfile
-from pcmedge.errors import CancelledError, ImageProfileError
+from pcmedge.errors import CancelledError, ImageFeatureError, ImageProfileError
 from pcmedge.image import ChipImage, Tile
 
 from pcmedge_emulator import outcomes
@@ -19,7 +19,21 @@ from pcmedge_emulator.physics.programming import ProgramAndVerify
 from pcmedge_emulator.resident import Circuits, Programmed, ProgrammedTile, drive
 from pcmedge_emulator.streams import Streams
 
+IMAGE_FEATURES = ("pcm-analog-1", "lstm-1", "bias-row-1", "synthetic-buffer-1")
+"""What this device can do of what an image may require."""
+
 _MUST_EQUAL = ("tile_rows", "tile_columns", "dac_bits", "adc_bits", "g_max_microsiemens")
+
+
+def check_features(image: ChipImage) -> None:
+    """ImageFeatureError when the image requires what this device cannot do."""
+    missing = sorted(set(image.manifest.required_features) - set(IMAGE_FEATURES))
+    if missing:
+        raise ImageFeatureError(
+            f"Image '{image.name}' requires {', '.join(missing)}, which this device does not have.",
+            check="required-features",
+            features=",".join(missing),
+        )
 
 
 def check_profile(image: ChipImage, profile: ChipProfile) -> None:

@@ -62,7 +62,7 @@ class ProgrammedTile:
     tile: Tile
     physical: int
     dac_levels: int
-    dac_mean_square: float
+    dac_mean_square: float | FloatArray
     devices: TileDevices
     baseline: GdcReading
     gain: FloatArray | None = None
@@ -98,11 +98,20 @@ class ProgrammedTile:
         )
 
 
-def drive(image: ChipImage, tile: Tile) -> tuple[int, float]:
-    """(largest DAC code, mean of (code / largest code)^2 over the calibration set) of the block a tile belongs to."""
+def drive(image: ChipImage, tile: Tile) -> tuple[int, float | FloatArray]:
+    """(largest DAC code, mean of (code / largest code)^2) of the block a tile belongs to.
+
+    The mean is over the calibration set and one for all rows; of a tile with a bias row, float32 [rows], that row's
+    being known exactly.
+    """
     layer = next(layer for layer in image.manifest.layers if layer.name == tile.layer)
     block = next(block for block in layer.blocks if block.name == tile.block)
-    return dac_limits(image.manifest.profile.dac_bits, block.dac_signed)[1], block.dac_mean_square
+    levels = dac_limits(image.manifest.profile.dac_bits, block.dac_signed)[1]
+    if not block.bias_code or tile.first_row + tile.rows < block.rows:
+        return levels, block.dac_mean_square
+    squares = np.full(tile.rows, block.dac_mean_square, np.float32)
+    squares[-1] = (block.bias_code / levels) ** 2
+    return levels, squares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +157,7 @@ class Programmed:
                     columns=tile.tile.columns,
                     g_max_microsiemens=g_max,
                     dac_levels=tile.dac_levels,
-                    dac_mean_square=tile.dac_mean_square,
+                    dac_mean_square=float(np.mean(tile.dac_mean_square)),
                     age_s=age_s,
                     technology=circuits.technology,
                     rng=idle(tile.physical),

@@ -148,13 +148,13 @@ def column_noise_sigma(
     g_minus: Array,
     g_max_microsiemens: float,
     dac_levels: int,
-    dac_mean_square: float,
+    dac_mean_square: float | Array,
     technology: Technology,
 ) -> Array:
     """Additive short-term noise of one matrix-vector product per column, in DAC codes; float32 [groups * columns].
 
     Conductances [groups, rows, columns] in microsiemens at the age of the product. ``dac_levels`` is the largest DAC
-    code, ``dac_mean_square`` the image's mean of (code / largest code)^2. See
+    code, ``dac_mean_square`` the image's mean of (code / largest code)^2, or that of each row. See
     :func:`pcmedge_emulator.physics.read_noise.short_term_sigma`.
     """
     sigma = short_term_sigma(total(g_plus, g_minus, g_max_microsiemens), dac_levels, dac_mean_square, technology)

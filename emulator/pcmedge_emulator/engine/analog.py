@@ -3,7 +3,8 @@
 What is folded where (all exact up to float32 rounding):
 
 * the ADC step of every column (tiles side by side may differ) and its gain go into the weights, so one QuantizeLinear
-  with step 1 converts all columns of a band; the ADC offset becomes the convolution's bias;
+  with step 1 converts all columns of a band; the ADC offset becomes the convolution's bias, and so does what a bias
+  row adds;
 * DAC step, ADC step, weight scale and drift factor become one vector per band, a parameter of the request.
 """
 
@@ -19,7 +20,7 @@ import onnx
 
 from pcmedge_emulator.engine import converters
 from pcmedge_emulator.engine.converters import Codes
-from pcmedge_emulator.engine.geometry import Band, bands, dense, per_column
+from pcmedge_emulator.engine.geometry import Band, bands, dense, driven, has_bias_row, per_column
 from pcmedge_emulator.engine.graph import GraphBuilder, ParameterLayout
 from pcmedge_emulator.engine.program import Block, ChipProgram
 from pcmedge_emulator.engine.state import Parameters, Snapshot
@@ -87,22 +88,44 @@ class AnalogContext:
         return gain if self.snapshot.gain is None else gain * per_column(block, band, self.snapshot.gain)
 
     def column_offset(self, block: Block, band: Band) -> npt.NDArray[np.float64] | None:
-        """ADC offset per column in codes; None if there is none."""
+        """What every column gets at the rounding, whatever the input: bias row and ADC offset; None if nothing."""
+        fixed = None
+        if has_bias_row(block, band):
+            row = dense(block, band, self.snapshot.conductances)[:, -1].reshape(-1)
+            fixed = row * self.column_gain(block, band) * self._bias_drive(block)
         if self.ideal or self.snapshot.offset is None:
-            return None
-        return per_column(block, band, self.snapshot.offset)
+            return fixed
+        offset = per_column(block, band, self.snapshot.offset)
+        return offset if fixed is None else fixed + offset
+
+    def _bias_drive(self, block: Block) -> float:
+        """What drives the bias row: a code, or with ideal converters its value in layer units."""
+        return block.bias_code * block.dac_step if self.ideal else float(block.bias_code)
 
     def matrix(self, block: Block, band: Band) -> FloatArray:
-        """The band's conductances with the column gain folded in, float32 [groups, rows, columns]."""
+        """The conductances of the band's input rows with the column gain folded in, float32 [groups, rows, columns].
+
+        A band with nothing but the bias has no such rows.
+        """
         gain = self.column_gain(block, band).reshape(block.groups, 1, block.columns)
-        return (dense(block, band, self.snapshot.conductances) * gain).astype(np.float32)
+        rows = _input_part(block, band, dense(block, band, self.snapshot.conductances))
+        return (rows * gain).astype(np.float32)
 
     def noise_matrix(self, block: Block, band: Band) -> FloatArray:
-        """Variance per squared code of every cell, float32 [groups, rows, columns] (input-dependent noise)."""
+        """Variance per squared code of every cell of the input rows, float32 (input-dependent noise)."""
+        return _input_part(block, band, self._cell_variances(block, band)).astype(np.float32)
+
+    def noise_offset(self, block: Block, band: Band) -> npt.NDArray[np.float64] | None:
+        """Variance per column that the bias row adds (input-dependent noise); None without the row."""
+        if not has_bias_row(block, band):
+            return None
+        return self._cell_variances(block, band)[:, -1].reshape(-1) * self._bias_drive(block) ** 2
+
+    def _cell_variances(self, block: Block, band: Band) -> npt.NDArray[np.float64]:
         pair_sums = self.snapshot.pair_sums
         assert pair_sums is not None  # Snapshot.check
         gain = self.column_gain(block, band).reshape(block.groups, 1, block.columns)
-        return (dense(block, band, pair_sums) * (self.snapshot.noise_coefficient * gain) ** 2).astype(np.float32)
+        return dense(block, band, pair_sums) * (self.snapshot.noise_coefficient * gain) ** 2
 
     def sigma(self, block: Block, band: Band) -> npt.NDArray[np.float64]:
         """Additive noise per column at the rounding; ideal converters work in layer inputs instead of codes."""
@@ -164,7 +187,9 @@ def lower_conv(context: AnalogContext, node: onnx.NodeProto, codes: Codes) -> st
     for index, band in enumerate(bands(block)):
         hint = f"{layer}/{block.name}/{index}"
         area = int(np.prod(kernel))
-        channels = (band.first_row // area, -(-(band.first_row + band.rows) // area))
+        first, stop = driven(block, band)
+        # A band with nothing but the bias reads some channel with weights of zero, for the shape of its output.
+        channels = (first // area, -(-stop // area)) if first < stop else (0, 1)
         x = converters.as_float(builder, _channels(context, block, codes, channels, area, hint), hint)
 
         def weights(matrix: FloatArray, band: Band = band, channels: tuple[int, int] = channels) -> FloatArray:
@@ -179,8 +204,11 @@ def lower_conv(context: AnalogContext, node: onnx.NodeProto, codes: Codes) -> st
 
             def variance(x: str = x, band: Band = band, hint: str = hint, weights: Any = weights) -> str:
                 cells = builder.constant(weights(context.noise_matrix(block, band)), np.float32, f"{hint}/variances")
-                square = builder.node("Mul", [x, x], f"{hint}/squares")
-                return builder.node("Conv", [square, cells], f"{hint}/variance", **attributes)
+                inputs = [builder.node("Mul", [x, x], f"{hint}/squares"), cells]
+                always = context.noise_offset(block, band)
+                if always is not None:
+                    inputs.append(builder.constant(always, np.float32, f"{hint}/variance-of-bias"))
+                return builder.node("Conv", inputs, f"{hint}/variance", **attributes)
 
             def sigma(band: Band = band) -> npt.NDArray[np.float64]:
                 return context.sigma(block, band).reshape((-1,) + (1,) * len(kernel))
@@ -191,15 +219,26 @@ def lower_conv(context: AnalogContext, node: onnx.NodeProto, codes: Codes) -> st
     return total(builder, parts, f"{layer}/{block.name}")
 
 
+def _input_part(block: Block, band: Band, matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    first, stop = driven(block, band)
+    return matrix[:, : stop - first]
+
+
+def _rows(matrix: FloatArray) -> FloatArray:
+    """A matrix of input rows, or one row of zeros where there is none."""
+    return matrix if len(matrix) else np.zeros((1, matrix.shape[1]), np.float32)
+
+
 def _kernels(
     matrix: FloatArray, band: Band, channels: tuple[int, int], kernel: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
     """[groups, rows, columns] -> [groups * columns, channels, *kernel], zero where a row tile cuts through a kernel."""
     area = int(np.prod(kernel))
-    groups, _rows, columns = matrix.shape
+    groups, rows, columns = matrix.shape
     padded = np.zeros((groups, (channels[1] - channels[0]) * area, columns), np.float32)
     start = band.first_row - channels[0] * area
-    padded[:, start : start + band.rows] = matrix
+    if rows:
+        padded[:, start : start + rows] = matrix
     return padded.transpose(0, 2, 1).reshape(groups * columns, channels[1] - channels[0], *kernel)
 
 
@@ -207,7 +246,7 @@ def _channels(
     context: AnalogContext, block: Block, codes: Codes, channels: tuple[int, int], area: int, hint: str
 ) -> Codes:
     """The input channels of one row tile, in every group."""
-    per_group = block.rows // area
+    per_group = block.input_rows // area
     if channels == (0, per_group):
         return codes
     builder = context.builder
@@ -242,14 +281,14 @@ def lower_matmul(
     for index, band in enumerate(bands(block)):
         hint = f"{layer}/{block.name}/{index}"
         part = codes
-        if band.rows != block.rows:
-            limits = [
-                builder.constant([value], np.int64, "limit")
-                for value in (band.first_row, band.first_row + band.rows, -1)
-            ]
+        first, stop = driven(block, band)
+        # A band with nothing but the bias reads some row with weights of zero, for the shape of its output.
+        first, stop = (first, stop) if first < stop else (0, 1)
+        if stop - first != block.input_rows:
+            limits = [builder.constant([value], np.int64, "limit") for value in (first, stop, -1)]
             part = Codes(builder.node("Slice", [codes.name, *limits], f"{hint}/rows"), codes.integer, codes.full_scale)
         x = converters.as_float(builder, part, hint)
-        weights = builder.constant(context.matrix(block, band)[0], np.float32, f"{hint}/conductances")
+        weights = builder.constant(_rows(context.matrix(block, band)[0]), np.float32, f"{hint}/conductances")
         p = builder.node("MatMul", [x, weights], f"{hint}/mvm")
         offset = context.column_offset(block, band)
         if offset is not None:
@@ -257,9 +296,14 @@ def lower_matmul(
         if context.noise_mode != "off":
 
             def variance(x: str = x, band: Band = band, hint: str = hint) -> str:
-                cells = builder.constant(context.noise_matrix(block, band)[0], np.float32, f"{hint}/variances")
+                cells = builder.constant(_rows(context.noise_matrix(block, band)[0]), np.float32, f"{hint}/variances")
                 square = builder.node("Mul", [x, x], f"{hint}/squares")
-                return builder.node("MatMul", [square, cells], f"{hint}/variance")
+                moving = builder.node("MatMul", [square, cells], f"{hint}/variance")
+                always = context.noise_offset(block, band)
+                if always is None:
+                    return moving
+                bias = builder.constant(always, np.float32, f"{hint}/variance-of-bias")
+                return builder.node("Add", [moving, bias], f"{hint}/variance")
 
             def sigma(band: Band = band) -> npt.NDArray[np.float64]:
                 return context.sigma(block, band)

@@ -35,6 +35,15 @@ def bands(block: Block) -> tuple[Band, ...]:
     return tuple(Band(first, rows, tuple(tiles)) for (first, rows), tiles in sorted(found.items()))
 
 
+def driven(block: Block, band: Band) -> tuple[int, int]:
+    """First row of the band that an input drives, and one behind its last; equal if it holds nothing but the bias."""
+    return band.first_row, min(band.first_row + band.rows, block.input_rows)
+
+
+def has_bias_row(block: Block, band: Band) -> bool:
+    return band.first_row + band.rows > block.input_rows
+
+
 def dense(block: Block, band: Band, table: Table) -> Float64Array:
     """The band's matrix from per-tile arrays: float64 [block.groups, band.rows, block.columns]."""
     matrix = np.zeros((block.groups, band.rows, block.columns))

@@ -34,7 +34,8 @@ class Block:
     """One weight matrix on the crossbar: ``groups`` independent matrices of ``rows`` x ``columns``.
 
     ``dac_step`` is the value of one DAC code in layer units. ``weight_scale`` is float32 [groups * columns]: the
-    weight that a full-scale conductance difference stands for. ``tiles`` cover the block exactly once.
+    weight that a full-scale conductance difference stands for. ``tiles`` cover the block exactly once. With a
+    ``bias_code`` the last row of every group holds the bias and is driven with that code in every product.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Block:
     dac_signed: bool
     weight_scale: FloatArray
     tiles: tuple[Tile, ...]
+    bias_code: int = 0
+
+    @property
+    def input_rows(self) -> int:
+        """Rows per group that inputs drive: all but the bias row."""
+        return self.rows - bool(self.bias_code)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,6 +134,7 @@ class ChipProgram:
                     dac_signed=block.dac_signed,
                     weight_scale=np.asarray(scales[key], np.float32),
                     tiles=tuple(tiles.pop(key, ())),
+                    bias_code=block.bias_code,
                 )
             layers[described.name] = AnalogLayer(name=described.name, operator=described.operator, blocks=blocks)
         if tiles:

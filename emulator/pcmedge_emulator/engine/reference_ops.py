@@ -84,8 +84,11 @@ class BlockEvaluator:
         return found
 
     def partial_sums(self, codes: Array) -> dict[int, Float64]:
-        """What reaches the ADCs: p [M, groups * columns] of every tile, in DAC codes, read noise included."""
+        """What reaches the ADCs: p [M, groups * columns] of every tile, in DAC codes, bias row and noise included."""
         call, block = self._call, self._block
+        if block.bias_code:
+            always = np.full((len(codes), block.groups, 1), block.bias_code, codes.dtype)
+            codes = np.concatenate([codes, always], axis=2)
         found: dict[int, Float64] = {}
         for tile in block.tiles:
             part = codes[
@@ -139,7 +142,7 @@ def patches(x: Float64, attributes: Mapping[str, Any], block: Block) -> tuple[Fl
     chosen = windows[(slice(None), slice(None), *steps, *taps)]
     spatial = chosen.shape[2 : 2 + axes]
     moved = np.moveaxis(chosen, 1, 1 + axes)
-    rows = moved.reshape(len(x) * int(np.prod(spatial)), block.groups, block.rows)
+    rows = moved.reshape(len(x) * int(np.prod(spatial)), block.groups, block.input_rows)
     return rows, spatial
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from pcmedge.errors import ImageCorruptError, ImageFeatureError
 
+from pcmedge_emulator.crossbar.converters import dac_limits
+
 if TYPE_CHECKING:
     from pcmedge_emulator.engine.program import AnalogLayer, Block, ChipProgram
 
@@ -102,12 +104,16 @@ def _check_attributes(node: onnx.NodeProto, layer: AnalogLayer) -> None:
     if set(layer.blocks) not in _BLOCKS[layer.operator]:
         raise _refuse(f"layer {layer.name!r} ({layer.operator}) has blocks {sorted(layer.blocks)}", "layers")
     attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    if any(block.bias_code for block in layer.blocks.values()) and (
+        layer.operator == "AnalogLSTM" or (len(node.input) > 1 and node.input[1])
+    ):
+        raise _refuse(f"layer {layer.name!r} ({layer.operator}) has a bias row it cannot have", "layers")
     if layer.operator == "AnalogConv":
         kernel = attributes.get("kernel_shape", [])
         block = layer.blocks["W"]
         area = int(np.prod(kernel)) if kernel else 0
-        if len(kernel) not in (1, 2) or min(kernel) < 1 or block.rows % area:
-            raise _refuse(f"layer {layer.name!r} has kernel {list(kernel)} but {block.rows} rows", "layers")
+        if len(kernel) not in (1, 2) or min(kernel) < 1 or block.input_rows % area:
+            raise _refuse(f"layer {layer.name!r} has kernel {list(kernel)} but {block.input_rows} rows", "layers")
         if attributes.get("group", 1) != block.groups:
             raise _refuse(
                 f"layer {layer.name!r} has group {attributes.get('group', 1)} but {block.groups} blocks", "layers"
@@ -152,6 +158,8 @@ def _check_block(program: ChipProgram, layer: str, block: Block) -> None:
         raise _refuse(f"{where} has {block.groups} groups of {block.rows} x {block.columns}", "layers")
     if not (np.isfinite(block.dac_step) and block.dac_step > 0):
         raise _refuse(f"{where} has DAC step {block.dac_step}", "layers")
+    if not 0 <= block.bias_code <= dac_limits(program.profile.dac_bits, block.dac_signed)[1] or block.input_rows < 1:
+        raise _refuse(f"{where} has {block.rows} rows and a bias row driven with code {block.bias_code}", "layers")
     scale = block.weight_scale
     if scale.shape != (block.groups * block.columns,) or not np.isfinite(scale).all():
         raise _refuse(f"{where} has weight scales of shape {scale.shape}, or not finite ones", "columns")

@@ -54,14 +54,17 @@ def read(
     return np.maximum(result, np.float32(0), out=result)
 
 
-def short_term_sigma(g_total: Array, dac_levels: int, dac_mean_square: float, technology: Technology) -> Array:
+def short_term_sigma(g_total: Array, dac_levels: int, dac_mean_square: float | Array, technology: Technology) -> Array:
     """Additive form: noise of one MVM per column at the calibration set's mean square input, in DAC codes.
 
     sigma = w sqrt(x2 sum_j g_total_j) L: ``g_total`` = (G+ + G-) / g_max [..., rows, columns] (both devices of a pair
     carry current, both make noise), ``dac_levels`` L the largest DAC code, ``dac_mean_square`` x2 the mean of
-    (code / L)^2. Result [..., columns]. Source: aihwkit noise type PCM_READ with w_noise = 0.0175 (Rasch et al. 2023),
-    there with |G+ - G-|.
+    (code / L)^2, of all rows or [rows] of each (a bias row is always driven with the same code). Result [..., columns].
+    Source: aihwkit noise type PCM_READ with w_noise = 0.0175 (Rasch et al. 2023), there with |G+ - G-|.
     """
+    if isinstance(dac_mean_square, np.ndarray):
+        driven: Array = np.einsum("...rc,r->...c", g_total, dac_mean_square.astype(np.float32))
+        return np.float32(technology.short_term_noise * dac_levels) * np.sqrt(driven)
     scale = technology.short_term_noise * dac_levels * math.sqrt(dac_mean_square)
     sigma: Array = np.float32(scale) * np.sqrt(g_total.sum(axis=-2, dtype=np.float32))
     return sigma

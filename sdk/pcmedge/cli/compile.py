@@ -23,6 +23,11 @@ class Scaling(enum.StrEnum):
     column = "column"
 
 
+class Bias(enum.StrEnum):
+    digital = "digital"
+    row = "row"
+
+
 class AdcRange(enum.StrEnum):
     mse = "mse"
     max = "max"
@@ -54,6 +59,9 @@ def run(
         typer.Option(metavar="ALPHA", help="Clip weights at ALPHA standard deviations first.", show_default=False),
     ] = None,
     adc_range: Annotated[AdcRange, typer.Option(help="How the ADC ranges are chosen.")] = AdcRange.mse,
+    bias: Annotated[
+        Bias, typer.Option(help="Biases of analog layers: added digitally, or on a crossbar row.")
+    ] = Bias.digital,
     require_analog: Annotated[
         str | None,
         typer.Option(metavar="SHARE", help="Fail if less of the MACs is in memory, e.g. 95%.", show_default=False),
@@ -109,6 +117,7 @@ def run(
             scaling=scaling.value,
             clip_sigma=clip_sigma,
             adc_range=adc_range.value,
+            bias=bias.value,
             require_analog=require_analog,
             preprocessing=_preprocessing(preprocessing),
             buffer=_buffer(buffer),

@@ -126,7 +126,9 @@ def _spec(parts: Parts, name: str, example: Array) -> TensorSpec:
 
 
 def _layer(parts: Parts, layer: Layer) -> AnalogLayer:
-    digital = image_pb2.BIAS_PLACEMENT_DIGITAL if layer.bias else image_pb2.BIAS_PLACEMENT_NONE
+    placement = image_pb2.BIAS_PLACEMENT_DIGITAL if layer.bias else image_pb2.BIAS_PLACEMENT_NONE
+    if any(block.bias_code for block in layer.blocks):
+        placement = image_pb2.BIAS_PLACEMENT_ROW
     return AnalogLayer(
         name=layer.name,
         operator=layer.operator,
@@ -136,7 +138,7 @@ def _layer(parts: Parts, layer: Layer) -> AnalogLayer:
         statistics_node=parts.plan.node[layer.name],
         statistics_kind=_KINDS[parts.plan.kind[layer.name]],
         channels=layer.channels,
-        bias=digital,
+        bias=placement,
     )
 
 
@@ -152,6 +154,7 @@ def _block(parts: Parts, key: BlockKey) -> WeightBlock:
         dac_signed=found.dac.signed,
         dac_mean_square=found.mean_square,
         scaling=parts.scaling,
+        bias_code=parts.scaled[key].block.bias_code,
     )
 
 

@@ -111,13 +111,15 @@ def layer_cost(
     """Cost of one layer: ``count`` products on each tile; tiles of a layer, and the blocks of an LSTM, run in parallel.
 
     Energy per product = 13.4 nJ x (word lines x bit lines in use) / (256 x 256) x phases; latency 133 ns x phases, both
-    times 2^(dac_bits - 8) for the length of the input pulse. Signed inputs are read in two phases.
+    times 2^(dac_bits - 8) for the length of the input pulse. Signed inputs are read in two phases. Bias rows count as
+    weights and cost energy, but are no MACs: an addition is none, wherever it happens.
     """
     pulse = 2.0 ** (int(profile.dac_bits) - REFERENCE_BITS)
-    energy, tiles, used, phases_of_layer = 0.0, 0, 0, 1
+    energy, tiles, used, biases, phases_of_layer = 0.0, 0, 0, 0, 1
     for block in layer.blocks:
         phases = 2 if signed[block.name] else 1
         phases_of_layer = max(phases_of_layer, phases)
+        biases += layer.channels if block.bias_code else 0
         for region in regions[block.name]:
             tiles += 1
             used += region.used_cells
@@ -125,7 +127,7 @@ def layer_cost(
     return LayerCost(
         tiles=tiles,
         utilisation=used / (tiles * profile.tile_rows * profile.tile_columns),
-        macs=used * count,
+        macs=(used - biases) * count,
         mvms=tiles * count,
         phases=phases_of_layer,
         energy_j=energy * count,
@@ -160,19 +162,23 @@ def report(
     sizes: Sizes,
     profile: ChipProfile,
     digital_parameters: int,
+    biases: Mapping[str, str],
 ) -> PlacementReport:
-    """Per node of the float graph: analog or digital, why, and what it costs."""
+    """Per node of the float graph: analog or digital, why, and what it costs. ``biases``: a sentence per layer."""
     found = PlacementReport(energy_source=energy_source(profile), digital_parameters=digital_parameters)
     by_node = {id(layer.node): layer for layer in layers}
-    covered = {id(node) for layer in layers for node in layer.covers}
+    covered = {id(node): layer for layer in layers for node in layer.covers}
     for node in graph.nodes:
         if id(node) in by_node:
-            found.nodes.append(_analog(by_node[id(node)], costs[by_node[id(node)].name]))
+            layer = by_node[id(node)]
+            found.nodes.append(_analog(layer, costs[layer.name], biases.get(layer.name, "")))
         elif id(node) in covered:
             found.nodes.add(
                 node=describe_node(node),
                 operator=node.op_type,
-                reason="the bias of the layer before it, added behind its tiles",
+                analog=not covered[id(node)].bias,
+                reason="the bias of the layer before it, "
+                + ("added behind its tiles" if covered[id(node)].bias else "on a row of its tiles"),
             )
         else:
             found.nodes.add(
@@ -193,14 +199,14 @@ def report(
     return found
 
 
-def _analog(layer: Layer, cost: LayerCost) -> NodePlacement:
+def _analog(layer: Layer, cost: LayerCost, bias: str) -> NodePlacement:
     kinds = {CONV: "convolution", LSTM: "LSTM"}
     inputs = "signed inputs, two phases" if cost.phases == 2 else "unsigned inputs, one phase"
     return NodePlacement(
         node=describe_node(layer.node),
         operator=layer.node.op_type,
         analog=True,
-        reason=f"{kinds.get(layer.operator, 'product')} with stored weights; {inputs}",
+        reason=f"{kinds.get(layer.operator, 'product')} with stored weights; {inputs}" + (f"; {bias}" if bias else ""),
         layer=layer.name,
         tiles=cost.tiles,
         utilisation=cost.utilisation,

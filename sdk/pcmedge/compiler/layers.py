@@ -22,11 +22,18 @@ class Block:
     """Float weights of one block: ``weights`` float32 [groups, rows, columns], rows in (channel, ky, kx) order.
 
     ``window`` is the number of kernel positions per input channel (1 for matrices): row tiles end on multiples of it.
+    With a ``bias_code`` the last row of every group holds the bias, in units of ``bias_code`` input codes.
     """
 
     name: str
     weights: Array
     window: int = 1
+    bias_code: int = 0
+
+    @property
+    def input_rows(self) -> int:
+        """Rows per group that inputs drive: all but the bias row."""
+        return int(self.weights.shape[1]) - bool(self.bias_code)
 
 
 @dataclass(frozen=True)

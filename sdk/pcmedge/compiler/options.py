@@ -11,6 +11,7 @@ from typing import Any
 from pcmedge._contract.image_pb2 import Application, ChipProfile, Preprocessing, TensorSpec
 from pcmedge.errors import InputValueError
 
+from .bias import BiasChoice
 from .ranges import RangeChoice
 from .scaling import Scaling
 
@@ -27,11 +28,13 @@ class Options:
     dac_range: RangeChoice = "mse"
     require_analog: float | None = None
     recorded_statistics: bool = True
+    bias: BiasChoice = "digital"
 
     def __post_init__(self) -> None:
         _one_of("scaling", self.scaling, ("layer", "column"))
         _one_of("adc_range", self.adc_range, ("mse", "max"))
         _one_of("dac_range", self.dac_range, ("mse", "max"))
+        _one_of("bias", self.bias, ("digital", "row"))
         if self.clip_sigma is not None and not self.clip_sigma > 0:
             raise InputValueError(
                 f"clip_sigma: expected a positive number of standard deviations or None, found {self.clip_sigma}. "
@@ -123,12 +126,13 @@ def _preprocessing(value: Preprocessing | Mapping[str, Any], inputs: list[Tensor
     return found
 
 
-def too_large(profile: ChipProfile, needed: int, by_layer: Mapping[str, int]) -> str:
-    """The message for a model that does not fit the chip."""
+def too_large(profile: ChipProfile, needed: int, by_layer: Mapping[str, int], bias_tiles: int = 0) -> str:
+    """The message for a model that does not fit the chip; ``bias_tiles`` of those needed are due to bias rows."""
     largest = sorted(by_layer.items(), key=lambda item: -item[1])[:5]
     shares = ", ".join(f"{name} {count}" for name, count in largest)
     return (
         f"The model needs {needed} tiles of {profile.tile_rows} x {profile.tile_columns}; the chip profile "
         f"'{profile.name}' has {profile.tiles}. Largest layers: {shares}. "
         "Use a smaller model or a profile with more tiles."
+        + (f" {bias_tiles} of them are due to bias rows: bias='digital' does without." if bias_tiles else "")
     )

@@ -44,11 +44,21 @@ def _products(
     constants: dict[str, Array] = {}
     conductances = block.conductances()[0]
     for index, region in enumerate(regions):
-        rows = slice(region.first_row, region.first_row + region.rows)
+        start, stop = _driven(region, block)
         columns = slice(region.first_column, region.first_column + region.columns)
-        constants[f"g{index}"] = np.ascontiguousarray(conductances[rows, columns])
-        source = _slice(nodes, constants, index, -1, rows.start, rows.stop)
-        nodes.append(make_node("MatMul", [source, f"g{index}"], [f"p{index}"], name=f"tile{index}"))
+        if start == stop:
+            # Nothing but the bias: any input row, times nothing.
+            start, stop = 0, 1
+            constants[f"g{index}"] = np.zeros((1, region.columns), np.float32)
+        else:
+            constants[f"g{index}"] = np.ascontiguousarray(conductances[start:stop, columns])
+        source = _slice(nodes, constants, index, -1, start, stop)
+        bias = _bias_sums(region, block)
+        product = f"p{index}" if bias is None else f"m{index}"
+        nodes.append(make_node("MatMul", [source, f"g{index}"], [product], name=f"tile{index}"))
+        if bias is not None:
+            constants[f"b{index}"] = bias
+            nodes.append(make_node("Add", [product, f"b{index}"], [f"p{index}"], name=f"bias{index}"))
     return nodes, constants
 
 
@@ -59,28 +69,50 @@ def _convolutions(
     constants: dict[str, Array] = {}
     options: dict[str, Any] = dict(layer.options)
     kernel, window = options["kernel_shape"], block.block.window
-    _, rows, _ = block.block.weights.shape
-    channels = rows // window
+    channels = block.block.input_rows // window
     conductances = block.conductances()
     for index, region in enumerate(regions):
         # The channels this tile touches; a tile that holds part of a channel sees zeros in the rest of it.
-        first, last = region.first_row // window, -(-(region.first_row + region.rows) // window)
+        start, stop = _driven(region, block)
+        # A tile with nothing but the bias sees zeros in some channel.
+        first, last = (0, 1) if start == stop else (start // window, -(-stop // window))
         groups = slice(region.first_group, region.first_group + region.groups)
         touched = np.zeros((region.groups, (last - first) * window, region.columns), np.float32)
-        offset = region.first_row - first * window
-        touched[:, offset : offset + region.rows] = conductances[
-            groups,
-            region.first_row : region.first_row + region.rows,
-            region.first_column : region.first_column + region.columns,
-        ]
+        if stop > start:
+            touched[:, start - first * window : stop - first * window] = conductances[
+                groups, start:stop, region.first_column : region.first_column + region.columns
+            ]
         weights = touched.transpose(0, 2, 1).reshape(region.groups * region.columns, last - first, *kernel)
         constants[f"g{index}"] = np.ascontiguousarray(weights)
-        start = region.first_group * channels + first
-        stop = start + (region.groups * channels if region.groups > 1 else last - first)
-        source = _slice(nodes, constants, index, 1, start, stop)
+        begin = region.first_group * channels + first
+        end = begin + (region.groups * channels if region.groups > 1 else last - first)
+        inputs = [_slice(nodes, constants, index, 1, begin, end), f"g{index}"]
+        bias = _bias_sums(region, block)
+        if bias is not None:
+            constants[f"b{index}"] = bias
+            inputs.append(f"b{index}")
         attrs = {**options, "group": region.groups}
-        nodes.append(make_node("Conv", [source, f"g{index}"], [f"p{index}"], name=f"tile{index}", **attrs))
+        nodes.append(make_node("Conv", inputs, [f"p{index}"], name=f"tile{index}", **attrs))
     return nodes, constants
+
+
+def _driven(region: Region, block: ScaledBlock) -> tuple[int, int]:
+    """First row of the region that an input drives, and one behind its last; equal if it holds nothing but the bias."""
+    return region.first_row, min(region.first_row + region.rows, block.block.input_rows)
+
+
+def _bias_sums(region: Region, block: ScaledBlock) -> Array | None:
+    """What the bias row adds to each of the region's columns; None if the row lies elsewhere, or nowhere."""
+    code = block.block.bias_code
+    if not code or region.first_row + region.rows <= block.block.input_rows:
+        return None
+    row = block.conductances()[
+        region.first_group : region.first_group + region.groups,
+        -1,
+        region.first_column : region.first_column + region.columns,
+    ]
+    sums: Array = np.ascontiguousarray(row.reshape(-1) * np.float32(code))
+    return sums
 
 
 def _slice(

@@ -21,6 +21,7 @@ from pcmedge.image.profiles import get_profile
 from . import costs, support
 from .assembly import Parts, assemble
 from .batch import require_independent_samples
+from .bias import BiasChoice, place_biases
 from .buffers import BufferChoice, choose_buffer, choose_reference
 from .calibration import calibration_set
 from .folding import fold
@@ -32,7 +33,7 @@ from .names import module_paths
 from .normalise import free_batch_axis, normalise
 from .options import Options, model_name, parse_share, too_large
 from .placement import Region, place
-from .ranges import RangeChoice
+from .ranges import RangeChoice, choose_dac
 from .runtime import FloatModel, complete_types
 from .scaling import Scaling, scale
 from .statistics import name_batch_norms, plan_statistics
@@ -63,6 +64,7 @@ def compile(
     buffer_seed: int = 0,
     reference: Any = None,
     recorded_statistics: bool = True,
+    bias: BiasChoice = "digital",
     description: str = "",
     progress: Progress | None = None,
 ) -> ChipImage:
@@ -82,7 +84,8 @@ def compile(
     ``buffer``: what the device recalibrates with: "calibration" (``buffer_samples`` of the calibration set),
     "synthetic" (made from ``buffer_seed`` when needed), samples in the forms of ``calibration``, or None.
     ``reference``: how many samples of the calibration set go into the self-test (default 16), or the samples.
-    ``recorded_statistics``: put an identity batch norm behind hidden layers without one. ``labels`` and
+    ``recorded_statistics``: put an identity batch norm behind hidden layers without one. ``bias``: biases of analog
+    layers are added digitally, or lie on a crossbar "row" of their own where one can express them. ``labels`` and
     ``preprocessing`` describe the application side. ``progress(phase, done, total)`` is called as work goes on.
 
     Digital values in the image (reference outputs, statistics) are those of the model as given, before clipping.
@@ -97,6 +100,7 @@ def compile(
         dac_range=dac_range,
         require_analog=parse_share(require_analog),
         recorded_statistics=recorded_statistics,
+        bias=bias,
     )
     chip = get_profile(profile)
     say = progress or (lambda phase, done, total: None)
@@ -114,6 +118,10 @@ def compile(
     regions = _place(layers, chip)
     recorded_tensors = {layer.name: layer.output for layer in layers if layer.name in plan.recorded}
     seen, recorded = first_pass(graph, layers, recorded_tensors, samples, _phase(say, "statistics"))
+    levels = {layer.name: choose_dac(seen[layer.name], int(chip.dac_bits), dac_range) for layer in layers}
+    biases = place_biases(graph, layers, scaled, levels, bias)
+    layers, scaled = biases.layers, biases.scaled
+    regions = _place(layers, chip, before=regions)
     ranges = second_pass(
         graph, layers, scaled, regions, seen, samples, chip, dac_range, adc_range, _phase(say, "ranges")
     )
@@ -131,7 +139,9 @@ def compile(
         for layer in layers
     }
     digital_parameters = sum(value.size for value in program.constants.values())
-    report = costs.report(graph, layers, front.matching.digital, layer_costs, sizes, chip, digital_parameters)
+    report = costs.report(
+        graph, layers, front.matching.digital, layer_costs, sizes, chip, digital_parameters, biases.notes
+    )
     _require_share(options.require_analog, report)
 
     say("buffer", 0, 1)
@@ -228,7 +238,10 @@ def _front(source: _Source) -> _Front:
     return _Front(graph, matching)
 
 
-def _place(layers: Sequence[Layer], profile: ChipProfile) -> dict[BlockKey, list[Region]]:
+def _place(
+    layers: Sequence[Layer], profile: ChipProfile, before: Mapping[BlockKey, Sequence[Region]] | None = None
+) -> dict[BlockKey, list[Region]]:
+    """Tiles of every block; ``before`` is where they were without bias rows."""
     regions = {
         (layer.name, block.name): place(block, profile.tile_rows, profile.tile_columns)
         for layer in layers
@@ -239,7 +252,8 @@ def _place(layers: Sequence[Layer], profile: ChipProfile) -> dict[BlockKey, list
         by_layer: dict[str, int] = {}
         for (layer_name, _), found in regions.items():
             by_layer[layer_name] = by_layer.get(layer_name, 0) + len(found)
-        raise ImageTooLargeError(too_large(profile, needed, by_layer), needed=needed, available=profile.tiles)
+        more = 0 if before is None else needed - sum(len(found) for found in before.values())
+        raise ImageTooLargeError(too_large(profile, needed, by_layer, more), needed=needed, available=profile.tiles)
     return regions
 
 

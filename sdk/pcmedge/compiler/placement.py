@@ -6,7 +6,9 @@ The rules, for tiles of R rows x C columns and a block of `groups` matrices of r
 * otherwise every group has tiles of its own: row tiles x column tiles;
 * row tiles end on channel borders (``R // window`` channels each, a channel being `window` rows), unless one
   channel alone has more rows than a tile: then each channel is cut into pieces of at most R rows;
-* column tiles hold C columns, the last one the rest.
+* column tiles hold C columns, the last one the rest;
+* a bias row is the last row of its group: on the last row tile, or on one of its own if that is full (then so are
+  all others, since row tiles are cut to equal size from the first row on).
 
 Tiles are listed group by group, then row tile by row tile, then column tile by column tile.
 """
@@ -45,7 +47,9 @@ def place(block: Block, tile_rows: int, tile_columns: int) -> list[Region]:
     if rows <= tile_rows and columns <= tile_columns:
         packed = min(tile_rows // rows, tile_columns // columns)
         return [Region(first, min(packed, groups - first), 0, rows, 0, columns) for first in range(0, groups, packed)]
-    row_pieces = _row_pieces(rows, block.window, tile_rows)
+    row_pieces = _row_pieces(block.input_rows, block.window, tile_rows)
+    if block.bias_code:
+        row_pieces = _with_bias_row(row_pieces, tile_rows)
     column_pieces = _pieces(0, columns, tile_columns)
     return [
         Region(group, 1, first_row, height, first_column, width)
@@ -59,6 +63,13 @@ def _row_pieces(rows: int, window: int, tile_rows: int) -> list[tuple[int, int]]
     if window <= tile_rows:
         return _pieces(0, rows, tile_rows // window * window)
     return [piece for first in range(0, rows, window) for piece in _pieces(first, first + window, tile_rows)]
+
+
+def _with_bias_row(pieces: list[tuple[int, int]], tile_rows: int) -> list[tuple[int, int]]:
+    first, height = pieces[-1]
+    if height < tile_rows:
+        return [*pieces[:-1], (first, height + 1)]
+    return [*pieces, (first + height, 1)]
 
 
 def _pieces(start: int, stop: int, size: int) -> list[tuple[int, int]]:

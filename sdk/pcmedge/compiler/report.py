@@ -150,7 +150,8 @@ def digital_table(manifest: Manifest) -> Table:
 def _weights(layer: AnalogLayer) -> str:
     parts = []
     for block in layer.blocks:
-        size = f"{block.rows} x {block.columns}"
+        rows = f"{block.rows - 1} + 1" if block.bias_code else f"{block.rows}"
+        size = f"{rows} x {block.columns}"
         parts.append(f"{block.groups} x ({size})" if block.groups > 1 else size)
     return ", ".join(dict.fromkeys(parts))
 

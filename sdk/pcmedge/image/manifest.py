@@ -9,7 +9,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from pcmedge._contract import image_pb2
-from pcmedge._contract.image_pb2 import AnalogLayer, CalibrationBuffer, Manifest, Segment, TensorSpec
+from pcmedge._contract.image_pb2 import AnalogLayer, CalibrationBuffer, Manifest, Segment, TensorSpec, WeightBlock
 from pcmedge.errors import ImageFeatureError, InputValueError
 from pcmedge.image.datatypes import DATATYPES
 from pcmedge.image.format import (
@@ -200,10 +200,10 @@ def _check_layers(manifest: Manifest) -> None:
     if "" in names or len(set(names)) != len(names):
         raise corrupt("manifest-layers", "layer names are empty or not unique")
     for layer in manifest.layers:
-        _check_layer(layer)
+        _check_layer(layer, manifest.profile.dac_bits)
 
 
-def _check_layer(layer: AnalogLayer) -> None:
+def _check_layer(layer: AnalogLayer, dac_bits: int) -> None:
     where = f"layer {layer.name!r}"
     allowed = _OPERATOR_BLOCKS.get(layer.operator)
     if allowed is None:
@@ -220,12 +220,28 @@ def _check_layer(layer: AnalogLayer) -> None:
             raise corrupt(
                 "manifest-layers", f"{where}: dac_mean_square {block.dac_mean_square} is not in 0..1", layer=layer.name
             )
+        _check_bias_row(layer, block, where, dac_bits)
         if block.scaling not in ("layer", "column"):
             raise corrupt("manifest-layers", f"{where}: unknown scaling {block.scaling!r}", layer=layer.name)
     if (layer.statistics_kind in (image_pb2.STATISTICS_KIND_BATCH_NORM, image_pb2.STATISTICS_KIND_RECORDED)) != bool(
         layer.statistics_node
     ):
         raise corrupt("manifest-layers", f"{where}: statistics node and kind contradict each other", layer=layer.name)
+
+
+def _check_bias_row(layer: AnalogLayer, block: WeightBlock, where: str, dac_bits: int) -> None:
+    on_row = layer.bias == image_pb2.BIAS_PLACEMENT_ROW
+    if on_row and layer.operator == "AnalogLSTM":
+        raise corrupt("manifest-layers", f"{where} is an LSTM with a bias row", layer=layer.name)
+    if on_row != bool(block.bias_code):
+        raise corrupt("manifest-layers", f"{where}: bias row and its code contradict each other", layer=layer.name)
+    largest = 2 ** (dac_bits - 1) - 1 if block.dac_signed else 2**dac_bits - 1
+    if block.bias_code > largest:
+        raise corrupt(
+            "manifest-layers", f"{where}: bias_code {block.bias_code} is above the DAC's {largest}", layer=layer.name
+        )
+    if on_row and block.rows < 2:
+        raise corrupt("manifest-layers", f"{where} has a bias row and no other", layer=layer.name)
 
 
 def _check_buffer(manifest: Manifest) -> None:
