@@ -9,16 +9,26 @@ TORCH ?= torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: demo test check format contract size clean help
+# aihwkit brings torchvision and build tools along, so the comparison with it has an environment of its own.
+PEERS := .venv-peers
+PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test test-peers fidelity check format contract size clean help
 
 help:           ## list the targets
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 demo: $(VENV)/.emulator           ## a noise-trained network ages a year on an emulated chip and heals itself
 	$(BIN)/pcmedge demo
 
 test: $(VENV)/.dev           ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-peers: $(PEERS)/.peers           ## the device physics against aihwkit's; needs Python 3.11 or 3.12
+	$(PEERS)/bin/python -m pytest tests_peers
+
+fidelity: $(PEERS)/.peers           ## measure docs/results/fidelity.md again
+	$(PEERS)/bin/python tests_peers/report.py
 
 check: $(VENV)/.dev           ## lint, types, generated code
 	$(BIN)/ruff check .
@@ -39,7 +49,7 @@ size:           ## lines per package
 	@echo 'files over 300 lines:'; find sdk emulator -name '*.py' ! -name '*_pb2.py' | xargs wc -l | awk '$$1 > 300 && $$2 != "total"'
 
 clean:           ## remove the environment and build leftovers
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build dist .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.base:
 	$(PYTHON) -c 'import sys; sys.exit("pcmedge needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -56,3 +66,10 @@ $(VENV)/.dev: $(VENV)/.base pyproject.toml constraints.txt
 	$(PIP) install --quiet --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)'
 	$(INSTALL) --editable '.[dev]'
 	touch $@ $(VENV)/.emulator
+
+$(PEERS)/.peers: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS_PIP) --upgrade pip
+	$(PEERS_PIP) --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)' torchvision
+	$(PEERS_PIP) --constraint constraints.txt --editable '.[peers]'
+	touch $@
