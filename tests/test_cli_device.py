@@ -189,6 +189,7 @@ def test_a_year_passes_and_the_device_is_recalibrated(device: str, capsys: pytes
     [
         (("interval", "--every", "12h"), "interval_s", 43200.0),
         (("log-time", "--ratio", "3"), "log_time_ratio", 3.0),
+        (("log-time", "--reads", "4"), "reads", 4),
         (("drift", "--threshold", "0.02"), "drift_threshold", 0.02),
         (("self-test", "--threshold", "0.8"), "agreement_threshold", 0.8),
         (("manual",), "kind", "manual"),

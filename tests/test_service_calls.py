@@ -219,6 +219,7 @@ def test_recalibration_reports_commits_and_rolls_back(device: Device) -> None:
     assert seen[-1].state == "succeeded"
     result.raise_for_refusal()
     assert device.rollback() == 2
+    assert device.recalibrate(reads=3, force=True).reads == 3
     with pytest.raises(InputError, match="gdc-per-column"):
         device.recalibrate("magic")
 
@@ -232,6 +233,7 @@ def test_policies_are_set_and_foresee(device: Device) -> None:
     assert device.lab.advance("1d").recalibrations == 12
     assert device.set_policy(Policy(kind="manual")).next_in_s is None
     assert device.set_policy("log-time").kind == "log-time"
+    assert device.set_policy(Policy(kind="log-time", reads=5)).reads == 5
     assert device.set_policy("manual") == device.policy()
     with pytest.raises(InputTypeError, match="Policy"):
         device.set_policy(3600)

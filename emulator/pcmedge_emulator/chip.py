@@ -22,6 +22,7 @@ from pcmedge.image.profiles import get_profile
 
 from pcmedge_emulator import buffers, images, lab, observe, policies, recalibration, selftest
 from pcmedge_emulator.arguments import folder, one_of, text, whole
+from pcmedge_emulator.calibration.adabs import MOST_READS
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
 from pcmedge_emulator.clock import Clock, ClockMode
 from pcmedge_emulator.maintenance import Maintenance
@@ -300,6 +301,7 @@ class Chip:
         *,
         batches: int = 0,
         batch_size: int = 0,
+        reads: int = 0,
         gdc_everywhere: bool = False,
         force: bool = False,
         progress: Progress | None = None,
@@ -310,13 +312,15 @@ class Chip:
 
         The guard may refuse; then the outcome has ``committed`` False and the reason, everything is as before, and
         the journal says so. ``force`` asks no guard (numbers that are not finite are refused still). ``batches`` and
-        ``batch_size`` are AdaBS's n and m. Raises CancelledError, GenerationMismatchError, StoreUnwritableError.
+        ``batch_size`` are AdaBS's n and m. ``reads``: reads of the chip that statistics are averaged over (0: the
+        method's default, 8 for paired ones). Raises CancelledError, GenerationMismatchError, StoreUnwritableError.
         """
         asked = Asked(
             method=one_of("method", method, tuple(Method)),
             cause="request",
             batches=batches,
             batch_size=batch_size,
+            reads=whole("reads", reads, 0, MOST_READS),
             gdc_everywhere=gdc_everywhere,
             force=force,
             progress=progress or _no_progress,

@@ -142,6 +142,7 @@ class RecalibrationOutcome:
 
     ``agreement_*``: share of reference inputs whose largest output is the digital one's, over the guard's reads.
     ``mean_shift``: root mean square over all channels of the shift of the means in channel standard deviations.
+    ``reads``: reads of the chip it was measured on, the guard's not counted.
     """
 
     committed: bool
@@ -158,6 +159,7 @@ class RecalibrationOutcome:
     mean_shift: float
     duration_s: float
     age_s: float
+    reads: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,8 @@ def act(state: State, name: str) -> bool:
         try:
             wanted = not policy.measures or _wanted(state, resident)
             if wanted:
-                recalibrate(state, name, Asked(method=policy.method, cause=policy.kind.value), Mutation())
+                asked = Asked(method=policy.method, cause=policy.kind.value, reads=policy.reads)
+                recalibrate(state, name, asked, Mutation())
             return wanted
         except Error as error:
             state.report("failed", f"The policy of '{name}' could not recalibrate: {error.message}", name)

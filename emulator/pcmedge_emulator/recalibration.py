@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pcmedge.errors import CancelledError, DeviceStateError
 
 from pcmedge_emulator.buffers import buffer_in_use
 from pcmedge_emulator.calibration import guard
-from pcmedge_emulator.calibration.adabs import sample_count
+from pcmedge_emulator.calibration.adabs import default_reads, sample_count
 from pcmedge_emulator.calibration.proposal import Proposal, choose_method, image_statistics, propose, read_out
-from pcmedge_emulator.engine import Parameters
+from pcmedge_emulator.engine import FastEngine, Parameters, ReferenceEngine
 from pcmedge_emulator.outcomes import Method, Mutation, RecalibrationOutcome, RollbackOutcome
 from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.resident import Resident
@@ -34,13 +35,14 @@ def _never() -> bool:
 class Asked:
     """What somebody wants of a recalibration; fields as of :meth:`pcmedge_emulator.chip.Chip.recalibrate`.
 
-    ``cause`` goes into the journal: "request", or the kind of the policy.
+    ``cause`` goes into the journal: "request", or the kind of the policy. ``reads``: 0 is the method's default.
     """
 
     method: Method
     cause: str
     batches: int = 0
     batch_size: int = 0
+    reads: int = 0
     gdc_everywhere: bool = False
     force: bool = False
     progress: Callable[[str, int, int], None] = _no_progress
@@ -72,7 +74,6 @@ class _Run:
         self.asked = asked
         self.age_s = state.age_s(resident)
         self.guard_reads = 1 if state.same_read else guard.GUARD_READS
-        self.first_read = state.take_reads(1 + self.guard_reads)
         self.buffer, self.digital = buffer_in_use(resident)
         self.method, self.message, self.refusal = choose_method(
             asked.method,
@@ -81,6 +82,8 @@ class _Run:
             has_reference=self.digital is not None,
         )
         self.adaptive = self.method in (Method.ADABS, Method.ADABS_PAIRED)
+        self.reads = default_reads(self.method) if asked.reads == 0 or not self.adaptive else asked.reads
+        self.first_read = state.take_reads(self.reads + self.guard_reads)
         self.before = self.after = self.alone = NOT_MEASURED
         self.proposal = Proposal(
             parameters=resident.parameters,
@@ -122,17 +125,21 @@ class _Run:
             self.method,
             programmed,
             self.resident.parameters,
-            state.recalibration_engine(programmed, self.age_s, read),
+            [partial(self._read, read + number) for number in range(self.reads)],
             factors,
             self.buffer,
             digital=self.digital,
             gdc_everywhere=self.asked.gdc_everywhere,
             batches=self.asked.batches,
             batch_size=self.asked.batch_size,
-            noise_seed=state.streams.recalibration_seed(read),
             progress=self.asked.progress,
             cancelled=self.asked.cancelled,
         )
+
+    def _read(self, number: int) -> tuple[FastEngine | ReferenceEngine, int]:
+        """The chip as one read of it finds it, and the seed of the noise of its products."""
+        engine = self.state.recalibration_engine(self.programmed, self.age_s, number)
+        return engine, self.state.streams.recalibration_seed(number)
 
     def _compare(self, candidate: Parameters) -> None:
         """Old parameters, new ones and drift compensation alone on the same reads with the same noise, none of them the
@@ -147,9 +154,7 @@ class _Run:
         alone: list[guard.Agreement] = []
         for number in range(self.guard_reads):
             self._stop_if_cancelled()
-            read = self.first_read + 1 + number
-            engine = self.state.recalibration_engine(self.programmed, self.age_s, read)
-            seed = self.state.streams.recalibration_seed(read)
+            engine, seed = self._read(self.first_read + self.reads + number)
             old.append(agreement(engine.run(inputs, self.resident.parameters, noise_seed=seed)))
             if self.adaptive:
                 alone.append(agreement(engine.run(inputs, self.proposal.drift_compensation, noise_seed=seed)))
@@ -216,6 +221,7 @@ def _finish(run: _Run, mutation: Mutation) -> RecalibrationOutcome:
         statistics_generation=changed.record.statistics_generation,
         method=run.method,
         samples=run.proposal.samples,
+        reads=run.reads,
         agreement_before=run.before.agreement,
         agreement_after=run.after.agreement,
         relative_error_before=run.before.relative_error,
@@ -233,6 +239,7 @@ def _finish(run: _Run, mutation: Mutation) -> RecalibrationOutcome:
         {
             "method": run.method.value,
             "cause": run.asked.cause,
+            "reads": str(run.reads),
             "statistics_generation": str(outcome.statistics_generation),
             "agreement_before": f"{run.before.agreement:.4f}",
             "agreement_after": f"{run.after.agreement:.4f}",

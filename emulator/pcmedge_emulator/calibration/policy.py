@@ -12,6 +12,8 @@ from enum import StrEnum
 
 from pcmedge.errors import InputValueError
 
+from pcmedge_emulator.arguments import whole
+from pcmedge_emulator.calibration.adabs import MOST_READS
 from pcmedge_emulator.outcomes import Method
 
 T0_S = 20.0
@@ -34,7 +36,8 @@ class Policy:
     """When to recalibrate and how.
 
     ``interval_s``: INTERVAL, device seconds between recalibrations. ``log_time_ratio``: LOG_TIME, growth of
-    (age + 20 s) since the last one; larger than 1. ``drift_threshold``: DRIFT, relative change of the median drift
+    (age + 20 s) since the last one; larger than 1. ``reads``: of the chip, that statistics are averaged over; 0 for the
+    method's default. ``drift_threshold``: DRIFT, relative change of the median drift
     factor since the last one. ``agreement_threshold``: SELF_TEST, recalibrate when self-test agreement is below it.
 
     >>> Policy(kind=PolicyKind.INTERVAL, interval_s=3600.0)
@@ -46,6 +49,7 @@ class Policy:
     log_time_ratio: float = 2.0
     drift_threshold: float = 0.05
     agreement_threshold: float = 0.9
+    reads: int = 0
 
     def __post_init__(self) -> None:
         def check(name: str, value: float, ok: bool, expected: str) -> None:
@@ -55,6 +59,7 @@ class Policy:
         check("interval_s", self.interval_s, self.interval_s > 0.0, "larger than 0 seconds")
         check("log_time_ratio", self.log_time_ratio, self.log_time_ratio > 1.0, "larger than 1")
         check("drift_threshold", self.drift_threshold, self.drift_threshold > 0.0, "larger than 0")
+        whole("reads of a recalibration policy", self.reads, 0, MOST_READS)
         check("agreement_threshold", self.agreement_threshold, 0.0 <= self.agreement_threshold <= 1.0, "0 to 1")
 
     @property

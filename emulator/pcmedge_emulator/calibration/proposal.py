@@ -6,13 +6,15 @@ factors, look at the result. Whether it is committed is the guard's answer and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pcmedge._contract import image_pb2
+from pcmedge.errors import CancelledError
 
 from pcmedge_emulator.calibration import adabs
 from pcmedge_emulator.calibration.gdc import cell_weights, compensation, probe
@@ -128,7 +130,7 @@ def propose(
     method: Method,
     programmed: Programmed,
     in_force: Parameters,
-    engine: FastEngine | ReferenceEngine,
+    reads: Sequence[Callable[[], tuple[FastEngine | ReferenceEngine, int]]],
     factors: dict[int, FloatArray],
     buffer: Mapping[str, NDArray[Any]],
     *,
@@ -136,40 +138,44 @@ def propose(
     gdc_everywhere: bool,
     batches: int,
     batch_size: int,
-    noise_seed: int,
     progress: Callable[[str, int, int], None],
     cancelled: Callable[[], bool],
 ) -> Proposal:
-    """The parameters a method gives on one read of the chip; ``engine`` holds the conductances of that read.
+    """The parameters a method gives. ``reads``: each gives an engine with the conductances of one read of the chip and
+    the seed of its products' noise; statistics are measured on every one and averaged.
 
     GDC sets factors on every tile and takes the image's statistics; the adaptive methods set statistics, and factors
-    where no batch norm follows (everywhere with ``gdc_everywhere``). ``digital``: statistics of exactly the buffer, what
-    the paired method compares with.
+    where no batch norm follows (everywhere with ``gdc_everywhere``). ``digital``: statistics of exactly the buffer,
+    what the paired method compares with.
     """
     adaptive = method in (Method.ADABS, Method.ADABS_PAIRED)
     applied = _applied(programmed, factors, gdc_everywhere or not adaptive)
     running = {**image_statistics(programmed), **in_force.statistics}
-    statistics: Statistics = {}
+    measuring = Parameters(drift_factors=applied, statistics=running)
+    measured: list[Mapping[str, tuple[FloatArray, FloatArray]]] = []
     samples = 0
-    if method is Method.ADABS:
-        measuring = Parameters(drift_factors=applied, statistics=running)
-        # One generator for all mini-batches: every product of every one has noise of its own.
-        products = np.random.default_rng(noise_seed)
+    for number, read in enumerate(reads if adaptive else ()):
+        if cancelled():
+            raise CancelledError("The recalibration was cancelled while measuring; the statistics are as before.")
+        engine, seed = read()
+        if method is Method.ADABS_PAIRED:
+            samples = adabs.sample_count(buffer)
+            measured.append(engine.measure(buffer, measuring, method="paired", reference=digital, noise_seed=seed))
+            progress("measure", number + 1, len(reads))
+            continue
+        # One generator for all mini-batches of a read: every product of every one has noise of its own.
+        products = np.random.default_rng(seed)
         statistics, samples = adabs.published(
-            lambda inputs: engine.measure(inputs, measuring, method="batch", noise_seed=products),
+            partial(_batch_moments, engine, measuring, products),
             buffer,
             running,
             batches=batches,
             batch_size=batch_size,
-            progress=lambda done, total: progress("measure", done, total),
+            progress=partial(_read_progress, progress, number, len(reads)),
             cancelled=cancelled,
         )
-    elif method is Method.ADABS_PAIRED:
-        samples = adabs.sample_count(buffer)
-        measuring = Parameters(drift_factors=applied, statistics=running)
-        measured = engine.measure(buffer, measuring, method="paired", reference=digital, noise_seed=noise_seed)
-        statistics = {node: (np.asarray(mean), np.asarray(var)) for node, (mean, var) in measured.items()}
-        progress("measure", 1, 1)
+        measured.append(statistics)
+    statistics = adabs.averaged(measured) if measured else {}
     return Proposal(
         parameters=Parameters(drift_factors=applied, statistics=statistics),
         drift_compensation=Parameters(drift_factors=_applied(programmed, factors, everywhere=True)),
@@ -177,6 +183,20 @@ def propose(
         median_factor=median_factor(factors),
         mean_shift=_mean_shift({**image_statistics(programmed), **statistics}, running, programmed),
     )
+
+
+def _batch_moments(
+    engine: FastEngine | ReferenceEngine,
+    parameters: Parameters,
+    products: np.random.Generator,
+    inputs: Mapping[str, NDArray[Any]],
+) -> Mapping[str, tuple[FloatArray, FloatArray]]:
+    return engine.measure(inputs, parameters, method="batch", noise_seed=products)
+
+
+def _read_progress(progress: Callable[[str, int, int], None], read: int, reads: int, done: int, total: int) -> None:
+    """Mini-batches of all reads."""
+    progress("measure", read * total + done, reads * total)
 
 
 def _mean_shift(new: Statistics, old: Statistics, programmed: Programmed) -> float:

@@ -145,6 +145,7 @@ class DeviceHandlers:
                 method,
                 batches=request.batches,
                 batch_size=request.batch_size,
+                reads=request.reads,
                 gdc_everywhere=request.gdc_everywhere,
                 force=request.force,
                 progress=progress,

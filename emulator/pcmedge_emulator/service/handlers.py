@@ -42,6 +42,7 @@ CAPABILITIES = (
     "recalibrate.gdc",
     "recalibrate.gdc-per-column",
     "recalibrate.paired",
+    "recalibrate.reads",
     "rollback",
     "self-test",
     "telemetry",

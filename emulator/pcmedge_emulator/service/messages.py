@@ -60,7 +60,7 @@ def method(value: int) -> outcomes.Method:
 
 def policy_from(message: device_pb2.RecalibrationPolicy) -> Policy:
     """Figures left at 0 take their defaults."""
-    figures = ("interval_s", "log_time_ratio", "drift_threshold", "agreement_threshold")
+    figures = ("interval_s", "log_time_ratio", "drift_threshold", "agreement_threshold", "reads")
     return Policy(
         kind=PolicyKind(_name(device_pb2.PolicyKind, "POLICY_KIND_", message.kind, "a policy's kind")),
         method=method(message.method),

@@ -348,7 +348,7 @@ class EraseImageResponse(_message.Message):
     def __init__(self, freed_tiles: _Optional[int] = ...) -> None: ...
 
 class RecalibrateRequest(_message.Message):
-    __slots__ = ("mutation", "model_name", "method", "batches", "batch_size", "gdc_everywhere", "force")
+    __slots__ = ("mutation", "model_name", "method", "batches", "batch_size", "gdc_everywhere", "force", "reads")
     MUTATION_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
@@ -356,6 +356,7 @@ class RecalibrateRequest(_message.Message):
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     GDC_EVERYWHERE_FIELD_NUMBER: _ClassVar[int]
     FORCE_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
     mutation: Mutation
     model_name: str
     method: RecalibrationMethod
@@ -363,10 +364,11 @@ class RecalibrateRequest(_message.Message):
     batch_size: int
     gdc_everywhere: bool
     force: bool
-    def __init__(self, mutation: _Optional[_Union[Mutation, _Mapping]] = ..., model_name: _Optional[str] = ..., method: _Optional[_Union[RecalibrationMethod, str]] = ..., batches: _Optional[int] = ..., batch_size: _Optional[int] = ..., gdc_everywhere: bool = ..., force: bool = ...) -> None: ...
+    reads: int
+    def __init__(self, mutation: _Optional[_Union[Mutation, _Mapping]] = ..., model_name: _Optional[str] = ..., method: _Optional[_Union[RecalibrationMethod, str]] = ..., batches: _Optional[int] = ..., batch_size: _Optional[int] = ..., gdc_everywhere: bool = ..., force: bool = ..., reads: _Optional[int] = ...) -> None: ...
 
 class RecalibrationResult(_message.Message):
-    __slots__ = ("committed", "refusal", "statistics_generation", "method", "samples", "agreement_before", "agreement_after", "median_drift_factor", "mean_shift", "duration_s", "age_s")
+    __slots__ = ("committed", "refusal", "statistics_generation", "method", "samples", "agreement_before", "agreement_after", "median_drift_factor", "mean_shift", "duration_s", "age_s", "reads")
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -378,6 +380,7 @@ class RecalibrationResult(_message.Message):
     MEAN_SHIFT_FIELD_NUMBER: _ClassVar[int]
     DURATION_S_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
     committed: bool
     refusal: str
     statistics_generation: int
@@ -389,7 +392,8 @@ class RecalibrationResult(_message.Message):
     mean_shift: float
     duration_s: float
     age_s: float
-    def __init__(self, committed: bool = ..., refusal: _Optional[str] = ..., statistics_generation: _Optional[int] = ..., method: _Optional[_Union[RecalibrationMethod, str]] = ..., samples: _Optional[int] = ..., agreement_before: _Optional[float] = ..., agreement_after: _Optional[float] = ..., median_drift_factor: _Optional[float] = ..., mean_shift: _Optional[float] = ..., duration_s: _Optional[float] = ..., age_s: _Optional[float] = ...) -> None: ...
+    reads: int
+    def __init__(self, committed: bool = ..., refusal: _Optional[str] = ..., statistics_generation: _Optional[int] = ..., method: _Optional[_Union[RecalibrationMethod, str]] = ..., samples: _Optional[int] = ..., agreement_before: _Optional[float] = ..., agreement_after: _Optional[float] = ..., median_drift_factor: _Optional[float] = ..., mean_shift: _Optional[float] = ..., duration_s: _Optional[float] = ..., age_s: _Optional[float] = ..., reads: _Optional[int] = ...) -> None: ...
 
 class RollbackStatisticsRequest(_message.Message):
     __slots__ = ("mutation", "model_name")
@@ -406,7 +410,7 @@ class RollbackStatisticsResponse(_message.Message):
     def __init__(self, statistics_generation: _Optional[int] = ...) -> None: ...
 
 class RecalibrationPolicy(_message.Message):
-    __slots__ = ("kind", "method", "interval_s", "log_time_ratio", "drift_threshold", "agreement_threshold", "next_in_s")
+    __slots__ = ("kind", "method", "interval_s", "log_time_ratio", "drift_threshold", "agreement_threshold", "next_in_s", "reads")
     KIND_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
@@ -414,6 +418,7 @@ class RecalibrationPolicy(_message.Message):
     DRIFT_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     AGREEMENT_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     NEXT_IN_S_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
     kind: PolicyKind
     method: RecalibrationMethod
     interval_s: float
@@ -421,7 +426,8 @@ class RecalibrationPolicy(_message.Message):
     drift_threshold: float
     agreement_threshold: float
     next_in_s: float
-    def __init__(self, kind: _Optional[_Union[PolicyKind, str]] = ..., method: _Optional[_Union[RecalibrationMethod, str]] = ..., interval_s: _Optional[float] = ..., log_time_ratio: _Optional[float] = ..., drift_threshold: _Optional[float] = ..., agreement_threshold: _Optional[float] = ..., next_in_s: _Optional[float] = ...) -> None: ...
+    reads: int
+    def __init__(self, kind: _Optional[_Union[PolicyKind, str]] = ..., method: _Optional[_Union[RecalibrationMethod, str]] = ..., interval_s: _Optional[float] = ..., log_time_ratio: _Optional[float] = ..., drift_threshold: _Optional[float] = ..., agreement_threshold: _Optional[float] = ..., next_in_s: _Optional[float] = ..., reads: _Optional[int] = ...) -> None: ...
 
 class GetRecalibrationPolicyRequest(_message.Message):
     __slots__ = ("model_name",)

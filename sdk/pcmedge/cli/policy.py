@@ -37,6 +37,15 @@ def run(
         float | None,
         typer.Option(help="drift: change of the median factor; self-test: agreement.", show_default=False),
     ] = None,
+    reads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Reads of the chip that statistics are averaged over (default: the device's).",
+            show_default=False,
+        ),
+    ] = None,
     model: Model = None,
     device: DeviceUrl = None,
     timeout: Timeout = None,
@@ -55,7 +64,7 @@ def run(
     from pcmedge.cli.output import Output
     from pcmedge.cli.session import open_device
 
-    wanted = None if kind is None else _policy(kind, every=every, ratio=ratio, threshold=threshold)
+    wanted = None if kind is None else _policy(kind, every=every, ratio=ratio, threshold=threshold, reads=reads or 0)
     with open_device(device, timeout_s=timeout) as connected:
         present = connected.policy(model=model) if wanted is None else connected.set_policy(wanted, model=model)
     Output(json=json).result(present, lambda console: _draw(console, present))
@@ -68,7 +77,7 @@ def _given(option: str, value: float) -> float:
     return value
 
 
-def _policy(kind: Kind, *, every: str | None, ratio: float | None, threshold: float | None) -> Policy:
+def _policy(kind: Kind, *, every: str | None, ratio: float | None, threshold: float | None, reads: int) -> Policy:
     """The policy the options describe. Raises InputValueError if the one number the kind needs is missing."""
     from pcmedge.device.results import Policy
     from pcmedge.durations import parse_duration
@@ -79,16 +88,17 @@ def _policy(kind: Kind, *, every: str | None, ratio: float | None, threshold: fl
         case Kind.interval:
             if every is None:
                 raise InputValueError("the policy 'interval' needs --every TIME, for example --every 1d")
-            return Policy(kind=kind.value, interval_s=_given("--every", parse_duration(every)))
+            return Policy(kind=kind.value, interval_s=_given("--every", parse_duration(every)), reads=reads)
         case Kind.log_time:
-            return Policy(kind=kind.value, log_time_ratio=2.0 if ratio is None else _given("--ratio", ratio))
+            ratio = 2.0 if ratio is None else _given("--ratio", ratio)
+            return Policy(kind=kind.value, log_time_ratio=ratio, reads=reads)
     if threshold is None:
         example = "0.02" if kind is Kind.drift else "0.95"
         raise InputValueError(f"the policy '{kind.value}' needs --threshold, for example --threshold {example}")
     threshold = _given("--threshold", threshold)
     if kind is Kind.drift:
-        return Policy(kind=kind.value, drift_threshold=threshold)
-    return Policy(kind=kind.value, agreement_threshold=threshold)
+        return Policy(kind=kind.value, drift_threshold=threshold, reads=reads)
+    return Policy(kind=kind.value, agreement_threshold=threshold, reads=reads)
 
 
 def _draw(console: Screen, policy: Policy) -> None:
@@ -102,4 +112,5 @@ def _draw(console: Screen, policy: Policy) -> None:
     }
     when = details.get(policy.kind, "only on request")
     coming = "" if policy.next_in_s is None else f"; next in {format_duration(policy.next_in_s)}"
-    console.say(f"{policy.kind}: {when}, method {policy.method}{coming}")
+    reads = f" on {policy.reads} reads" if policy.reads else ""
+    console.say(f"{policy.kind}: {when}, method {policy.method}{reads}{coming}")

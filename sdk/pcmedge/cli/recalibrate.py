@@ -40,6 +40,15 @@ def run(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Plain AdaBS: samples of each (default: up to 200).", show_default=False)
     ] = None,
+    reads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Reads of the chip that statistics are averaged over (default: the device's).",
+            show_default=False,
+        ),
+    ] = None,
     gdc_everywhere: Annotated[
         bool, typer.Option("--gdc-everywhere", help="Global drift compensation also before batch norms.")
     ] = False,
@@ -56,6 +65,7 @@ def run(
     \b
     Examples:
       pcmedge recalibrate
+      pcmedge recalibrate --reads 16
       pcmedge recalibrate --method gdc --json
     """
     from pcmedge.cli.output import Output
@@ -68,6 +78,7 @@ def run(
             model=model,
             batches=batches or 0,
             batch_size=batch_size or 0,
+            reads=reads or 0,
             gdc_everywhere=gdc_everywhere,
             force=force,
             progress=bar.show,
@@ -95,7 +106,8 @@ def rollback(model: Model = None, device: DeviceUrl = None, timeout: Timeout = N
 def _draw(console: Screen, result: RecalibrationResult) -> None:
     from pcmedge.durations import format_duration
 
-    samples = f" with {result.samples} samples" if result.samples else ""
+    reads = f" on {result.reads} reads" if result.reads > 1 else ""
+    samples = f" with {result.samples} samples{reads}" if result.samples else ""
     console.say(
         f"recalibrated at age {format_duration(result.age_s)} in {result.duration_s:.2f} s{samples}; "
         f"statistics generation {result.statistics_generation}"

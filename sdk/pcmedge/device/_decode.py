@@ -99,6 +99,7 @@ def policy_message(policy: results.Policy) -> device_pb2.RecalibrationPolicy:
         log_time_ratio=policy.log_time_ratio,
         drift_threshold=policy.drift_threshold,
         agreement_threshold=policy.agreement_threshold,
+        reads=policy.reads,
     )
 
 

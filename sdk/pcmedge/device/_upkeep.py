@@ -29,6 +29,7 @@ def recalibrate(
     model: str | None = None,
     batches: int = 0,
     batch_size: int = 0,
+    reads: int = 0,
     gdc_everywhere: bool = False,
     force: bool = False,
     progress: OnProgress | None = None,
@@ -38,8 +39,9 @@ def recalibrate(
     """Measure on the device what drift has changed and compensate it digitally; requests are served meanwhile.
 
     ``method``: "default", "gdc", "gdc-per-column", "adabs" or "adabs-paired". ``batches``, ``batch_size``: for plain
-    adaptive statistics, 0 for all samples in as few batches of at most 200 as hold them, up to 13. ``force``: commit
-    without asking the guard. The result says whether the guard committed; ``result.raise_for_refusal()`` makes a
+    adaptive statistics, 0 for all samples in as few batches of at most 200 as hold them, up to 13. ``reads``: reads
+    of the chip that statistics are averaged over, 0 for the device's default. ``force``: commit without asking the
+    guard. The result says whether the guard committed; ``result.raise_for_refusal()`` makes a
     refusal an error.
     """
     request = build_message(
@@ -49,6 +51,7 @@ def recalibrate(
         method=_decode.number(_decode.METHODS, method, "a recalibration method"),
         batches=batches,
         batch_size=batch_size,
+        reads=reads,
         gdc_everywhere=gdc_everywhere,
         force=force,
     )

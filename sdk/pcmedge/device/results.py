@@ -158,7 +158,7 @@ class RecalibrationResult:
 
     ``agreement_before``, ``agreement_after``: share of reference inputs whose class equals the digital one's.
     ``median_drift_factor``: 1 right after programming. ``mean_shift``: root mean square shift of the batch-norm
-    means in units of the channel's standard deviation.
+    means in units of the channel's standard deviation. ``reads``: reads of the chip the statistics are averaged over.
     """
 
     committed: bool
@@ -172,6 +172,7 @@ class RecalibrationResult:
     mean_shift: float
     duration_s: float
     age_s: float
+    reads: int = 0
 
     def raise_for_refusal(self) -> None:
         """RecalibrationRefusedError if the device kept its old statistics."""
@@ -189,8 +190,8 @@ class Policy:
 
     ``kind``: "manual", "interval" (every ``interval_s`` of device time), "log-time" (whenever the age has grown by
     ``log_time_ratio``), "drift" (when the median drift factor moved by ``drift_threshold``, relative) or "self-test"
-    (when agreement falls below ``agreement_threshold``). ``next_in_s`` is the device's answer, None if it foresees
-    none.
+    (when agreement falls below ``agreement_threshold``). ``reads``: of the chip, that statistics are averaged over; 0
+    for the device's default. ``next_in_s`` is the device's answer, None if it foresees none.
     """
 
     kind: str = "manual"
@@ -200,6 +201,7 @@ class Policy:
     drift_threshold: float = 0.0
     agreement_threshold: float = 0.0
     next_in_s: float | None = None
+    reads: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
