@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,11 +32,12 @@ from pcmedge.compiler.graph import Graph
 from pcmedge.compiler.layers import GEMM, Block, Layer
 from pcmedge.compiler.placement import place
 from pcmedge.compiler.ranges import DacRange
+from pcmedge.compiler.report import render
 from pcmedge.compiler.scaling import scale
 from pcmedge.errors import ImageCorruptError, ImageFeatureError, ImageTooLargeError, InputValueError
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import profile
-from pcmedge_emulator import programming
+from pcmedge_emulator import programming, resident
 from pcmedge_emulator.calibration.policy import MANUAL
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.clock import Clock
@@ -41,6 +45,7 @@ from pcmedge_emulator.engine import ChipProgram, FastEngine, Parameters, Referen
 from pcmedge_emulator.physics.read_noise import input_dependent_sigma, short_term_sigma
 from pcmedge_emulator.physics.technology import get_technology
 from pcmedge_emulator.resident import drive
+from rich.console import Console
 
 Array = np.ndarray[Any, Any]
 ROW, DIGITAL = image_pb2.BIAS_PLACEMENT_ROW, image_pb2.BIAS_PLACEMENT_DIGITAL
@@ -161,6 +166,47 @@ def test_engines_agree_with_adc_spread_and_input_dependent_noise(name: str, conv
     still = [engine(program, quiet).run({"x": x[:16]})["y"] for engine in (FastEngine, ReferenceEngine)]
     # A code that is rounded the other way is one step of one tile.
     assert np.mean(np.abs(still[0] - still[1]) > 1e-4 * np.abs(still[1]).max()) <= 1e-3
+
+
+@pytest.mark.parametrize("name", ["gemm-row-tiles", "gemm-full-rows"])
+def test_the_row_is_a_row_like_any_other_to_the_circuits(name: str) -> None:
+    """IR drop and all: as if the code came in as one more input, on a chip that knows no bias rows."""
+    image, (_, shape, _, signed, _) = image_of(name), LAYERS[name]
+    program = ChipProgram.from_image(image)
+    program.profile.ir_drop, program.profile.wire_resistance_ohm = 1.0, 0.35
+    (layer,) = program.layers.values()
+    block = layer.blocks["W"]
+    plain = replace(program, layers={layer.name: replace(layer, blocks={"W": replace(block, bias_code=0)})})
+    snapshot = Snapshot(conductances=conductances(image))
+    codes = np.random.default_rng(4).integers(-127 if signed else 0, 128 if signed else 256, (48, *shape))
+    one_more = np.concatenate([codes, np.full((*codes.shape[:-1], 1), block.bias_code)], axis=-1)
+    found = ReferenceEngine(program, snapshot).run_layer(layer.name, codes)
+    expected = ReferenceEngine(plain, snapshot).run_layer(layer.name, one_more)
+    assert all(np.array_equal(found[tile], expected[tile]) for tile in expected)
+    program.profile.ir_drop = 0.0
+    without = ReferenceEngine(program, snapshot).run_layer(layer.name, codes)
+    assert any(not np.array_equal(found[tile], without[tile]) for tile in found)
+
+
+def test_idle_cells_see_the_rows_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Every group's bias row is driven under the other groups' columns, too.
+    seen: list[float] = []
+    original = resident.idle_cells
+
+    def watched(**given: Any) -> Any:
+        seen.append(given["dac_mean_square"])
+        return original(**given)
+
+    monkeypatch.setattr(resident, "idle_cells", watched)
+    model, x = LAYERS["depthwise"][0], calibration("depthwise")
+    chip = profile(tile_rows=40, tile_columns=64, tiles=64, connect_idle=True)
+    image = compile(model, calibration=x, profile=chip, bias="row")
+    with new_chip() as made:
+        made.program(image)
+        made.infer(image.name, {"x": x})
+    (block,) = image.manifest.layers[0].blocks
+    assert seen
+    assert seen == pytest.approx([(9 * block.dac_mean_square + (block.bias_code / 255) ** 2) / 10] * len(seen))
 
 
 def test_noise_of_the_bias_row_alone_has_the_spread_of_its_code() -> None:
@@ -286,6 +332,10 @@ def test_a_bias_one_row_cannot_express_stays_digital_and_the_report_says_so() ->
     assert list(image.manifest.required_features) == ["pcm-analog-1"]
     assert "times what one row can express" in image.manifest.placement.nodes[0].reason
     assert image.manifest.placement.devices == 2 * 48
+    console = Console(width=80, file=io.StringIO())
+    console.print(render(image.manifest, image.tiles()))
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"Biases that stayed digital\s+fc: it is [\d.]+ times what one row can express", drawn)
     assert relative_error(ideal_chip(image, {"x": x})["y"], float_outputs(model, {"x": x})["y"]) <= 1e-4
 
 

@@ -42,7 +42,7 @@ class TileShape(Protocol):
 
 def render(manifest: Manifest, tiles: Iterable[TileShape] | None = None) -> RenderableType:
     """Everything: a summary, the analog layers with their tiles, the digital operators and why they are digital."""
-    parts = [summary(manifest), layer_table(manifest)]
+    parts = [summary(manifest), layer_table(manifest), *_digital_biases(manifest)]
     if tiles is not None:
         parts.append(tile_maps(manifest, tiles))
     parts += [digital_table(manifest), Text(f"Energy and latency: {manifest.placement.energy_source}", style="dim")]
@@ -109,6 +109,13 @@ def layer_table(manifest: Manifest) -> Table:
             _si(node.latency_s, "s"),
         )
     return table
+
+
+def _digital_biases(manifest: Manifest) -> list[Text]:
+    """The biases that were to lie on a row and do not, with the reason; nothing if there are none."""
+    reasons = {node.layer: node.reason.partition("; bias digital: ")[2] for node in manifest.placement.nodes}
+    lines = [f"  {layer.name}: {reasons[layer.name]}" for layer in manifest.layers if reasons.get(layer.name)]
+    return [Text("Biases that stayed digital", style="italic"), Text("\n".join(lines) + "\n")] if lines else []
 
 
 def tile_maps(manifest: Manifest, tiles: Iterable[TileShape]) -> RenderableType:
