@@ -412,3 +412,18 @@ def test_a_model_without_statistics_has_factors_everywhere() -> None:
         refused = chip.recalibrate("digits", "adabs")
         assert not refused.committed
         assert "global drift compensation" in refused.refusal
+
+
+def test_a_study_can_leave_the_comparison_out_and_nothing_else_changes() -> None:
+    found = []
+    for compare in (True, False):
+        with new_chip() as one:
+            one.program(digits_image())
+            one.advance(YEAR_S)
+            outcome = one.recalibrate("digits", force=True, compare=compare)
+            assert outcome.committed
+            assert (outcome.agreement_after >= 0) is compare
+            found.append(scores(one))
+            # The guard has to compare, whatever was asked.
+            assert one.recalibrate("digits", compare=compare).agreement_after >= 0
+    np.testing.assert_array_equal(*found)

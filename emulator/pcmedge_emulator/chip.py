@@ -304,6 +304,7 @@ class Chip:
         reads: int = 0,
         gdc_everywhere: bool = False,
         force: bool = False,
+        compare: bool = True,
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
         mutation: Mutation = NO_MUTATION,
@@ -311,7 +312,8 @@ class Chip:
         """Measures drift and compensates it digitally, beside serving.
 
         The guard may refuse; then the outcome has ``committed`` False and the reason, everything is as before, and
-        the journal says so. ``force`` asks no guard (numbers that are not finite are refused still). ``batches`` and
+        the journal says so. ``force`` asks no guard (numbers that are not finite are refused still); without ``compare``
+        it does not measure agreement with the reference outputs either, which takes its time. ``batches`` and
         ``batch_size`` are AdaBS's n and m. ``reads``: reads of the chip that statistics are averaged over (0: the
         method's default, 8 for paired ones). Raises CancelledError, GenerationMismatchError, StoreUnwritableError.
         """
@@ -323,6 +325,7 @@ class Chip:
             reads=whole("reads", reads, 0, MOST_READS),
             gdc_everywhere=gdc_everywhere,
             force=force,
+            compare=compare,
             progress=progress or _no_progress,
             cancelled=cancelled or _never,
         )

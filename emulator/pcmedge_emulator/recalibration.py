@@ -45,6 +45,7 @@ class Asked:
     reads: int = 0
     gdc_everywhere: bool = False
     force: bool = False
+    compare: bool = True
     progress: Callable[[str, int, int], None] = _no_progress
     cancelled: Callable[[], bool] = _never
 
@@ -104,7 +105,8 @@ class _Run:
         self.refusal = guard.finite_refusal(candidate.statistics, candidate.drift_factors)
         if self.refusal:
             return
-        self._compare(candidate)
+        if self.asked.compare or not self.asked.force:
+            self._compare(candidate)
         if not self.asked.force:
             self.refusal = self._judge(candidate)
 

@@ -110,7 +110,8 @@ def live(task: ChipTask, tick: Callable[[], None] | None = None, stop: Callable[
                     raise CancelledError("The drift study was cancelled.")
                 factor, shift = compensate(chip, image, mode, plan)
                 for realisation in range(plan.realisations):
-                    chip.set_read_realisation(realisation)
+                    if plan.realisations > 1:  # each switch evaluates the conductances anew
+                        chip.set_read_realisation(realisation)
                     found = right(chip, image, task.output, inputs, labels, plan.micro_batch)
                     rows.append(
                         Row(
@@ -127,7 +128,8 @@ def live(task: ChipTask, tick: Callable[[], None] | None = None, stop: Callable[
                             correct=np.packbits(found).tobytes() if plan.keep_correct else b"",
                         )
                     )
-                chip.set_read_realisation(0)
+                if plan.realisations > 1:
+                    chip.set_read_realisation(0)
                 if mode != "none":
                     chip.rollback(image.name)
                 if tick is not None:
@@ -146,6 +148,7 @@ def compensate(chip: Chip, image: ChipImage, mode: str, plan: DriftPlan) -> tupl
         batch_size=plan.batch_size,
         gdc_everywhere=plan.gdc_everywhere,
         force=True,
+        compare=False,
     )
     if not outcome.committed:
         raise InternalError(
