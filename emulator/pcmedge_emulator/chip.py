@@ -312,9 +312,9 @@ class Chip:
         """Measures drift and compensates it digitally, beside serving.
 
         The guard may refuse; then the outcome has ``committed`` False and the reason, everything is as before, and
-        the journal says so. ``force`` asks no guard (numbers that are not finite are refused still); without ``compare``
-        it does not measure agreement with the reference outputs either, which takes its time. ``batches`` and
-        ``batch_size`` are AdaBS's n and m. ``reads``: reads of the chip that statistics are averaged over (0: the
+        the journal says so. ``force`` asks no guard (numbers that are not finite are refused still), and without
+        ``compare`` it does not measure agreement with the reference outputs either, which takes its time. ``batches``
+        and ``batch_size`` are AdaBS's n and m. ``reads``: reads of the chip that statistics are averaged over (0: the
         method's default, 8 for paired ones). Raises CancelledError, GenerationMismatchError, StoreUnwritableError.
         """
         asked = Asked(
