@@ -25,7 +25,7 @@ test: $(VENV)/.dev           ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-peers: $(PEERS)/.peers           ## the device physics against aihwkit's; needs Python 3.11 or 3.12
-	$(PEERS)/bin/python -m pytest tests_peers
+	$(PEERS)/bin/python -m pytest --timeout=900 tests_peers
 
 fidelity: $(PEERS)/.peers           ## measure docs/results/fidelity.md again
 	$(PEERS)/bin/python tests_peers/report.py
