@@ -5,8 +5,8 @@ The passes never look at protobuf containers of a graph; they see :class:`Graph`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ OPSET = 21
 IR_VERSION = 10
 PCM_DOMAIN = "pcm"
 PCM_OPSET = 1
+# Constants that shape inference may need the values of (shapes, axes, sizes) have no more elements than this.
+_SMALL = 1024
 
 Shape = tuple[int | str | None, ...]
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -112,8 +114,13 @@ class Graph:
             name = f"{stem}_{number}"
         return name
 
-    def to_model(self, *, extra_outputs: Iterable[str] = (), types: bool = True) -> onnx.ModelProto:
-        """The graph as a model of the pinned opset. ``extra_outputs`` are exposed behind the graph's own outputs."""
+    def to_model(
+        self, *, extra_outputs: Iterable[str] = (), types: bool = True, declared: Container[str] = ()
+    ) -> onnx.ModelProto:
+        """The graph as a model of the pinned opset. ``extra_outputs`` are exposed behind the graph's own outputs.
+
+        Constants in ``declared`` are named without their values, as external data that whoever runs it has to give.
+        """
         extra = [name for name in dict.fromkeys(extra_outputs) if name not in self.output_names]
         produced = [name for node in self.nodes for name in node.output if name]
         graph = onnx.helper.make_graph(
@@ -121,7 +128,10 @@ class Graph:
             name=self.name,
             inputs=self.inputs,
             outputs=[*self.outputs, *(onnx.ValueInfoProto(name=name) for name in extra)],
-            initializer=[_tensor(name, value) for name, value in self.constants.items()],
+            initializer=[
+                _declared(name, value) if name in declared else _tensor(name, value)
+                for name, value in self.constants.items()
+            ],
             value_info=[
                 info
                 for name in produced
@@ -134,10 +144,15 @@ class Graph:
             opsets.append(onnx.helper.make_opsetid(PCM_DOMAIN, PCM_OPSET))
         return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="pcmedge")
 
+    def weights(self) -> dict[str, Array]:
+        """The large constants, whose values matter to no shape; C-contiguous."""
+        return {name: np.ascontiguousarray(value) for name, value in self.constants.items() if value.size > _SMALL}
+
     def infer(self) -> None:
         """Run ONNX shape inference (with value propagation) and remember what it finds."""
+        model = self._without_weights().to_model()
         try:
-            inferred = onnx.shape_inference.infer_shapes(self.to_model(), strict_mode=False, data_prop=True)
+            inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
         except Exception as error:
             raise CompileError(f"Shape inference failed on the model: {error}. Check it with onnx.checker.") from error
         for value in (*inferred.graph.value_info, *inferred.graph.output):
@@ -145,6 +160,13 @@ class Graph:
         for output in self.outputs:
             if (known := self.types[output.name]).element:
                 output.CopyFrom(next(iter(_typed(output.name, known))))
+
+    def _without_weights(self) -> Graph:
+        """The same graph with large constants as inputs: what matters of them to other shapes is their own."""
+        large = self.weights()
+        small = {name: value for name, value in self.constants.items() if name not in large}
+        weights = [info for name in large for info in _typed(name, self.type_of(name))]
+        return replace(self, constants=small, inputs=[*self.inputs, *weights])
 
 
 def node_reads(node: onnx.NodeProto) -> Iterator[str]:
@@ -202,6 +224,13 @@ def _value_info(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
 
 def _tensor(name: str, value: Array) -> onnx.TensorProto:
     return numpy_helper.from_array(np.ascontiguousarray(value) if value.ndim else value, name)
+
+
+def _declared(name: str, value: Array) -> onnx.TensorProto:
+    tensor = onnx.TensorProto(name=name, data_type=onnx.helper.np_dtype_to_tensor_dtype(value.dtype), dims=value.shape)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="memory")
+    return tensor
 
 
 def _tensor_type(value: onnx.ValueInfoProto) -> TensorType:

@@ -17,23 +17,29 @@ _RUN_BYTES = 96 * 2**20
 _MAX_SAMPLES = 64
 
 
-def session(model: onnx.ModelProto) -> Any:
-    """An inference session; quantise/dequantise pairs are executed as written, never fused into integer kernels."""
+def session(model: onnx.ModelProto, weights: Mapping[str, Array] | None = None) -> Any:
+    """An inference session; quantise/dequantise pairs are executed as written, never fused into integer kernels.
+
+    ``weights``: the constants that the model only declares. They are not copied: keep them as long as the session.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = 4
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if weights:
+        values = [ort.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+        options.add_external_initializers(list(weights), values)
     return ort.InferenceSession(
         model.SerializeToString(deterministic=True), options, providers=["CPUExecutionProvider"]
     )
 
 
-def can_run(model: onnx.ModelProto) -> str | None:
-    """None if ONNX Runtime accepts the model, else the first line of what it says."""
+def can_run(model: onnx.ModelProto, weights: Mapping[str, Array] | None = None) -> str | None:
+    """None if ONNX Runtime accepts the model, else the first line of what it says; ``weights`` as for ``session``."""
     try:
-        session(model)
+        session(model, weights)
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return lines[0] if lines else type(error).__name__
@@ -47,7 +53,9 @@ class FloatModel:
         self._inputs = set(graph.input_names)
         self.tensors = tuple(name for name in dict.fromkeys(tensors))
         self._fetched = tuple(name for name in self.tensors if name not in self._inputs)
-        self._session = session(graph.to_model(extra_outputs=self._fetched))
+        # Copies of the weights in every session cost more time than what most of the sessions compute.
+        self._weights = graph.weights()
+        self._session = session(graph.to_model(extra_outputs=self._fetched, declared=self._weights), self._weights)
         self._micro_batch: int | None = None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

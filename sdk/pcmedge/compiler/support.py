@@ -65,11 +65,13 @@ def require_runnable(graph: Graph) -> None:
     for node in graph.nodes:
         found += [offence for inner in _with_inner(node) for offence in _unknown(inner, OPSET)]
         found += _restricted(node, graph)
-    if not found and can_run(graph.to_model()) is not None:
+    weights = graph.weights()
+    refusal = None if found else can_run(graph.to_model(declared=weights), weights)
+    if refusal is not None:
         found = [offence for node in graph.nodes for offence in _without_kernel(node, graph)]
         if not found:
             raise UnsupportedOperatorError(
-                f"ONNX Runtime refuses the model as a whole: {can_run(graph.to_model())}. Check that it runs in "
+                f"ONNX Runtime refuses the model as a whole: {refusal}. Check that it runs in "
                 "onnxruntime.InferenceSession before compiling it."
             )
     _raise(found)
