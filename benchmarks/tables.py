@@ -4,6 +4,7 @@
 weighting    docs/calibration.md  error of the drift factor, by how the read-out is weighted (10 s)
 modes        docs/calibration.md  the bundled network after a year, by way of compensation (40 s)
 guard        docs/calibration.md  how often the guard refuses, and what its answers are worth (2 min)
+own_buffer   docs/calibration.md  what an image knows of the digital statistics of other samples (30 s)
 ranges       docs/compiler.md     the bundled network after a year, by converter bits and ranges (1 min)
 statistics   docs/training.md     what batch norm's running statistics of noisy training cost (2 min, ``train`` extra)
 ============ ==================== ========================================================================
@@ -20,13 +21,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from pcmedge.demo.digits import MODEL_FILE, load_digits
+from pcmedge.demo.digits import MODEL_FILE, Pictures, load_digits
 from pcmedge.demo.run import CALIBRATION_SAMPLES, compile_digits
 from pcmedge.drift import DriftPlan, run_study
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import profile
 
 YEAR_S = 365 * 86400.0
+Statistics = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def _outliers(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -160,6 +162,51 @@ def guard() -> None:
             print(f"| {label} | {state} | {refused} of {chips} | {said[0]} | {said[1]} |")
 
 
+def own_buffer() -> None:
+    """The compiler's statistics of 100 samples against those measured on an image, by how far weights are clipped."""
+    from pcmedge import compile as compile_image
+
+    digits = load_digits()
+    rest, own = digits.train.tensors[:-100], digits.train.tensors[-100:]
+    for clip_sigma in (None, 2.0, 1.5, 1.0):
+        made = [
+            compile_image(str(MODEL_FILE), calibration=rest, name="digits", clip_sigma=clip_sigma, buffer=buffer)
+            for buffer in ("calibration", None, own)
+        ]
+        given = made[2].reference_statistics()
+        measured = {
+            "compiler's": given,
+            "carried over": made[0].digital_statistics(own),
+            "image's weights": made[1].digital_statistics(own),
+        }
+        cells = [
+            f"{_statistics_error(found, given):.2g}, {_recalibrated(made[0], own, found, digits.test):.1%}"
+            for found in measured.values()
+        ]
+        print(f"| {clip_sigma or 'no'} | {' | '.join(cells)} |")
+
+
+def _statistics_error(found: Statistics, given: Statistics) -> float:
+    """Root mean square over all channels of the means' error in standard deviations."""
+    errors = [(found[node][0] - mean) / np.sqrt(variance + 1e-12) for node, (mean, variance) in given.items()]
+    return float(np.sqrt(np.square(np.concatenate(errors)).mean()))
+
+
+def _recalibrated(image: ChipImage, own: np.ndarray, found: Statistics, test: Pictures) -> float:
+    """Accuracy of one ideal chip after a paired recalibration with these statistics."""
+    from pcmedge_emulator.calibration.policy import MANUAL
+    from pcmedge_emulator.chip import Chip
+    from pcmedge_emulator.clock import Clock
+
+    name, output = image.manifest.model.inputs[0].name, image.manifest.model.outputs[0].name
+    with Chip(technology="ideal", clock=Clock.manual(), default_policy=MANUAL) as chip:
+        chip.program(image)
+        chip.replace_buffer("digits", {name: own}, statistics=found)
+        chip.recalibrate("digits", force=True)
+        answers = chip.infer("digits", {name: test.tensors}).outputs[output]
+    return float(np.mean(answers.argmax(axis=1) == test.labels))
+
+
 def ranges() -> None:
     digits = load_digits()
     from pcmedge.compiler import compile
@@ -199,7 +246,7 @@ def statistics() -> None:
 
 
 TABLES: dict[str, Callable[[], None]] = {
-    table.__name__: table for table in (weighting, modes, guard, ranges, statistics)
+    table.__name__: table for table in (weighting, modes, guard, own_buffer, ranges, statistics)
 }
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from .graph import PCM_DOMAIN, Array, Graph, attributes, make_node
 from .layers import CONV, LSTM
 from .measure import moments_of
 from .scaling import FULL_SCALE
-from .statistics import batch_norm_inputs
+from .statistics import Moments, batch_norm_inputs
 
 if TYPE_CHECKING:
     from pcmedge.image import ChipImage
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Statistics = dict[str, tuple[Floats, Floats]]
 Progress = Callable[[int, int], None]
+
+# Below this share of the variance it is compared with, a variance is rounding.
+_DEAD = 1e-6
 
 
 def digital_graph(image: ChipImage) -> Graph:
@@ -43,11 +46,38 @@ def digital_graph(image: ChipImage) -> Graph:
 
 
 def digital_statistics(image: ChipImage, samples: Any, progress: Progress | None = None) -> Statistics:
-    """See :meth:`pcmedge.image.ChipImage.digital_statistics`."""
+    """See :meth:`pcmedge.image.ChipImage.digital_statistics`.
+
+    Measured on the network of the tiles' weights, then carried over to the network as it was compiled, before clipping
+    and rounding. The image knows both on its own buffer, and the step between them is that of paired recalibration:
+
+        mean = given_own + (measured - measured_own) sqrt(var_given_own / var_measured_own)
+        var  = var_measured var_given_own / var_measured_own
+
+    ``given_own``: the image's table "statistics". An image without one has nothing to carry over by.
+    """
     graph = digital_graph(image)
+    inputs = batch_norm_inputs(graph)
     checked = calibration_set(graph, samples, what="samples", zeros=True)
-    found = moments_of(graph, batch_norm_inputs(graph), checked, progress)
-    return {node: (each.mean.astype(np.float32), each.variance.astype(np.float32)) for node, each in found.items()}
+    given = image.reference_statistics()
+    own = moments_of(graph, inputs, image.calibration_buffer()) if set(given) >= set(inputs) else {}
+    found: Statistics = {}
+    for node, measured in moments_of(graph, inputs, checked, progress).items():
+        mean, variance = measured.mean, measured.variance
+        if node in own:
+            mean, variance = _carried(mean, variance, own[node], *given[node])
+        found[node] = (mean.astype(np.float32), variance.astype(np.float32))
+    return found
+
+
+def _carried(
+    mean: Array, variance: Array, own: Moments, given_mean: Array, given_variance: Array
+) -> tuple[Array, Array]:
+    known = given_variance.astype(np.float64)
+    # A channel that is dead on the buffer in either network has no scale to carry over.
+    alive = (own.variance > _DEAD * known) & (known > _DEAD * own.variance)
+    ratio = np.where(alive, known, 1.0) / np.where(alive, own.variance, 1.0)
+    return given_mean + (mean - own.mean) * np.sqrt(ratio), variance * ratio
 
 
 def checked_samples(image: ChipImage, samples: Any) -> dict[str, Array]:

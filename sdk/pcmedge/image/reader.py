@@ -196,8 +196,9 @@ class ChipImage:
         """{BatchNormalization node: (mean, population variance)} of the digital network over ``samples``, float32 [C].
 
         What the table "statistics" holds for the image's own buffer, for any samples: the program runs digitally in
-        inference mode, with the weights the tiles are to hold (target / 32767 * weight_scale), and the input of every
-        batch norm is measured per channel. ``samples``: inputs as the model takes them, in the forms of
+        inference mode, with the weights the tiles are to hold (target / 32767 * weight_scale), the input of every
+        batch norm is measured per channel, and what clipping and rounding the weights changed on the image's own buffer
+        is taken back. ``samples``: inputs as the model takes them, in the forms of
         ``pcmedge.compile(calibration=...)``. ``progress(done, total)`` counts samples.
 
         Raises CalibrationError for samples that do not fit, MissingExtraError without the extra "emulator".
