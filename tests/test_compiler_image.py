@@ -150,7 +150,9 @@ def test_buffers(choice: str | None) -> None:
         np.testing.assert_array_equal(buffer, x[::3])
     else:
         assert (described.kind, described.seed, described.samples) == ("synthetic", 3, 8)
-        assert "synthetic-buffer-1" in image.manifest.required_features
+        assert len(set(described.chosen)) == 8
+        assert 0.5 < described.coverage <= 1.0
+        assert "synthetic-buffer-2" in image.manifest.required_features
         np.testing.assert_allclose(buffer.mean((0, 2, 3)), x.mean((0, 2, 3)), atol=0.05)
     name = model.graph.input[0].name
     stem = next(node.output[0] for node in model.graph.node if node.op_type == "Conv")

@@ -15,7 +15,7 @@ import numpy as np
 import pcmedge
 import pytest
 from image_parts import bias_row_parts, contents_of, manifest, parts, program, seal, tile_targets, tiny_image
-from pcmedge._contract.image_pb2 import BIAS_PLACEMENT_ROW, SignatureBlock
+from pcmedge._contract.image_pb2 import BIAS_PLACEMENT_ROW, CalibrationBuffer, SignatureBlock
 from pcmedge.errors import (
     FileMissingError,
     FileUnwritableError,
@@ -307,6 +307,22 @@ def test_a_synthetic_buffer_is_made_from_the_manifest():
     assert np.array_equal(samples, ChipImage.from_bytes(image.to_bytes()).calibration_buffer()["x"])
     for wrong in ("magic-1", ""):
         data = seal(image, change=lambda m, wrong=wrong: setattr(m.calibration_buffer, "generator", wrong))
+        with pytest.raises(ImageCorruptError) as caught:
+            ChipImage.from_bytes(data)
+        assert caught.value.metadata["check"] == "manifest-buffer"
+
+
+def test_chosen_samples_need_a_newer_reader():
+    made = manifest()
+    buffer = made.calibration_buffer
+    buffer.kind, buffer.samples, buffer.generator, buffer.seed = "synthetic", 3, "leaves-1", 7
+    buffer.chosen.extend([9, 4, 30])
+    buffer.inputs.add(name="x", shape=[2, 4, 4], mean=[0.25, -1.0], std=[0.5, 0.25], minimum=-2.0, maximum=2.0)
+    image = tiny_image(manifest=made, buffer=None)
+    assert {"synthetic-buffer-2"} == {name for name in image.manifest.required_features if "synthetic" in name}
+    assert image.calibration_buffer()["x"].shape == (3, 2, 4, 4)
+    for wrong in ({"chosen": [1]}, {"samples": 5}, {"coverage": float("nan")}):
+        data = seal(image, change=lambda m, wrong=wrong: m.calibration_buffer.MergeFrom(CalibrationBuffer(**wrong)))
         with pytest.raises(ImageCorruptError) as caught:
             ChipImage.from_bytes(data)
         assert caught.value.metadata["check"] == "manifest-buffer"

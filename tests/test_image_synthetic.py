@@ -70,6 +70,46 @@ def three_scales(seed: int, stream: int, sample: int, shape: tuple[int, int, int
     ]  # fmt: skip
 
 
+RADII = (416, 326, 269, 226, 193, 167, 145, 127, 112, 99, 88, 78, 70, 62, 56, 51)
+
+
+def leaves(seed: int, stream: int, sample: int, shape: tuple[int, int, int]) -> list[int]:
+    channels, height, width = shape
+    values = []
+    octaves = list(zip((1, 2, 4, 8, 16), (2, 3, 5, 7, 11), strict=True))
+    own = [lattice(key(seed, stream, sample, 2 + j, 0), height, width, d) for j, (d, _) in enumerate(octaves)]
+    shared = [lattice(key(seed, stream, sample, 2 + j, 1), height, width, d) for j, (d, _) in enumerate(octaves)]
+
+    def painted(c: int, y: int, x: int) -> int:
+        for leaf in range(80, -1, -1):
+            n = [noise(key(seed, stream, sample, 1), leaf * (3 + channels) + i) for i in range(3 + channels)]
+            if leaf == 0:
+                return 2 * n[2] + n[3 + c]
+            w = mix((key(seed, stream, sample, 0) + leaf * GAMMA) & MASK)
+            dy = 64 * (2 * y + 1) - ((w & 0xFFFF) * 160 * height >> 16) + 16 * height
+            dx = 64 * (2 * x + 1) - ((w >> 16 & 0xFFFF) * 160 * width >> 16) + 16 * width
+            r = RADII[w >> 32 & 15] * max(height, width) // 8
+            slim = r * (6 + (w >> 36 & 15)) // 21
+            if w >> 40 & 1:
+                long, short = (dx, dy) if w >> 41 & 1 else (dy, dx)
+                hit = abs(long) < r and abs(short) < slim
+            else:
+                hit = dy * dy + dx * dx < r * r
+            if hit:
+                return 2 * n[2] + n[3 + c] + (n[0] * dy + n[1] * dx) // r
+        raise AssertionError
+
+    for c in range(channels):
+        for y in range(height):
+            for x in range(width):
+                texture = sum(
+                    weight * (16 // d) ** 2 * (own[j](c, y, x) + 3 * shared[j](0, y, x))
+                    for j, (d, weight) in enumerate(octaves)
+                )
+                values.append(painted(c, y, x) + texture // 10240)
+    return values
+
+
 def standardised(fields: list[list[int]], mean: float, std: float, low: float, high: float) -> list[np.float32]:
     values = [value for field in fields for value in field]
     n, total, squares = len(values), sum(values), sum(v * v for v in values)
@@ -78,17 +118,19 @@ def standardised(fields: list[list[int]], mean: float, std: float, low: float, h
     return [np.float32(min(max((value - centre) * scale + mean, low), high)) for value in values]
 
 
-def test_image_like_samples_are_those_of_the_definition():
+@pytest.mark.parametrize(("generator", "defined"), [("three-scales-1", three_scales), ("leaves-1", leaves)])
+def test_image_like_samples_are_those_of_the_definition(generator: str, defined: Callable[..., list[int]]):
     shape, seed, stream = (2, 19, 5), 2**64 - 3, 1
-    made = make(seed=seed, stream=stream, samples=2, shape=shape, mean=[0.5, -1.0], std=[1.0, 0.125], maximum=0.9)
-    fields = [three_scales(seed, stream, sample, shape) for sample in range(2)]
+    moments = {"mean": [0.5, -1.0], "std": [1.0, 0.125], "maximum": 0.9}
+    made = make(generator, seed=seed, stream=stream, samples=2, shape=shape, chosen=(5, 2), **moments)
+    fields = [defined(seed, stream, sample, shape) for sample in (5, 2)]
     plane = 19 * 5
     for channel, (mean, std) in enumerate([(0.5, 1.0), (-1.0, 0.125)]):
         part = [field[channel * plane : (channel + 1) * plane] for field in fields]
         assert made[:, channel].reshape(-1).tolist() == standardised(part, mean, std, -100.0, 0.9)
 
 
-@pytest.mark.parametrize("generator", ["three-scales-1", "white-1"])
+@pytest.mark.parametrize("generator", ["three-scales-1", "white-1", "leaves-1"])
 def test_vectors_are_plain_noise(generator: str):
     made = make(generator, samples=3, shape=(40,), mean=[1.0], std=[2.0])
     fields = [[noise(key(1, 0, sample), i) for i in range(40)] for sample in range(3)]
@@ -102,9 +144,10 @@ def test_golden_hashes():
     assert digest(make()) == "dc3394ed25d1898f"
     assert digest(make("white-1", shape=(3, 24, 20))) == "caa6cd9f53ca036d"
     assert digest(make(shape=(7,), mean=[0.0], std=[1.0])) == "3ac63196d0d54cad"
+    assert digest(make("leaves-1")) == "faca2875665caf41"
 
 
-@pytest.mark.parametrize("generator", ["three-scales-1", "white-1"])
+@pytest.mark.parametrize("generator", ["three-scales-1", "white-1", "leaves-1"])
 def test_moments_are_those_asked_for(generator: str):
     made = make(generator).astype(np.float64)
     assert np.allclose(made.mean((0, 2, 3)), [0.5, 0.0, -2.0], atol=1e-5)
@@ -129,8 +172,16 @@ def test_seed_sample_and_stream_give_different_noise():
     assert np.array_equal(base, make(samples=2))
 
 
-def test_pictures_are_smooth_and_their_colours_go_together():
-    made = make(samples=64, shape=(3, 32, 32), mean=[0.0] * 3, std=[1.0] * 3)
+def test_chosen_samples_are_those_of_their_numbers():
+    apart = {"shape": (1, 12, 12), "mean": [0.0], "std": [1.0]}
+    whole, part = make("leaves-1", samples=6, **apart), make("leaves-1", samples=2, chosen=(1, 4), **apart)
+    for place, number in enumerate((1, 4)):
+        assert np.corrcoef(part[place].ravel(), whole[number].ravel())[0, 1] > 0.9999
+
+
+@pytest.mark.parametrize("generator", ["three-scales-1", "leaves-1"])
+def test_pictures_are_smooth_and_their_colours_go_together(generator: str):
+    made = make(generator, samples=64, shape=(3, 32, 32), mean=[0.0] * 3, std=[1.0] * 3)
     neighbours = np.corrcoef(made[..., 1:].ravel(), made[..., :-1].ravel())[0, 1]
     colours = np.corrcoef(made[:, 0].ravel(), made[:, 1].ravel())[0, 1]
     white = make("white-1", samples=64, shape=(3, 32, 32), mean=[0.0] * 3, std=[1.0] * 3)
@@ -152,6 +203,8 @@ def test_a_channel_that_never_varied_stays_constant():
         (InputValueError, {"seed": -1}),
         (InputValueError, {"seed": 2**64}),
         (InputValueError, {"samples": 0}),
+        (InputValueError, {"chosen": (1, 2)}),
+        (InputValueError, {"chosen": (2**20,) * 16}),
         (InputValueError, {"shape": (3, 0, 4)}),
         (InputValueError, {"std": [-1.0, 1.0, 1.0]}),
         (InputValueError, {"mean": [math.nan, 1.0, 1.0]}),

@@ -273,20 +273,24 @@ class Preprocessing(_message.Message):
     def __init__(self, input: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., channels: _Optional[int] = ..., colour_order: _Optional[str] = ..., layout: _Optional[str] = ..., scale: _Optional[float] = ..., mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class CalibrationBuffer(_message.Message):
-    __slots__ = ("kind", "samples", "generator", "seed", "has_reference_statistics", "inputs")
+    __slots__ = ("kind", "samples", "generator", "seed", "has_reference_statistics", "inputs", "chosen", "coverage")
     KIND_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     HAS_REFERENCE_STATISTICS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
     kind: str
     samples: int
     generator: str
     seed: int
     has_reference_statistics: bool
     inputs: _containers.RepeatedCompositeFieldContainer[SyntheticInput]
-    def __init__(self, kind: _Optional[str] = ..., samples: _Optional[int] = ..., generator: _Optional[str] = ..., seed: _Optional[int] = ..., has_reference_statistics: bool = ..., inputs: _Optional[_Iterable[_Union[SyntheticInput, _Mapping]]] = ...) -> None: ...
+    chosen: _containers.RepeatedScalarFieldContainer[int]
+    coverage: float
+    def __init__(self, kind: _Optional[str] = ..., samples: _Optional[int] = ..., generator: _Optional[str] = ..., seed: _Optional[int] = ..., has_reference_statistics: bool = ..., inputs: _Optional[_Iterable[_Union[SyntheticInput, _Mapping]]] = ..., chosen: _Optional[_Iterable[int]] = ..., coverage: _Optional[float] = ...) -> None: ...
 
 class SyntheticInput(_message.Message):
     __slots__ = ("name", "shape", "mean", "std", "minimum", "maximum")

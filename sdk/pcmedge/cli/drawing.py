@@ -69,7 +69,8 @@ def _buffer(manifest: Manifest) -> str:
     if buffer.kind == "none":
         return "none; recalibration can only use global drift compensation"
     paired = "with" if buffer.has_reference_statistics else "without"
-    return f"{buffer.samples} samples, {buffer.kind}, {paired} digital reference statistics"
+    seen = f" ({buffer.generator}, coverage {buffer.coverage:.1%})" if buffer.coverage else ""
+    return f"{buffer.samples} samples, {buffer.kind}{seen}, {paired} digital reference statistics"
 
 
 def _draw_nodes(console: Screen, placement: PlacementReport) -> None:

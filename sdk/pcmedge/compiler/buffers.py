@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,17 @@ import numpy as np
 
 from pcmedge._contract.image_pb2 import CalibrationBuffer
 from pcmedge.errors import InputValueError
-from pcmedge.image.synthetic import THREE_SCALES, synthetic_buffer
+from pcmedge.image.synthetic import GENERATORS, WHITE, synthetic_buffer
 
 from .calibration import calibration_set, pick
+from .coverage import InputMeter, herd
 from .graph import Array, Graph
+from .layers import Layer
 
 BufferChoice = Any
 DEFAULT_REFERENCE = 16
+LEAST_POOL = 96
+"""Synthetic samples to choose from, or twice as many as are wanted."""
 _STORABLE = ("float32", "uint8", "int32", "int64")
 
 
@@ -33,7 +37,13 @@ class Buffer:
 
 
 def choose_buffer(
-    graph: Graph, choice: BufferChoice, calibration: Mapping[str, Array], *, count: int, seed: int
+    graph: Graph,
+    layers: Sequence[Layer],
+    choice: BufferChoice,
+    calibration: Mapping[str, Array],
+    *,
+    count: int,
+    seed: int,
 ) -> Buffer:
     """What ``compile(buffer=...)`` asks for; raises CalibrationError for samples that do not fit the model."""
     if choice is None:
@@ -42,7 +52,7 @@ def choose_buffer(
         raise InputValueError(f"buffer_samples: expected at least 1, found {count}. For no buffer pass buffer=None.")
     if isinstance(choice, str):
         if choice == "synthetic":
-            return _synthetic(graph, calibration, count, seed)
+            return _synthetic(graph, layers, calibration, count, seed)
         if choice != "calibration":
             raise InputValueError(
                 f"buffer: expected 'calibration', 'synthetic', samples or None; found {choice!r}.", found=choice
@@ -71,33 +81,58 @@ def choose_reference(graph: Graph, choice: Any, calibration: Mapping[str, Array]
     return calibration_set(graph, choice, what="reference")
 
 
-def _synthetic(graph: Graph, calibration: Mapping[str, Array], count: int, seed: int) -> Buffer:
-    description = CalibrationBuffer(kind="synthetic", samples=count, generator=THREE_SCALES, seed=seed)
-    samples: dict[str, Array] = {}
-    for stream, name in enumerate(graph.input_names):
+def _synthetic(
+    graph: Graph, layers: Sequence[Layer], calibration: Mapping[str, Array], count: int, seed: int
+) -> Buffer:
+    """Of every generator's samples those that together drive the analog layers as the calibration set does on average;
+    the generator that comes closest."""
+    described = CalibrationBuffer(kind="synthetic", samples=count, seed=seed)
+    for name in graph.input_names:
         values = calibration[name]
         shape = values.shape[1:]
         axes = tuple(axis for axis in range(values.ndim) if axis != 1) if len(shape) >= 3 else None
-        mean = np.atleast_1d(values.mean(axis=axes, dtype=np.float64))
-        std = np.atleast_1d(values.std(axis=axes, dtype=np.float64))
-        made = description.inputs.add(
+        described.inputs.add(
             name=name,
             shape=shape,
-            mean=mean.tolist(),
-            std=std.tolist(),
+            mean=np.atleast_1d(values.mean(axis=axes, dtype=np.float64)).tolist(),
+            std=np.atleast_1d(values.std(axis=axes, dtype=np.float64)).tolist(),
             minimum=float(values.min()),
             maximum=float(values.max()),
         )
-        samples[name] = synthetic_buffer(
-            THREE_SCALES,
-            seed,
-            count,
-            shape,
-            values.dtype,
+    meter = InputMeter(graph, layers, calibration)
+    pictures = any(len(made.shape) >= 3 for made in described.inputs)
+    best: Buffer | None = None
+    for generator in GENERATORS if pictures else (WHITE,):
+        described.generator = generator
+        del described.chosen[:]
+        pool = _made(graph, described, calibration, range(max(LEAST_POOL, 2 * count)))
+        described.chosen.extend(herd(meter.means(pool), meter.target, count))
+        samples = _made(graph, described, calibration, described.chosen)
+        described.coverage = meter.coverage(meter.means(samples))
+        if best is None or described.coverage > best.description.coverage:
+            kept = CalibrationBuffer()
+            kept.CopyFrom(described)
+            best = Buffer(kept, samples)
+    assert best is not None
+    return best
+
+
+def _made(
+    graph: Graph, described: CalibrationBuffer, calibration: Mapping[str, Array], numbers: Sequence[int]
+) -> dict[str, Array]:
+    return {
+        name: synthetic_buffer(
+            described.generator,
+            described.seed,
+            len(numbers),
+            tuple(made.shape),
+            calibration[name].dtype,
             made.mean,
             made.std,
             made.minimum,
             made.maximum,
             stream=stream,
+            chosen=numbers,
         )
-    return Buffer(description, samples)
+        for stream, (name, made) in enumerate(zip(graph.input_names, described.inputs, strict=True))
+    }

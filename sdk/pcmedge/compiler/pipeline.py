@@ -82,7 +82,7 @@ def compile(
     ``require_analog``: fail below this share of MACs in memory, for instance "95%".
 
     ``buffer``: what the device recalibrates with: "calibration" (``buffer_samples`` of the calibration set),
-    "synthetic" (made from ``buffer_seed`` when needed), samples in the forms of ``calibration``, or None.
+    "synthetic" (made from ``buffer_seed`` when needed, chosen to drive the layers as ``calibration`` does), samples in the forms of ``calibration``, or None.
     ``reference``: how many samples of the calibration set go into the self-test (default 16), or the samples.
     ``recorded_statistics``: put an identity batch norm behind hidden layers without one. ``bias``: biases of analog
     layers are added digitally, or lie on a crossbar "row" of their own where one can express them. ``labels`` and
@@ -145,7 +145,7 @@ def compile(
     _require_share(options.require_analog, report)
 
     say("buffer", 0, 1)
-    chosen = choose_buffer(graph, buffer, samples, count=buffer_samples, seed=buffer_seed)
+    chosen = choose_buffer(graph, layers, buffer, samples, count=buffer_samples, seed=buffer_seed)
     moments = moments_of(graph, plan.inputs, chosen.samples) if chosen.samples is not None else {}
     reference_inputs = choose_reference(graph, reference, samples)
     reference_outputs = FloatModel(graph, graph.output_names).run(reference_inputs)

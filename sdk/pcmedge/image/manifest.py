@@ -25,11 +25,11 @@ from pcmedge.image.format import (
     corrupt,
 )
 from pcmedge.image.profiles import check_profile
-from pcmedge.image.synthetic import GENERATORS
+from pcmedge.image.synthetic import GENERATORS, LEAVES, MOST_CHOSEN
 
 FORMAT_VERSION: Final = 1
 BASE_FEATURE: Final = "pcm-analog-1"
-KNOWN_FEATURES: Final = frozenset({BASE_FEATURE, "lstm-1", "bias-row-1", "synthetic-buffer-1"})
+KNOWN_FEATURES: Final = frozenset({BASE_FEATURE, "lstm-1", "bias-row-1", "synthetic-buffer-1", "synthetic-buffer-2"})
 
 PROGRAM, TARGETS, TILES, COLUMNS = "program", "targets", "tiles", "columns"
 STATISTICS, BUFFER, REFERENCE = "statistics", "buffer", "reference"
@@ -55,7 +55,9 @@ def needed_features(manifest: Manifest) -> list[str]:
     if any(layer.bias == image_pb2.BIAS_PLACEMENT_ROW for layer in manifest.layers):
         features.add("bias-row-1")
     if manifest.calibration_buffer.kind == "synthetic":
-        features.add("synthetic-buffer-1")
+        buffer = manifest.calibration_buffer
+        newer = buffer.generator == LEAVES or len(buffer.chosen) > 0
+        features.add("synthetic-buffer-2" if newer else "synthetic-buffer-1")
     return sorted(features)
 
 
@@ -261,6 +263,10 @@ def _check_synthetic(manifest: Manifest, buffer: CalibrationBuffer) -> None:
         raise corrupt("manifest-buffer", f"unknown generator {buffer.generator!r} of the synthetic buffer")
     if [made.name for made in buffer.inputs] != [spec.name for spec in manifest.model.inputs]:
         raise corrupt("manifest-buffer", "the synthetic buffer does not describe each model input, in order")
+    if buffer.chosen and (len(buffer.chosen) != buffer.samples or max(buffer.chosen) >= MOST_CHOSEN):
+        raise corrupt("manifest-buffer", f"{len(buffer.chosen)} numbers chosen for {buffer.samples} synthetic samples")
+    if not math.isfinite(buffer.coverage):
+        raise corrupt("manifest-buffer", f"coverage {buffer.coverage} of the synthetic buffer")
     cells = 0
     for made, spec in zip(buffer.inputs, manifest.model.inputs, strict=True):
         shape = list(made.shape)

@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 from pcmedge._contract.image_pb2 import Manifest
 from pcmedge.errors import InputShapeError, InputValueError
 from pcmedge.image.datatypes import numpy_dtype
+from pcmedge.image.leaves import leaves
 
 Words = NDArray[np.uint64]
 Integers = NDArray[np.int64]
 
 THREE_SCALES: Final = "three-scales-1"
 WHITE: Final = "white-1"
-GENERATORS: Final = (THREE_SCALES, WHITE)
+LEAVES: Final = "leaves-1"
+GENERATORS: Final = (THREE_SCALES, WHITE, LEAVES)
+MOST_CHOSEN: Final = 2**20
+"""Numbers of chosen samples are below this."""
 
 # Odd constants of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
 _GAMMA: Final = 0x9E3779B97F4A7C15
@@ -48,28 +52,37 @@ def synthetic_buffer(
     maximum: float,
     *,
     stream: int = 0,
+    chosen: Sequence[int] = (),
 ) -> NDArray[Any]:
     """Samples of one model input, an array [samples, *shape] of ``dtype``.
 
-    ``generator``: "three-scales-1" sums noise on lattices of 1, 4 and 16 pixels over the last two axes, most of it
-    common to all channels, for samples of rank 3 or more with channels first (others fall back to "white-1");
-    "white-1" is independent noise, nearly Gaussian. Every channel is then given ``mean`` and ``std`` over the whole
-    buffer (units of the input; channels are the first axis of a sample of rank >= 3, otherwise there is one) and
-    clipped to ``minimum`` .. ``maximum``, which moves them a little; integer types are rounded half to even.
-    ``stream`` is the position of the input in the model.
+    ``generator``: "leaves-1" paints occluding discs and boxes with a fine texture; "three-scales-1" sums noise on
+    lattices of 1, 4 and 16 pixels over the last two axes, most of it common to all channels; both for samples of rank 3
+    or more with channels first (others fall back to "white-1"); "white-1" is independent noise, nearly Gaussian. Every
+    channel is then given ``mean`` and ``std`` over the whole buffer (units of the input; channels are the first axis of
+    a sample of rank >= 3, otherwise there is one) and clipped to ``minimum`` .. ``maximum``, which moves them a little;
+    integer types are rounded half to even. ``stream`` is the position of the input in the model. ``chosen``: the
+    numbers of the samples, which may be any; by default they are 0, 1, ... ``samples`` - 1.
 
     Raises InputValueError for an unknown generator, seed, or moments no data has, InputShapeError for their number.
     """
     shape = tuple(shape)
     kind = np.dtype(dtype)
     _check(generator, seed, samples, shape, mean, std, minimum, maximum)
+    numbers = tuple(chosen) or tuple(range(samples))
+    if len(numbers) != samples or not all(0 <= number < MOST_CHOSEN for number in numbers):
+        raise InputValueError(f"expected the numbers of {samples} samples, 0 to {MOST_CHOSEN - 1}, found {numbers}")
     channels = shape[0] if len(shape) >= 3 else 1
     pixels = (channels, math.prod(shape) // channels)
-    image_like = generator == THREE_SCALES and len(shape) >= 3
     field = np.empty((samples, *pixels), dtype=np.int64)
-    for sample in range(samples):
+    for place, sample in enumerate(numbers):
         path = (seed, stream, sample)
-        field[sample] = _three_scales(path, shape).reshape(pixels) if image_like else _white(path, pixels)
+        if len(shape) < 3 or generator == WHITE:
+            field[place] = _white(path, pixels)
+        elif generator == LEAVES:
+            field[place] = _leaves(path, shape).reshape(pixels)
+        else:
+            field[place] = _three_scales(path, shape).reshape(pixels)
     values = np.empty(field.shape, dtype=kind)
     for channel in range(channels):
         values[:, channel] = _standardised(field[:, channel], mean[channel], std[channel], minimum, maximum, kind)
@@ -83,7 +96,7 @@ def buffer_from_manifest(manifest: Manifest) -> dict[str, NDArray[Any]]:
     for stream, (made, spec) in enumerate(zip(buffer.inputs, manifest.model.inputs, strict=True)):
         arrays[made.name] = synthetic_buffer(
             buffer.generator, buffer.seed, buffer.samples, made.shape, numpy_dtype(spec.datatype),
-            made.mean, made.std, made.minimum, made.maximum, stream=stream,
+            made.mean, made.std, made.minimum, made.maximum, stream=stream, chosen=buffer.chosen,
         )  # fmt: skip
         arrays[made.name].flags.writeable = False
     return arrays
@@ -124,10 +137,15 @@ def _key(*path: int) -> int:
     return key
 
 
-def _noise(key: int, count: int) -> Integers:
-    """``count`` integers -131070 .. 131070: word i is mix(key + (i + 1) * gamma), its four 16-bit parts are summed."""
+def _words(key: int, count: int) -> Words:
+    """``count`` words; word i is mix(key + (i + 1) * gamma)."""
     index = np.arange(1, count + 1, dtype=np.uint64)
-    words = _mix(np.uint64(key) + index * np.uint64(_GAMMA))
+    return _mix(np.uint64(key) + index * np.uint64(_GAMMA))
+
+
+def _noise(key: int, count: int) -> Integers:
+    """``count`` integers -131070 .. 131070, the sums of the four 16-bit parts of words."""
+    words = _words(key, count)
     parts = [(words >> np.uint64(shift)) & np.uint64(0xFFFF) for shift in (0, 16, 32, 48)]
     return np.asarray((parts[0] + parts[1] + parts[2] + parts[3]).astype(np.int64) - 131070)
 
@@ -146,6 +164,10 @@ def _three_scales(path: tuple[int, ...], shape: tuple[int, ...]) -> Integers:
         mixed = (4 - _SHARED_QUARTERS) * own.reshape(shape) + _SHARED_QUARTERS * shared.reshape(shape[1:])
         total += weight * (16 // distance) * (16 // distance) * mixed
     return total
+
+
+def _leaves(path: tuple[int, ...], shape: tuple[int, ...]) -> Integers:
+    return leaves(path, shape, key=_key, words=_words, noise=_noise, lattice=_lattice)
 
 
 def _lattice(key: int, planes: int, height: int, width: int, distance: int) -> Integers:
