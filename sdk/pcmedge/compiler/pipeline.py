@@ -82,7 +82,8 @@ def compile(
     ``require_analog``: fail below this share of MACs in memory, for instance "95%".
 
     ``buffer``: what the device recalibrates with: "calibration" (``buffer_samples`` of the calibration set),
-    "synthetic" (made from ``buffer_seed`` when needed, chosen to drive the layers as ``calibration`` does), samples in the forms of ``calibration``, or None.
+    "synthetic" (made from ``buffer_seed`` when needed, chosen to drive the layers as ``calibration`` does), samples in
+    the forms of ``calibration``, or None.
     ``reference``: how many samples of the calibration set go into the self-test (default 16), or the samples.
     ``recorded_statistics``: put an identity batch norm behind hidden layers without one. ``bias``: biases of analog
     layers are added digitally, or lie on a crossbar "row" of their own where one can express them. ``labels`` and
