@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import wave
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,11 +133,11 @@ class Case:
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[dict[str, ModuleType]]:
-    """The catalogue and the program of the folder, imported as they import each other."""
+    """The catalogue and the programs of the folder, imported as they import each other."""
     before = set(sys.modules)
     sys.path.insert(0, str(FOLDER))
     try:
-        yield {name: importlib.import_module(name) for name in ("catalogue", "run")}
+        yield {name: importlib.import_module(name) for name in ("catalogue", "run", "train_keywords")}
     finally:
         sys.path.remove(str(FOLDER))
         for name in set(sys.modules) - before:
@@ -223,3 +224,38 @@ def test_the_program_measures_what_it_does(
     assert 0.01 < result["pcm_90nm_deviation"] < 1
     assert result["compile_peak_rss_bytes"] > result["image_bytes"] == image.stat().st_size
     assert ChipImage.open(image).name == "ds-cnn"
+
+
+def recordings(folder: Path) -> None:
+    """A data set in the form of Speech Commands: a tone per word, six recordings each, and some noise."""
+    rng = np.random.default_rng(0)
+    words = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "tree", "_background_noise_"]
+    for number, word in enumerate(words):
+        (folder / word).mkdir(parents=True)
+        for take in range(6):
+            seconds = 2.0 if word.startswith("_") else 0.9 + 0.02 * take
+            time_s = np.arange(int(16_000 * seconds)) / 16_000
+            tone = np.sin(2 * np.pi * 200 * (number + 1) * time_s) * (not word.startswith("_"))
+            samples = 8000 * tone + 800 * rng.normal(size=len(time_s))
+            with wave.open(str(folder / word / f"{take}.wav"), "wb") as file:
+                file.setnchannels(1)
+                file.setsampwidth(2)
+                file.setframerate(16_000)
+                file.writeframes(samples.astype("<i2").tobytes())
+    for part, take in (("validation", 0), ("testing", 1)):
+        (folder / f"{part}_list.txt").write_text("\n".join(f"{word}/{take}.wav" for word in words[:-1]))
+
+
+def test_keywords_are_trained_and_compiled(
+    example: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recordings(tmp_path / "data")
+    arguments = ["--data", tmp_path / "data", "--output", tmp_path / "models", "--epochs", 40, "--batch", 8]
+    example["train_keywords"].main([str(each) for each in arguments])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["test"] > 0.5  # a word in twelve by chance
+    calibration = np.load(tmp_path / "models" / "calibration.npy")
+    assert calibration.shape[1:] == (1, 49, 10)
+    assert np.abs(calibration.mean(axis=(0, 1, 2))).max() < 0.1
+    files = ["--weights", tmp_path / "models" / "ds-cnn.pt", "--calibration", tmp_path / "models" / "calibration.npy"]
+    example["run"].main(["ds-cnn", "--json", *map(str, files)])
+    assert json.loads(capsys.readouterr().out)["relative_error"] <= 1e-4

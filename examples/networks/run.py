@@ -153,25 +153,42 @@ def bar(bars: Progress, description: str) -> Iterator[Any]:
 
 @contextmanager
 def timed(result: Result, what: str) -> Iterator[None]:
-    """Wall seconds of a step, and the most memory the process has held up to its end."""
-    begin = time.perf_counter()
+    """Wall and processor seconds of a step, and the most memory the process has held up to its end."""
+    begin, processor = time.perf_counter(), time.process_time()
     yield
     result[f"{what}_s"] = round(time.perf_counter() - begin, 2)
+    result[f"{what}_cpu_s"] = round(time.process_time() - processor, 2)
     unit = 1 if sys.platform == "darwin" else 1024
     result[f"{what}_peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+STEPS = {
+    "export": "export to ONNX",
+    "compile": "compile",
+    "program_pcm_90nm": "program, pcm-90nm",
+    "infer_pcm_90nm": "infer, pcm-90nm",
+    "program_effects_off": "program, effects off",
+    "infer_effects_off": "infer, effects off",
+}
+
+
 def show(result: Mapping[str, Any]) -> None:
-    table = Table(show_header=False, box=None)
-    for name, value in result.items():
-        if name.endswith("_bytes"):
-            name, value = name.removesuffix("_bytes"), f"{value / 2**20:,.1f} MiB"
-        elif isinstance(value, float):
-            value = f"{value:.2f} s" if name.endswith("_s") else f"{value:.2g}"
-        elif isinstance(value, int):
-            value = f"{value:,}"
-        table.add_row(name.removesuffix("_s").replace("_", " "), str(value))
-    Console().print(table)
+    facts = Table(show_header=False, box=None)
+    for name, text in (
+        ("network", f"{result['network']}, {result['parameters']:,} parameters; weights {result['weights']}"),
+        ("calibration", f"{result['calibration']} of shape {result['input']}"),
+        ("on the chip", f"{result['analog_weights']:,} weights on {result['devices']:,} devices"),
+        ("tiles", f"{result['tiles']} of {result['chip']}"),
+        ("image", f"{result['image_bytes'] / 2**20:,.1f} MiB"),
+        ("effects off", f"max|a - b| / max|b| = {result['relative_error']:.1e} against ONNX Runtime"),
+        ("pcm-90nm", f"|a - b| / |b| = {result['pcm_90nm_deviation']:.2f} right after programming"),
+    ):
+        facts.add_row(name, text)
+    steps = Table("step", "wall s", "processor s", "peak memory, MiB", box=None)
+    for step, title in STEPS.items():
+        wall, processor, peak = (result[f"{step}_{what}"] for what in ("s", "cpu_s", "peak_rss_bytes"))
+        steps.add_row(title, f"{wall:.2f}", f"{processor:.2f}", f"{peak / 2**20:,.0f}")
+    Console().print(facts, steps, sep="\n\n")
 
 
 if __name__ == "__main__":
