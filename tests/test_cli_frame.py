@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -165,21 +164,14 @@ def test_a_traceback_only_with_debug(capsys: pytest.CaptureFixture[str], tmp_pat
         assert "Traceback" in result.err
 
 
-def test_help_is_fast_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys\nfrom pcmedge.cli.main import run\nrun(['--help'])\n"
         "heavy = {'numpy', 'grpc', 'onnx', 'onnxruntime', 'pyarrow', 'torch', 'google.protobuf', 'pydantic'}\n"
         "print('heavy:', sorted(heavy & set(sys.modules)))"
     )
-    started_s = time.perf_counter()
-    fastest_s = 60.0
-    for _ in range(3):
-        started_s = time.perf_counter()
-        result = run_process(entry=(sys.executable, "-c", script))
-        fastest_s = min(fastest_s, time.perf_counter() - started_s)
+    result = run_process(entry=(sys.executable, "-c", script))
     assert result.out.rstrip().endswith("heavy: []")
-    # A generous bound: the machine may be shared. It is a third of a second on an idle one.
-    assert fastest_s < 2.0
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
