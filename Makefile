@@ -13,7 +13,7 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 PEERS := .venv-peers
 PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-peers fidelity check format contract size clean help
+.PHONY: demo test test-peers fidelity science check format contract size clean help
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -29,6 +29,10 @@ test-peers: $(PEERS)/.peers           ## the device physics against aihwkit's; n
 
 fidelity: $(PEERS)/.peers           ## measure docs/results/fidelity.md again
 	$(PEERS)/bin/python tests_peers/report.py
+
+science: $(VENV)/.dev           ## the published experiment, measured again: make science DATA=folder-with-CIFAR-10
+	@test -n "$(DATA)" || { echo 'make science DATA=PATH, a folder with CIFAR-10 (docs/data.md says in which forms)'; exit 2; }
+	$(BIN)/python -m benchmarks.science --data '$(DATA)' --part test --first-chip 100 --resume
 
 check: $(VENV)/.dev           ## lint, types, generated code
 	$(BIN)/ruff check .

@@ -104,15 +104,7 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
     run_all(
         [
             ("compile", _once([*images, *(task for of in digital.values() for task in of)])),
-            (
-                "measure",
-                _once(
-                    [
-                        *(cell.task for of in cells.values() for cell in of),
-                        *(task for of in devices.values() for task in of),
-                    ]
-                ),
-            ),
+            ("measure", _once(measured)),
         ],
         options.jobs,
         console,
@@ -122,11 +114,11 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
         "command": command_line(options),
         "networks": {name: network.sha256 for name, network in found.items()},
         "missing": list(missing),
-        "data": lab.digests,
     }
     for name, of in cells.items():
         rows = results.accuracy_rows(of, digital[name], name)
-        results.write(options.output / f"{name}.parquet", rows, results.ACCURACY, facts)
+        used = {part: lab.digests[part] for part in (pictures.CALIBRATION, *sorted({cell.task.part for cell in of}))}
+        results.write(options.output / f"{name}.parquet", rows, results.ACCURACY, {**facts, "data": used})
     for name, tasks in devices.items():
         rows = [row for task in tasks for row in task.rows()]
         results.write(options.output / f"{name}.parquet", rows, None, facts)

@@ -31,11 +31,11 @@ _PCM = get_technology(TECHNOLOGY)
 
 SOURCES: dict[str, dict[str, Any]] = {
     "everything on": {},
-    "no programming noise": {"physics": dataclasses.replace(_PCM, name="no programming noise", programming_sigma=ZERO)},
-    "no spread of drift": {"physics": dataclasses.replace(_PCM, name="no spread of drift", drift_exponent_std=ZERO)},
     "no drift": {
         "physics": dataclasses.replace(_PCM, name="no drift", drift_exponent_mean=ZERO, drift_exponent_std=ZERO)
     },
+    "no programming noise": {"physics": dataclasses.replace(_PCM, name="no programming noise", programming_sigma=ZERO)},
+    "no spread of drift": {"physics": dataclasses.replace(_PCM, name="no spread of drift", drift_exponent_std=ZERO)},
     "no 1/f read noise": {"physics": dataclasses.replace(_PCM, name="no 1/f read noise", read_noise_q=ZERO)},
     "no noise per product": {"read_noise": "off"},
     "no DAC and ADC": {"converters": "ideal"},
@@ -187,8 +187,10 @@ def buffer(lab: Lab) -> list[Cell]:
         methods = [
             ("adabs", dataclasses.replace(METHODS["adabs"], buffer=Buffer("real", samples))),
             ("paired", dataclasses.replace(METHODS["paired"], buffer=Buffer("real", samples))),
-            ("paired-synthetic", dataclasses.replace(METHODS["paired-synthetic"], buffer=Buffer("synthetic", samples))),
         ]
+        if samples <= lab.scale.largest_synthetic:
+            of_none = dataclasses.replace(METHODS["paired-synthetic"], buffer=Buffer("synthetic", samples))
+            methods.append(("paired-synthetic", of_none))
         found += lab.cells("buffer", methods, network=TRAINED, ages=["1y"], **lab.explored)
     return found + lab.cells("buffer", _named("gdc"), network=TRAINED, ages=["1y"], **lab.explored)
 
@@ -215,7 +217,7 @@ def tiles(lab: Lab) -> list[Cell]:
 def sources(lab: Lab) -> list[Cell]:
     """What limits the accuracy: one source of noise switched off at a time."""
     found = []
-    for name, change in SOURCES.items():
+    for name, change in list(SOURCES.items())[: lab.scale.sources]:
         usual: dict[str, Any] = {"network": TRAINED, "plan": change, "settings": {"source": name}, **lab.explored}
         found += lab.cells("sources", _named("none"), ages=[PROGRAMMED], **usual)
         found += lab.cells("sources", _named("gdc", "paired"), ages=["1d", "1y"], **usual)

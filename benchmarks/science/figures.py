@@ -118,22 +118,24 @@ def programming(axes: Axes, found: Table) -> None:
     axes.plot(g, model, color=BLUE, linewidth=1, linestyle="--")
     ends = [
         (float(joshi[-1]), "published, fit of Fig. 3b (CrossSim)", BLACK),
-        (float(model[-1]), "model before reading (ICECS 2019)", BLUE),
+        (float(model[-1]), "model of programming (ICECS 2019)", BLUE),
     ]
     styles = {"one pulse": (ORANGE, "o"), "program and verify": (GREEN, "D")}
     for how, (colour, marker) in styles.items():
         rows = [row for row in found.rows if row["how"] == how]
         level = [row["level_microsiemens"] for row in rows]
         read = [row["sigma_read_microsiemens"] for row in rows]
+        before = [row["sigma_programmed_microsiemens"] for row in rows]
         axes.plot(level, read, color=colour, marker=marker, markersize=5, linestyle="")
-        ends.append((read[-1], f"ours, {how}, read at 27 s", colour))
+        axes.plot(level, before, color=colour, marker=marker, markersize=5, linestyle="", markerfacecolor="none")
+        ends.append((read[-1], f"ours, {how}", colour))
     axes.axhline(0.94, color="grey", linewidth=0.8, linestyle=":")
     axes.annotate("0.94 µS, the published training noise", (0, 0.94), xytext=(2, 3), textcoords="offset points",
                   fontsize=8, color="grey")  # fmt: skip
     axes.set_ylim(0, None)
     axes.set_xlabel("target conductance, µS")
     axes.set_ylabel("standard deviation, µS")
-    axes.set_title("Programming error per conductance level", fontsize=9)
+    axes.set_title("Programming error per conductance level. Filled: read after 27 s; open: before reading", fontsize=9)
     _labels(axes, 25, ends)
 
 
@@ -155,8 +157,10 @@ def weights(axes: Axes, found: Table) -> None:
     shown = [age for age in ages if duration(age) in ("0 s", "5 min", "1 h", "1 d", "30 d", "1 y")]
     axes.set_xticks([age + 20 for age in shown], [duration(age) for age in shown])
     axes.axhline(3.8, color="grey", linewidth=0.8, linestyle=":")
-    axes.annotate("3.8 %, the published training noise", (x[0], 3.8), xytext=(2, -10), textcoords="offset points",
-                  fontsize=8, color="grey")  # fmt: skip
+    axes.annotate(
+        "3.8 %, the published training noise", (x[-1], 3.8), xytext=(-2, -10), textcoords="offset points", ha="right",
+        fontsize=8, color="grey",
+    )  # fmt: skip
     axes.set_ylim(0, None)
     axes.set_xlabel("age")
     axes.set_ylabel("rms error, % of the layer's largest weight")
@@ -170,12 +174,13 @@ def _by(column: str, xlabel: str, title: str, *, log: bool = False) -> Callable[
         x = sorted(found.values(column))
         ends = []
         for mode in found.values("mode"):
-            gaps = [found.gap_of(**{column: value, "mode": mode, "age_s": last_s})[0] for value in x]
-            if all(len(gap) for gap in gaps):
+            each = [(value, found.gap_of(**{column: value, "mode": mode, "age_s": last_s})[0]) for value in x]
+            at, gaps = [value for value, gap in each if len(gap)], [gap for _, gap in each if len(gap)]
+            if len(gaps) > 1:
                 label = {"adabs": "AdaBS", "paired": "paired", "paired-synthetic": "paired, synthetic"}.get(
                     mode, METHODS[mode].label
                 )
-                ends.append((_line(axes, x, gaps, mode, label), label, COLOURS[mode]))
+                ends.append((_line(axes, at, gaps, mode, label), label, COLOURS[mode]))
         if log:
             axes.set_xscale("log")
             axes.xaxis.set_minor_locator(NullLocator())

@@ -22,12 +22,17 @@ DAY_S, YEAR_S = 86400.0, 31536000.0
 
 def write(output: Path, *, draws: int) -> None:
     """README.md, table.parquet and a figure per experiment there is in ``output``."""
-    found = {path.stem: results.read(path) for path in sorted(output.glob("*.parquet")) if path.stem != "table"}
+    files = {name: output / f"{name}.parquet" for name in SECTIONS}
+    found = {name: results.read(path) for name, path in files.items() if path.exists()}
     tables = {name: Table(rows) for name, (rows, _) in found.items()}
     facts = next((facts for name, (_, facts) in found.items() if name == "time"), None) or next(
         (facts for _, facts in found.values()), {}
     )
     lines = ["# Results", "", *_preamble(found), ""]
+    others = sorted(path for path in output.glob("*.md") if path.name != "README.md")
+    if others:
+        pages = ", ".join(f"[{path.stem}]({path.name})" for path in others)
+        lines += [f"Other measurements, each with its own command: {pages}.", ""]
     made = table.rows(tables, draws=draws)
     if made:
         results.write(output / "table.parquet", made, None, {"version": facts["version"], "command": facts["command"]})
@@ -54,13 +59,14 @@ def _preamble(found: dict[str, Any]) -> list[str]:
         *(f"{command}   # {', '.join(names)}" if len(commands) > 1 else command for command, names in commands.items()),
         "```",
         "",
-        "Gaps are percentage points below the float network's digital accuracy on the same pictures. A chip is a seed; ± is "
-        "the standard deviation over chips; intervals are those of a bootstrap that draws images and chips together for "
-        "everything that is compared. Recalibration and inference see different realisations of read noise unless it "
-        "says otherwise. Ages count from the first read, 20 s after programming. The first table, accuracy against time "
-        "and the network trained without noise are measured on the pictures and chips of the command; all sweeps on "
-        "held-out training pictures and chips from seed 0. Methods are defined in [calibration.md](../calibration.md). "
-        "Each table has a Parquet file of its name, one row per chip, with one bit per picture in `correct`.",
+        "Gaps are percentage points below the float network's digital accuracy on the same pictures. A chip is a seed; "
+        "± is the standard deviation over chips; intervals are those of a bootstrap that draws images and chips "
+        "together for everything that is compared. Recalibration and inference see different realisations of read "
+        "noise unless it says otherwise. Ages count from the first read, 20 s after programming. The first table, "
+        "accuracy against time and the network trained without noise are measured on the pictures and chips of the "
+        "command; all sweeps on held-out training pictures and chips from seed 0. Methods are defined in "
+        "[calibration.md](../calibration.md). Each table has a Parquet file of its name, one row per chip, with one "
+        "bit per picture in `correct`.",
         "",
         f"pcmedge {version('pcmedge')}, {_machine()}.",
     ]
@@ -195,9 +201,9 @@ def _programming(found: Table) -> list[str]:
         lines.append([f"{row['level_microsiemens']:.1f}", *(f"{value:.3f}" for pair in cells for value in pair)])
     median = np.median([row["sigma_read_microsiemens"] for row in next(iter(ways.values()))])
     return [
-        f"Standard deviation of the conductance, µS, {found.rows[0]['devices']:,} devices per level. Published: below 1.2 µS "
-        "on all of eleven levels, 0.94 µS as the one figure for training noise; ours, read after 27.36 s as theirs, has "
-        f"the median {median:.2f} µS.",
+        f"Standard deviation of the conductance, µS, {found.rows[0]['devices']:,} devices per level. Published: below "
+        "1.2 µS on all of eleven levels, 0.94 µS as the one figure for training noise; ours, read after 27.36 s as "
+        f"theirs, has the median {median:.2f} µS.",
         "",
         *grid(heads, lines),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
+import itertools
 import multiprocessing
 import signal
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ def run_all(stages: Sequence[tuple[str, Sequence[Task]]], jobs: int, console: Co
         pool = futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start)
         try:
             for name, tasks in todo:
-                _stage(pool, tasks, progress, bars[name])
+                _stage(pool, jobs, tasks, progress, bars[name])
         finally:
             # After an error or Ctrl-C the tasks at hand are finished and kept.
             pool.shutdown(wait=True, cancel_futures=True)
@@ -57,11 +58,12 @@ def _weight(tasks: Sequence[Task]) -> float:
     return sum(task.weight for task in tasks)
 
 
-def _stage(pool: futures.Executor, tasks: Sequence[Task], progress: Progress, bar: TaskID) -> None:
-    pending = {pool.submit(task.run): task for task in sorted(tasks, key=lambda task: -task.weight)}
-    waiting = set(pending)
-    while waiting:
-        finished, waiting = futures.wait(waiting, POLL_S, futures.FIRST_COMPLETED)
-        for future in finished:
+def _stage(pool: futures.Executor, jobs: int, tasks: Sequence[Task], progress: Progress, bar: TaskID) -> None:
+    todo = iter(sorted(tasks, key=lambda task: -task.weight))
+    # No more at a time than there are processes: what is handed over can no longer be taken back.
+    pending = {pool.submit(task.run): task for task in itertools.islice(todo, jobs)}
+    while pending:
+        for future in futures.wait(pending, POLL_S, futures.FIRST_COMPLETED).done:
+            progress.advance(bar, pending.pop(future).weight)
             future.result()
-            progress.advance(bar, pending[future].weight)
+            pending |= {pool.submit(task.run): task for task in itertools.islice(todo, 1)}

@@ -79,24 +79,27 @@ class Scale:
     buffers: tuple[int, ...] = (13, 26, 50, 100, 260, 650, 2600)
     bits: tuple[int, ...] = (4, 5, 6, 7, 8, 9, 10)
     tiles: tuple[int, ...] = (128, 256, 512)
+    sources: int = 7
     largest_buffer: int = 2600
+    largest_synthetic: int = 650
     draws: int = 4000
 
 
 FULL: Final = Scale()
 QUICK: Final = Scale(
-    ages=("25s", "1d", "1y"),
+    ages=("1d", "1y"),
     samples=60,
     chips=2,
     sweep_samples=40,
-    sweep_chips=2,
+    sweep_chips=1,
     held_out=100,
-    weight_ages=("0s", "1d", "1y"),
+    weight_ages=("0s", "1y"),
     weight_chips=1,
     devices=2000,
     buffers=(13, 26),
     bits=(4, 8),
     tiles=(128, 512),
+    sources=2,
     largest_buffer=40,
     draws=300,
 )
