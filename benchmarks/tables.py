@@ -2,7 +2,7 @@
 
 ============ ==================== ========================================================================
 weighting    docs/calibration.md  error of the drift factor, by how the read-out is weighted (10 s)
-modes        docs/calibration.md  the bundled network after a year, by way of compensation (40 s)
+modes        docs/calibration.md  the bundled network after a year, by way of compensation (1 min)
 guard        docs/calibration.md  how often the guard refuses, and what its answers are worth (2 min)
 own_buffer   docs/calibration.md  what an image knows of the digital statistics of other samples (30 s)
 ranges       docs/compiler.md     the bundled network after a year, by converter bits and ranges (1 min)
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from pcmedge import compile as compile_image
 from pcmedge.demo.digits import MODEL_FILE, Pictures, load_digits
 from pcmedge.demo.run import CALIBRATION_SAMPLES, compile_digits
 from pcmedge.drift import DriftPlan, run_study
@@ -111,6 +112,11 @@ def modes() -> None:
     _study(image, ages_s=("1y",), modes=everything)
     print("measured on inference's own read noise:")
     _study(image, ages_s=("1y",), modes=("adabs", "adabs-paired"), same_read=True)
+    calibration = load_digits().train.tensors[:CALIBRATION_SAMPLES]
+    synthetic = compile_image(str(MODEL_FILE), calibration=calibration, name="digits", buffer="synthetic")
+    made = synthetic.manifest.calibration_buffer
+    print(f"{made.samples} synthetic samples of {made.generator}, coverage {made.coverage:.1%}:")
+    _study(synthetic, ages_s=("1y",), modes=("adabs-paired",))
 
 
 def guard() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from compiler_models import chain, samples
 from pcmedge.compiler.coverage import InputMeter, herd
 from pcmedge.compiler.pipeline import compile as compile_image
+from pcmedge.compiler.pipeline import input_meter
 
 
 def test_herding_comes_closer_than_any_first_samples() -> None:
@@ -39,7 +41,12 @@ def test_coverage_is_the_share_of_a_weight_errors_shift_that_a_buffer_sees() -> 
 
 def test_a_synthetic_buffer_drives_the_layers_like_the_calibration_set() -> None:
     model, x = chain(12, 9, 4), samples(120, 12)
-    buffer = compile_image(model, calibration=x, buffer="synthetic", buffer_samples=12).manifest.calibration_buffer
+    image = compile_image(model, calibration=x, buffer="synthetic", buffer_samples=12)
+    buffer = image.manifest.calibration_buffer
     assert buffer.generator == "white-1"
     assert len(buffer.chosen) == buffer.samples == 12
     assert buffer.coverage > 0.9
+    meter = input_meter(model, x)
+    assert meter.coverage(meter.means(image.calibration_buffer())) == pytest.approx(buffer.coverage)
+    assert meter.coverage(meter.means({"x": x})) == pytest.approx(1.0)
+    assert meter.coverage(meter.means({"x": np.zeros_like(x)})) < buffer.coverage

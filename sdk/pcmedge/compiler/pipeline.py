@@ -24,6 +24,7 @@ from .batch import require_independent_samples
 from .bias import BiasChoice, place_biases
 from .buffers import BufferChoice, choose_buffer, choose_reference
 from .calibration import calibration_set
+from .coverage import InputMeter
 from .folding import fold
 from .graph import Array, Graph
 from .layers import Layer, Matching, match
@@ -178,6 +179,17 @@ def compile(
     )
     say("write", 1, 1)
     return image
+
+
+def input_meter(model: onnx.ModelProto | str | os.PathLike[str], calibration: Any) -> InputMeter:
+    """Measures how well a calibration buffer would cover a model (:mod:`pcmedge.compiler.coverage`); for studies.
+
+    Arguments and errors as of :func:`compile`, which chooses synthetic buffers by this measure.
+    """
+    front = _front(_load(model, None, None))
+    samples = calibration_set(front.graph, calibration)
+    complete_types(front.graph, samples)
+    return InputMeter(front.graph, front.matching.layers, samples)
 
 
 @dataclass(frozen=True)
