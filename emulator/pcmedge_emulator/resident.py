@@ -198,6 +198,7 @@ class Buffer:
     """
 
     samples: Mapping[str, NDArray[Any]]
+    statistics: Mapping[str, tuple[FloatArray, FloatArray]] | None = None
 
     def to_bytes(self) -> bytes:
         if self.statistics is None:
@@ -222,7 +223,6 @@ class Buffer:
         return cls(samples=part("sample"), statistics={node: (means[node], variances[node]) for node in means})
 
 
-    statistics: Mapping[str, tuple[FloatArray, FloatArray]] | None = None
 @dataclass
 class Counters:
     """What a model has done since the emulator started; the only thing about it that changes in place."""
