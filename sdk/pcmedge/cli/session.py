@@ -22,7 +22,7 @@ def open_device(url: str | None, *, timeout_s: float | None = None) -> Device:
     Raises InputValueError if no address is given, and what connecting raises.
     """
     import pcmedge
-    from pcmedge.device.connect import OPERATION_TIMEOUT_S, TIMEOUT_S
+    from pcmedge.device.connecting import OPERATION_TIMEOUT_S, TIMEOUT_S
 
     url = url or _environment("DEVICE")
     if url is None:

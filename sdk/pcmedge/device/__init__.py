@@ -2,7 +2,7 @@
 
 from pcmedge.device.async_device import AsyncDevice, AsyncLab
 from pcmedge.device.async_emulator import AsyncEmulator
-from pcmedge.device.connect import connect, connect_async
+from pcmedge.device.connecting import connect, connect_async
 from pcmedge.device.device import Device, Lab
 from pcmedge.device.emulator import Emulator
 from pcmedge.device.results import (

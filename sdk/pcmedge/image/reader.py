@@ -203,7 +203,10 @@ class ChipImage:
 
         Raises CalibrationError for samples that do not fit, MissingExtraError without the extra "emulator".
         """
-        return _digital("Measuring digital statistics").digital_statistics(self, samples, progress)
+        found: dict[str, tuple[Floats, Floats]] = _digital("Measuring digital statistics").digital_statistics(
+            self, samples, progress
+        )
+        return found
 
     def with_buffer(
         self, samples: Any, *, version: int | None = None, progress: Callable[[int, int], None] | None = None
