@@ -174,6 +174,27 @@ def test_fine_tuning_from_a_trained_network(example: dict[str, ModuleType], data
             assert float(module.weight.detach().abs().max() / module.weight.detach().std()) < 2.7, name
 
 
+def test_the_first_phase_continues_from_a_trained_network(
+    example: dict[str, ModuleType], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = tmp_path / "start.pt"
+    torch.manual_seed(5)
+    given = example["network"].ResNet32().state_dict()
+    torch.save(given, start)
+    short = ("--epochs", "1", "--fine-tune-epochs", "1")
+    train(example, data, tmp_path / "out", *short, "--continue-from", str(start))
+    found = torch.load(tmp_path / "out" / "float.pt", weights_only=True)["stem.weight"].flatten()
+    assert torch.corrcoef(torch.stack([found, given["stem.weight"].flatten()]))[0, 1] > 0.9
+    assert not torch.equal(found, given["stem.weight"].flatten())
+
+    with pytest.raises(SystemExit):
+        train(example, data, tmp_path / "both", *short, "--continue-from", str(start), "--start-from", str(start))
+    assert "give one of them" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train(example, data, tmp_path / "none", *short, "--continue-from", str(tmp_path / "nowhere.pt"))
+    assert "no such file" in capsys.readouterr().err
+
+
 def test_without_data_it_says_where_to_put_it(example: dict[str, ModuleType], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="data_batch_1"):
         train(example, tmp_path / "nowhere", tmp_path / "out")

@@ -55,6 +55,7 @@ class Settings:
     seed: int
     precision: str
     started_from: str  # SHA-256 of the file
+    continued_from: str
 
 
 # --- Data: everything stays on the device as uint8; crops, flips and holes are made there, a batch at a time. ---
@@ -219,6 +220,7 @@ def run(
     held_out: Part,
     output: Path,
     start: Path | None,
+    warm: Path | None,
     *,
     resume: bool,
     stop_after: int,
@@ -238,6 +240,8 @@ def run(
         model.load_state_dict(torch.load(start, map_location="cpu", weights_only=True))
         save(weights(model), output / "float.pt")
         phase = "noise-aware"
+    if warm is not None and saved is None:
+        model.load_state_dict(torch.load(warm, map_location="cpu", weights_only=True))
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn()) as progress:
@@ -295,6 +299,10 @@ def run(
     return True
 
 
+def fingerprint(path: Path | None) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None else ""
+
+
 def checkpoint_of(settings: Settings, output: Path) -> dict | None:
     path = output / "checkpoint.pt"
     if not path.exists():
@@ -338,11 +346,16 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", choices=precisions, help="of products; default: bfloat16 on CUDA, else float32")
     parser.add_argument("--compile", action="store_true", help="torch.compile the phase without noise: faster")
     parser.add_argument("--start-from", type=Path, help="a float.pt: skips the first phase")
+    parser.add_argument("--continue-from", type=Path, help="a float.pt: the first phase begins from it (warm restart)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.add_argument("--stop-after", type=int, default=-1, help="end this call after so many epochs")
     options = parser.parse_args(given)
-    if options.start_from is not None and not options.start_from.is_file():
-        parser.error(f"--start-from: no such file: {options.start_from}")
+    if options.start_from is not None and options.continue_from is not None:
+        parser.error("--start-from skips the phase that --continue-from continues: give one of them")
+    for name in ("start_from", "continue_from"):
+        path = getattr(options, name)
+        if path is not None and not path.is_file():
+            parser.error(f"--{name.replace('_', '-')}: no such file: {path}")
     return options
 
 
@@ -377,7 +390,8 @@ def main(given: list[str] | None = None) -> None:
         pictures=len(everything),
         seed=options.seed,
         precision=options.precision or ("bfloat16" if device.type == "cuda" else "float32"),
-        started_from=hashlib.sha256(options.start_from.read_bytes()).hexdigest() if options.start_from else "",
+        started_from=fingerprint(options.start_from),
+        continued_from=fingerprint(options.continue_from),
     )
     print(f"{len(kept)} pictures to train with, {len(chosen)} to choose by, {len(test.labels)} to test once; {device}")
     complete = interrupted = False
@@ -388,6 +402,7 @@ def main(given: list[str] | None = None) -> None:
             held_out,
             options.output,
             options.start_from,
+            options.continue_from,
             resume=options.resume,
             stop_after=options.stop_after,
             compiled=options.compile,
