@@ -22,6 +22,15 @@ Model = Annotated[
     str | None,
     typer.Option("--model", "-m", metavar="NAME", help="Model name; not needed when one model is resident."),
 ]
+Reads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=64,
+        help="Reads of the chip that statistics are averaged over (default: the device's).",
+        show_default=False,
+    ),
+]
 ImagePath = Annotated[Path, typer.Argument(metavar="IMAGE", help="A chip image (.pcmi).", show_default=False)]
 Timeout = Annotated[
     float | None,

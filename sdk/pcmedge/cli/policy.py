@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pcmedge.cli.options import DeviceUrl, Json, Model, Timeout
+from pcmedge.cli.options import DeviceUrl, Json, Model, Reads, Timeout
 from pcmedge.errors import InputValueError
 
 if TYPE_CHECKING:
@@ -37,15 +37,7 @@ def run(
         float | None,
         typer.Option(help="drift: change of the median factor; self-test: agreement.", show_default=False),
     ] = None,
-    reads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=64,
-            help="Reads of the chip that statistics are averaged over (default: the device's).",
-            show_default=False,
-        ),
-    ] = None,
+    reads: Reads = None,
     model: Model = None,
     device: DeviceUrl = None,
     timeout: Timeout = None,

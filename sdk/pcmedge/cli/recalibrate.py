@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pcmedge.cli.options import DeviceUrl, Json, Model, Timeout
+from pcmedge.cli.options import DeviceUrl, Json, Model, Reads, Timeout
 
 if TYPE_CHECKING:
     from pcmedge.cli.output import Screen
@@ -40,15 +40,7 @@ def run(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Plain AdaBS: samples of each (default: up to 200).", show_default=False)
     ] = None,
-    reads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=64,
-            help="Reads of the chip that statistics are averaged over (default: the device's).",
-            show_default=False,
-        ),
-    ] = None,
+    reads: Reads = None,
     gdc_everywhere: Annotated[
         bool, typer.Option("--gdc-everywhere", help="Global drift compensation also before batch norms.")
     ] = False,
