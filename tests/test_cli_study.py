@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pcmedge
 import pyarrow.parquet as parquet
 import pytest
 from cli_models import Sources, write_sources
-from cli_process import run, start
+from cli_process import run, run_process, start
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,34 @@ def test_ctrl_c_during_a_study_leaves_nothing_behind(sources: Sources, image: Pa
     assert json.loads(out)["error"]["reason"] == "CANCELLED"
     assert err == ""
     assert not output.exists()
+
+
+IMPORT_THAT_MISREADS_CTRL_C = """
+import os, signal, sys, time
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(60)
+            except KeyboardInterrupt:
+                raise ImportError("onnxruntime failed to import") from None
+
+sys.meta_path.insert(0, Finder())
+from pcmedge.cli.main import main
+main()
+"""
+
+
+def test_ctrl_c_while_a_package_is_imported_is_no_missing_package(
+    sources: Sources, image: Path, tmp_path: Path
+) -> None:
+    entry = (sys.executable, "-c", IMPORT_THAT_MISREADS_CTRL_C)
+    result = run_process(*study(sources, image, tmp_path / "out", "--json"), entry=entry)
+    assert (result.code, result.err) == (130, "")
+    assert result.error["reason"] == "CANCELLED"
+    assert not (tmp_path / "out").exists()
 
 
 def test_demo_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

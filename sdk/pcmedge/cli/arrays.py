@@ -89,7 +89,7 @@ def _read_parquet(path: Path) -> dict[str, Array]:
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
-    except ImportError:
+    except ModuleNotFoundError:
         raise MissingExtraError.for_extra("data", "Reading Parquet") from None
     try:
         table = parquet.read_table(path)

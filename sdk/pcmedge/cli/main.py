@@ -36,6 +36,7 @@ from pcmedge.cli import (
     tile,
     verify,
 )
+from pcmedge.cli.interrupts import remembered
 from pcmedge.cli.output import ReaderGone, write_document, write_problem
 from pcmedge.cli.problems import as_error, usage
 from pcmedge.cli.registry import add_command, get_command
@@ -154,10 +155,15 @@ def _after_the_verb(arguments: list[str]) -> list[str]:
 
 def _execute(arguments: list[str], *, as_json: bool) -> int:
     command = get_command(app)
-    try:
-        outcome = command.main(args=arguments, prog_name="pcmedge", standalone_mode=False, obj=as_json)
-    except KeyboardInterrupt:
-        outcome = INTERRUPTED
+    with remembered() as interrupts:
+        try:
+            outcome = command.main(args=arguments, prog_name="pcmedge", standalone_mode=False, obj=as_json)
+        except KeyboardInterrupt:
+            outcome = INTERRUPTED
+        except Exception as problem:
+            if interrupts.seen and not isinstance(problem, CancelledError):
+                raise CancelledError("interrupted") from problem
+            raise
     if outcome == INTERRUPTED:
         raise CancelledError("interrupted")
     sys.stdout.flush()

@@ -146,7 +146,7 @@ def _chip(*, clock: str | None, **settings: Any) -> Any:
     try:
         from pcmedge_emulator.chip import Chip
         from pcmedge_emulator.clock import Clock
-    except ImportError as problem:
+    except ModuleNotFoundError as problem:
         raise MissingExtraError.for_extra("emulator", "Emulating a device") from problem
     return Chip(clock=None if clock is None else Clock.parse(clock), **settings)
 

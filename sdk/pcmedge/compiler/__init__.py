@@ -30,5 +30,5 @@ def _require_extra() -> None:
     try:
         for package in ("onnx", "onnxruntime", "pyarrow"):
             import_module(package)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("emulator", "Compiling a model") from error

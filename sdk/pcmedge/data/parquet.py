@@ -26,7 +26,7 @@ def read(files: Sequence[Path], classes: Sequence[str], progress: Progress | Non
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("data", "Reading Parquet") from error
     opened: list[tuple[Path, Any, str, str]] = []
     try:

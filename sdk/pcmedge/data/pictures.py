@@ -81,7 +81,7 @@ def decode_all(encoded: Iterable[tuple[str, bytes]], total: int, progress: Progr
     """
     try:
         from PIL import Image
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("data", "Reading PNG and JPEG pictures") from error
     pictures = np.empty((check_count(total), HEIGHT, WIDTH, 3), dtype=np.uint8)
     done = 0
@@ -123,7 +123,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise FileMissingError(f"no such file: {path}", path=path)
     try:
         from PIL import Image, ImageOps
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("data", "Reading pictures") from error
     with warnings.catch_warnings():
         # A header that claims a giant picture is an error here, before anything is decoded.

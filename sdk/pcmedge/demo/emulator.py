@@ -64,7 +64,7 @@ def _require_emulator() -> None:
         import grpc_health.v1
         import onnxruntime
         import pcmedge_emulator.chip  # noqa: F401
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("emulator", "The demo") from error
     del grpc_health, onnxruntime
 

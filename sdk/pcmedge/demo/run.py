@@ -88,7 +88,7 @@ def compile_digits(digits: Digits | None = None, network: Path = MODEL_FILE) -> 
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import pyarrow  # noqa: F401
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("emulator", "The demo") from error
     from pcmedge.compiler import compile
 
@@ -118,7 +118,7 @@ def _network(digits: Digits, train: bool, view: View) -> Iterator[Path]:
     try:
         import onnxscript  # noqa: F401
         import torch  # noqa: F401
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("train", "Training the demo's network again") from error
     from pcmedge.demo import train_digits
 

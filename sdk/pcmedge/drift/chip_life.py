@@ -38,7 +38,7 @@ def emulator() -> type[Chip]:
     try:
         import onnxruntime  # noqa: F401
         from pcmedge_emulator.chip import Chip
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("emulator", "A drift study") from error
     return Chip
 

@@ -42,7 +42,7 @@ def write_rows(rows: Iterable[Row], path: Path, metadata: Mapping[str, str]) -> 
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("data", "Writing Parquet") from error
     schema = pa.schema(
         [

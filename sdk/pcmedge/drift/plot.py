@@ -56,7 +56,7 @@ def plot_summary(
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("data", "Drawing a plot") from error
     if not summary:
         raise InputValueError("There is nothing to draw: the study has no rows.")

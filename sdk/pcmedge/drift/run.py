@@ -18,7 +18,7 @@ from pcmedge.drift.chip_life import ChipTask
 from pcmedge.drift.labelled import LabelledData, labelled_data
 from pcmedge.drift.plan import DriftPlan
 from pcmedge.drift.result import DriftStudy, Row
-from pcmedge.drift.workers import Ticks, start_worker, worker_live
+from pcmedge.drift.workers import Ticks, deaf_to_ctrl_c, start_worker, worker_live
 from pcmedge.errors import UnavailableError
 from pcmedge.image import ChipImage
 
@@ -131,7 +131,8 @@ def _on_processes(tasks: list[ChipTask], workers: int, total: int, progress: Pro
     ticks = Ticks(context)
     pool = futures.ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker, initargs=(ticks,))
     try:
-        pending: list[futures.Future[list[Row]]] = [pool.submit(worker_live, task) for task in tasks]
+        with deaf_to_ctrl_c():
+            pending: list[futures.Future[list[Row]]] = [pool.submit(worker_live, task) for task in tasks]
         waiting: set[futures.Future[Any]] = set(pending)
         while waiting:
             finished, waiting = futures.wait(waiting, POLL_S, futures.FIRST_EXCEPTION)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.context import SpawnContext
 
 from pcmedge.drift import chip_life
@@ -29,6 +31,22 @@ class Ticks:
 
     def stopped(self) -> bool:
         return self._stopped.is_set()
+
+
+@contextmanager
+def deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes begun meanwhile never see Ctrl-C, not even before :func:`start_worker` is reached.
+
+    It reaches this process when the block is left. Where signals cannot be held back (Windows) nothing is done.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _ticks: Ticks | None = None

@@ -29,7 +29,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
     try:
         import onnx
         import onnx.inliner
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("emulator", "Reading an ONNX model") from error
     from pcmedge.compiler import support
 

@@ -79,7 +79,7 @@ def _import_torch() -> Any:
     try:
         importlib.import_module("onnxscript")
         return importlib.import_module("torch")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("train", "Compiling a torch module") from error
 
 

@@ -24,7 +24,7 @@ def load_program(image: ChipImage) -> Any:
     try:
         import onnx
         from google.protobuf.message import DecodeError
-    except ImportError:
+    except ModuleNotFoundError:
         raise MissingExtraError.for_extra("emulator", "reading the program of a chip image") from None
     try:
         model = onnx.load_model_from_string(image.program())

@@ -33,7 +33,7 @@ def register() -> None:
     """Register the schemas with onnx; does nothing if they are. Raises MissingExtraError without onnx."""
     try:
         from onnx import defs
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("emulator", "Working with a chip's program") from error
     with _lock:
         if defs.has(CONV, max_inclusive_version=VERSION, domain=DOMAIN):

@@ -27,7 +27,7 @@ def arrow() -> Any:
     try:
         importlib.import_module("pyarrow.ipc")
         return importlib.import_module("pyarrow")
-    except ImportError:
+    except ModuleNotFoundError:
         raise MissingExtraError.for_extra("emulator", "reading the tables of a chip image") from None
 
 

@@ -155,7 +155,7 @@ def _layers(model: object) -> ModuleType:
     """The torch half of this package, once torch is there and the model is a module."""
     try:
         from torch import nn
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("train", "Noise-aware training") from error
     if not isinstance(model, nn.Module):
         raise InputTypeError(f"Expected a torch.nn.Module, found {type(model).__name__}.")
