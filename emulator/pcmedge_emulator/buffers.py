@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pcmedge.errors import DeviceStateError, InputShapeError, InputValueError
 
+from pcmedge_emulator import stored_models
 from pcmedge_emulator.calibration.adabs import sample_count
 from pcmedge_emulator.engine.inputs import check_inputs
 from pcmedge_emulator.outcomes import BufferDescription, Mutation
@@ -93,7 +94,7 @@ def set_buffer(
         )
         details = {"samples": str(outcome.samples), "has_reference_statistics": str(reference is not None).lower()}
         state.commit(
-            lambda transaction: state.write_resident(transaction, changed),
+            lambda transaction: stored_models.write(transaction, changed),
             events=[state.event("buffer-changed", message, name, details)],
             remember=(mutation, "append-buffer" if append else "replace-buffer", outcome),
         )

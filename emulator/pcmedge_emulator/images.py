@@ -19,6 +19,7 @@ from pcmedge.errors import (
 )
 from pcmedge.image import ChipImage
 
+from pcmedge_emulator import stored_models
 from pcmedge_emulator.calibration.policy import Policy
 from pcmedge_emulator.clock import ClockMode
 from pcmedge_emulator.crossbar.array import TileAllocator
@@ -153,10 +154,10 @@ def _program(
 
         def write(transaction: Transaction) -> None:
             for name in gone:
-                state.delete_resident(transaction, name)
-            state.write_programmed(transaction, programmed)
-            state.write_resident(transaction, resident)
-            state.drop_unused(transaction)
+                stored_models.delete(transaction, name)
+            stored_models.write_programmed(transaction, programmed)
+            stored_models.write(transaction, resident)
+            stored_models.drop_unused(state.store, transaction)
 
         details = {"program_generation": str(generation), "tiles": str(len(physical)), "replaced": ",".join(gone)}
         message = f"Programmed '{image.name}' version {image.version} on {len(physical)} tiles."
@@ -233,7 +234,7 @@ def set_active(state: State, name: str, active: bool, mutation: Mutation) -> Mod
             # Nobody kept its conductances up to date while it was inactive.
             state.refresh(name)
         state.commit(
-            lambda transaction: state.write_resident(transaction, changed),
+            lambda transaction: stored_models.write(transaction, changed),
             events=[state.event(f"{verb}d", f"Model '{name}' was {verb}d.", name)],
             remember=(mutation, verb, outcome),
         )
@@ -249,8 +250,8 @@ def erase(state: State, name: str, mutation: Mutation) -> EraseOutcome:
         outcome = EraseOutcome(freed_tiles=len(resident.record.physical))
 
         def write(transaction: Transaction) -> None:
-            state.delete_resident(transaction, name)
-            state.drop_unused(transaction)
+            stored_models.delete(transaction, name)
+            stored_models.drop_unused(state.store, transaction)
 
         message = f"Model '{name}' was erased; {outcome.freed_tiles} tiles are free again."
         state.commit(write, events=[state.event("erased", message, name)], remember=(mutation, "erase", outcome))

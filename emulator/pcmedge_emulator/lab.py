@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 from pcmedge.errors import CancelledError, ClockError, InputValueError, NotFoundError
 
-from pcmedge_emulator import codec
+from pcmedge_emulator import stored_models
 from pcmedge_emulator.clock import LONGEST_S, ClockMode
 from pcmedge_emulator.outcomes import AdvanceOutcome, ClockReading, Mutation, SnapshotInfo
 from pcmedge_emulator.policies import act, due_age_s
-from pcmedge_emulator.records import ModelRecord, SnapshotRecord
+from pcmedge_emulator.records import SnapshotRecord
 from pcmedge_emulator.resident import ReadNoise
-from pcmedge_emulator.state import MODEL_COLLECTIONS, State
+from pcmedge_emulator.state import State
 from pcmedge_emulator.store import Transaction
 
 MOST_ACTIONS = 256
@@ -130,8 +130,8 @@ def _checked_name(name: str) -> str:
 
 
 def _info(state: State, name: str) -> SnapshotInfo:
-    record = state.snapshot_record(name)
-    models = {key: codec.decode(data, ModelRecord) for key, data in state.store.items("models", space=name).items()}
+    record = stored_models.snapshot_record(state.store, name)
+    models = stored_models.records(state.store, name)
     return SnapshotInfo(
         name=name,
         created_unix_s=record.created_unix_s,
@@ -160,10 +160,8 @@ def snapshot(state: State, name: str, mutation: Mutation) -> SnapshotInfo:
         )
 
         def write(transaction: Transaction) -> None:
-            transaction.delete_space(name)
-            transaction.copy_space("", name, MODEL_COLLECTIONS)
-            transaction.put("snapshot", "snapshot", codec.encode(record), space=name)
-            state.drop_unused(transaction)
+            stored_models.write_snapshot(transaction, name, record)
+            stored_models.drop_unused(state.store, transaction)
 
         event = state.event("snapshot", f"Snapshot '{name}' was taken.", details={"snapshot": name})
         state.commit(write, events=[event], remember=(mutation, "snapshot", outcome))
@@ -187,15 +185,15 @@ def restore(state: State, name: str, mutation: Mutation) -> SnapshotInfo:
         generation = state.device.statistics_generation + 1
         restored = [
             replace(resident, record=replace(resident.record, statistics_generation=generation))
-            for resident in state.load(name).values()
+            for resident in state.load(name)
         ]
         gone = list(state.residents)
 
         def write(transaction: Transaction) -> None:
-            transaction.copy_space(name, "", MODEL_COLLECTIONS)
+            stored_models.restore_snapshot(transaction, name)
             for resident in restored:
-                state.write_resident(transaction, resident)
-            state.drop_unused(transaction)
+                stored_models.write(transaction, resident)
+            stored_models.drop_unused(state.store, transaction)
 
         state.commit(
             write,
@@ -214,7 +212,7 @@ def delete_snapshot(state: State, name: str, mutation: Mutation) -> SnapshotInfo
 
         def write(transaction: Transaction) -> None:
             transaction.delete_space(name)
-            state.drop_unused(transaction)
+            stored_models.drop_unused(state.store, transaction)
 
         state.commit(write, remember=(mutation, "delete-snapshot", outcome))
         return outcome

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from pcmedge.errors import Error
 
+from pcmedge_emulator import stored_models
 from pcmedge_emulator.calibration.policy import Policy, PolicyKind, drift_moved, next_due_age_s
 from pcmedge_emulator.calibration.proposal import median_factor, read_out
 from pcmedge_emulator.outcomes import Mutation
@@ -38,7 +39,7 @@ def set_policy(state: State, name: str, policy: Policy, mutation: Mutation) -> P
         record = replace(resident.record, policy=policy)
         changed = replace(resident, record=record)
         state.commit(
-            lambda transaction: state.write_resident(transaction, changed),
+            lambda transaction: stored_models.write(transaction, changed),
             events=[state.event("policy-changed", f"The policy of '{name}' is {policy.kind.value}.", name)],
             remember=(mutation, "set-policy", policy),
         )

@@ -9,6 +9,7 @@ from functools import partial
 
 from pcmedge.errors import CancelledError, DeviceStateError
 
+from pcmedge_emulator import stored_models
 from pcmedge_emulator.buffers import buffer_in_use
 from pcmedge_emulator.calibration import guard
 from pcmedge_emulator.calibration.adabs import default_reads, sample_count
@@ -250,7 +251,7 @@ def _finish(run: _Run, mutation: Mutation) -> RecalibrationOutcome:
         },
     )
     state.commit(
-        lambda transaction: state.write_resident(transaction, changed),
+        lambda transaction: stored_models.write(transaction, changed),
         events=[event],
         device=device,
         remember=(mutation, "recalibrate", outcome),
@@ -282,7 +283,7 @@ def rollback(state: State, name: str, mutation: Mutation) -> RollbackOutcome:
         changed = replace(resident, record=record, parameters=resident.previous, previous=resident.parameters)
         outcome = RollbackOutcome(statistics_generation=generation)
         state.commit(
-            lambda transaction: state.write_resident(transaction, changed),
+            lambda transaction: stored_models.write(transaction, changed),
             events=[
                 state.event(
                     "rolled-back",

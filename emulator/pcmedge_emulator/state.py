@@ -1,8 +1,9 @@
 """The one owner of everything about a device that changes.
 
-:class:`State` holds it, loads it from the store, and changes it in one way only: :meth:`State.commit` writes a
-transaction, and after it succeeded the values in memory are replaced. The verbs (``images.py``, ``recalibration.py``,
-``buffers.py``, ``policies.py``, ``lab.py``) are functions on it; :class:`pcmedge_emulator.chip.Chip` is their face.
+:class:`State` holds it in memory and changes it in one way only: :meth:`State.commit` writes a transaction, and after
+it succeeded the values in memory are replaced. How a model lies in the store is ``stored_models.py``'s. The verbs
+(``images.py``, ``recalibration.py``, ``buffers.py``, ``policies.py``, ``lab.py``) are functions on it;
+:class:`pcmedge_emulator.chip.Chip` is their face.
 
 Two locks. ``changing`` serialises mutations and may be held for as long as programming takes. ``swapping`` guards
 replacing a resident and is held for pointer assignments only. An inference takes neither: it reads one immutable
@@ -20,17 +21,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 from pcmedge._contract.image_pb2 import ChipProfile
-from pcmedge.errors import (
-    CancelledError,
-    Error,
-    GenerationMismatchError,
-    ModelNotFoundError,
-    NotProgrammedError,
-    StoreCorruptError,
-)
-from pcmedge.image import ChipImage
+from pcmedge.errors import CancelledError, Error, GenerationMismatchError, ModelNotFoundError, NotProgrammedError
 
-from pcmedge_emulator import codec
+from pcmedge_emulator import codec, stored_models
 from pcmedge_emulator.clock import Clock, ClockMode, ClockState
 from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.engine import FastEngine, ReferenceEngine
@@ -38,11 +31,12 @@ from pcmedge_emulator.journal import Journal
 from pcmedge_emulator.lease import LeaseBook
 from pcmedge_emulator.operations import Operations
 from pcmedge_emulator.outcomes import Event, Mutation
-from pcmedge_emulator.programming import program_on, with_residents
-from pcmedge_emulator.records import DeviceRecord, ModelRecord, SnapshotRecord, pack_parameters, unpack_parameters
+from pcmedge_emulator.programming import with_residents
+from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.requests import Requests
-from pcmedge_emulator.resident import Buffer, Circuits, Counters, Programmed, ProgrammedTile, Resident
+from pcmedge_emulator.resident import Circuits, Counters, Programmed, Resident
 from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.stored_models import StoredModel
 from pcmedge_emulator.streams import Streams, cell_start_s, log_time_cell
 
 GRID_RATIO = 1.05
@@ -50,9 +44,6 @@ GRID_RATIO = 1.05
 
 GLANCE_S = 0.1
 """How often a change that waits for another looks whether it is still wanted. Seconds."""
-
-MODEL_COLLECTIONS = ("models", "parameters", "buffers")
-"""What a snapshot copies. Journal, request ids, clock and the device's own record go on."""
 
 Outcome = TypeVar("Outcome")
 
@@ -113,7 +104,7 @@ class State:
         clock_state = store.get("device", "clock")
         if clock_state is not None:
             clock.resume(codec.decode(clock_state, ClockState), keep_mode=keep_clock_mode)
-        self.residents = self.load()
+        self.residents = {resident.record.name: resident for resident in self.load()}
         details = {"models": ",".join(self.residents), "boots": str(self.device.boots)}
         self.commit(events=[self.event("started", "The device started.", details=details)], device=self.device)
 
@@ -147,6 +138,27 @@ class State:
     def age_s(self, resident: Resident) -> float:
         """Seconds since programming on the device's clock."""
         return max(0.0, self.clock.now() - resident.record.programmed_at_s)
+
+    def load(self, space: str = "") -> list[Resident]:
+        """The models as the store holds them, at their age now; ``space`` is a snapshot's name. Installs nothing."""
+        return [
+            self._at_its_age(model) for model in stored_models.read(self.store, self.profile, self.clock.now(), space)
+        ]
+
+    def _at_its_age(self, model: StoredModel) -> Resident:
+        record = model.record
+        age_s = self.inference_age_s(max(0.0, self.clock.now() - record.programmed_at_s))
+        return Resident(
+            record=record,
+            programmed=model.programmed,
+            parameters=model.parameters,
+            previous=model.previous,
+            buffer=model.buffer,
+            engine=self.inference_engine(model.programmed, age_s),
+            engine_age_s=age_s,
+            first_seed=self.streams.products(record.program_generation, self.device.boots),
+            counters=Counters(),
+        )
 
     # --------------------------------------------------------------------------------------------------- conductances
 
@@ -341,92 +353,3 @@ class State:
                 self.commit(events=[event])
             except Error:
                 self.journal.publish([event])
-
-    # ---------------------------------------------------------------------------------------------------------- store
-
-    def write_resident(self, transaction: Transaction, resident: Resident) -> None:
-        """The changing part of a resident: record, compensation, buffer."""
-        name = resident.record.name
-        transaction.put("models", name, codec.encode(resident.record))
-        transaction.put("parameters", name, pack_parameters(resident.parameters, resident.previous))
-        if resident.buffer is None:
-            transaction.delete("buffers", name)
-        else:
-            transaction.put("buffers", name, resident.buffer.to_bytes())
-
-    def write_programmed(self, transaction: Transaction, programmed: Programmed) -> None:
-        """The part that never changes again: image and devices."""
-        transaction.put_content(programmed.generation, "image", programmed.image.to_bytes())
-        for tile in programmed.tiles:
-            transaction.put_content(programmed.generation, f"tile/{tile.tile.tile:08d}", tile.to_bytes())
-
-    def delete_resident(self, transaction: Transaction, name: str) -> None:
-        for collection in MODEL_COLLECTIONS:
-            transaction.delete(collection, name)
-
-    def drop_unused(self, transaction: Transaction) -> None:
-        """Deletes the contents no live model and no snapshot needs; call after the records were written."""
-        needed = {
-            codec.decode(value, ModelRecord).program_generation
-            for space in ("", *self.store.spaces())
-            for value in self.store.items("models", space=space).values()
-        }
-        transaction.keep_contents(needed)
-
-    def load(self, space: str = "") -> dict[str, Resident]:
-        """The residents as the store holds them, at their age now; ``space`` is a snapshot's name."""
-        parameters = self.store.items("parameters", space=space)
-        buffers = self.store.items("buffers", space=space)
-        loaded = {}
-        for name, data in self.store.items("models", space=space).items():
-            record = codec.decode(data, ModelRecord)
-            if space:
-                snapshot = self.snapshot_record(space)
-                later_s = self.clock.now() - snapshot.device_time_s
-                # Ages are as they were: device time does not jump back, so the programming moves forward.
-                record = replace(record, programmed_at_s=record.programmed_at_s + later_s)
-            current, previous = unpack_parameters(parameters[name])
-            programmed = self._load_programmed(record)
-            age_s = self.inference_age_s(max(0.0, self.clock.now() - record.programmed_at_s))
-            loaded[name] = Resident(
-                record=record,
-                programmed=programmed,
-                parameters=current,
-                previous=previous,
-                buffer=Buffer.from_bytes(buffers[name]) if name in buffers else None,
-                engine=self.inference_engine(programmed, age_s),
-                engine_age_s=age_s,
-                first_seed=self.streams.products(record.program_generation, self.device.boots),
-                counters=Counters(),
-            )
-        return loaded
-
-    def _load_programmed(self, record: ModelRecord) -> Programmed:
-        profile = self.profile
-        parts = self.store.contents(record.program_generation)
-        if profile is None or "image" not in parts:
-            raise StoreCorruptError(
-                f"The store lacks the image of resident model '{record.name}'. Move it away to start with an empty "
-                "device, or restore a copy."
-            )
-        image = ChipImage.from_bytes(parts["image"])
-        tiles = []
-        for tile, physical in zip(image.tiles(), record.physical, strict=True):
-            part = parts.get(f"tile/{tile.tile:08d}")
-            if part is None:
-                raise StoreCorruptError(f"The store lacks tile {tile.tile} of resident model '{record.name}'.")
-            tiles.append(ProgrammedTile.from_bytes(part, image, tile, physical))
-        return Programmed(
-            image=image,
-            program=program_on(profile, image),
-            profile=profile,
-            generation=record.program_generation,
-            tiles=tuple(tiles),
-        )
-
-    def snapshot_record(self, name: str) -> SnapshotRecord:
-        """ModelNotFoundError's sibling for snapshots is raised by the caller; here the record must exist."""
-        data = self.store.get("snapshot", "snapshot", space=name)
-        if data is None:
-            raise StoreCorruptError(f"The store lacks the record of snapshot '{name}'.")
-        return codec.decode(data, SnapshotRecord)
