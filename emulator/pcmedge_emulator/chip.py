@@ -2,13 +2,13 @@
 
 :class:`Chip` is a face with one verb per line of the device contract. What changes lives in
 :class:`pcmedge_emulator.state.State`; the verbs are functions on it in ``images.py``, ``recalibration.py``,
-``buffers.py``, ``policies.py``, ``lab.py`` and ``observe.py``. docs/device.md tells what survives what.
+``buffers.py``, ``policies.py``, ``lab.py`` and ``observe.py``. The verbs of the lab contract are inherited from
+:class:`~pcmedge_emulator.lab_verbs.LabVerbs`. docs/device.md tells what survives what.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Mapping
 from os import PathLike
 from types import TracebackType
 from typing import Any
@@ -16,25 +16,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pcmedge._contract.image_pb2 import ChipProfile
-from pcmedge.errors import InputValueError, StoreError
 from pcmedge.image import ChipImage
-from pcmedge.image.profiles import get_profile
 
-from pcmedge_emulator import buffers, images, lab, observe, policies, recalibration, selftest
+from pcmedge_emulator import buffers, images, observe, policies, recalibration, selftest
 from pcmedge_emulator.arguments import folder, one_of, text, whole
 from pcmedge_emulator.calibration.adabs import MOST_READS
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
-from pcmedge_emulator.clock import Clock, ClockMode
+from pcmedge_emulator.clock import Clock
+from pcmedge_emulator.identity import device_record, own_technology
+from pcmedge_emulator.lab_verbs import LabVerbs
 from pcmedge_emulator.maintenance import Maintenance
-from pcmedge_emulator.operations import Operations
+from pcmedge_emulator.operations import Cancelled, Operations, Progress, never, no_progress
 from pcmedge_emulator.outcomes import (
     NO_MUTATION,
-    AdvanceOutcome,
     BufferDescription,
-    ClockReading,
     EraseOutcome,
     Event,
-    Geometry,
     Identity,
     InferOutcome,
     Lease,
@@ -46,34 +43,20 @@ from pcmedge_emulator.outcomes import (
     RecalibrationOutcome,
     RollbackOutcome,
     SelfTestOutcome,
-    SnapshotInfo,
     Telemetry,
     TileReadout,
 )
-from pcmedge_emulator.physics.technology import TECHNOLOGIES, Technology, get_technology
-from pcmedge_emulator.programming import IMAGE_FEATURES
+from pcmedge_emulator.physics.technology import Technology, get_technology
 from pcmedge_emulator.recalibration import Asked
 from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.resident import Circuits, Converters, EngineKind, ReadNoise
 from pcmedge_emulator.state import State
 from pcmedge_emulator.store import Store
 
-Progress = Callable[[str, int, int], None]
-Cancelled = Callable[[], bool]
-
-DEFAULT_SERIAL, DEFAULT_SEED, DEFAULT_TECHNOLOGY = "emulator-0", 0, "pcm-90nm"
 MOST_SERIAL, MOST_THREADS = 64, 1024
 
 
-def _no_progress(phase: str, done: int, total: int) -> None:
-    """Nobody wants to know."""
-
-
-def _never() -> bool:
-    return False
-
-
-class Chip:
+class Chip(LabVerbs):
     """An emulated PCM inference chip. Thread-safe; a context manager. Every verb raises only :mod:`pcmedge.errors`.
 
     A device is what its store holds: ``technology``, ``serial`` and ``seed`` left at None are those of the store, or
@@ -121,11 +104,10 @@ class Chip:
             serial = text("serial", serial, MOST_SERIAL)
         if seed is not None:
             seed = whole("seed", seed, 0, np.iinfo(np.int64).max)
-
-        own = _own_technology(technology)
+        own = own_technology(technology)
 
         def identity(stored: DeviceRecord | None) -> DeviceRecord:
-            return _device(stored, technology=technology, serial=serial, seed=seed, profile=profile)
+            return device_record(stored, technology=technology, serial=serial, seed=seed, profile=profile)
 
         def circuits(device: DeviceRecord) -> Circuits:
             return Circuits(
@@ -139,7 +121,7 @@ class Chip:
         self._default_policy = default_policy
         opened = Store(None if store is None else folder("store", store), max_bytes=store_max_bytes)
         try:
-            self._state = State(
+            state = State(
                 store=opened,
                 clock=Clock.real() if clock is None else clock,
                 keep_clock_mode=clock is not None,
@@ -150,7 +132,8 @@ class Chip:
         except BaseException:
             opened.close()
             raise
-        self._maintenance = Maintenance(self._state)
+        super().__init__(state)
+        self._maintenance = Maintenance(state)
         self._maintenance.start()
 
     def __enter__(self) -> Chip:
@@ -178,29 +161,7 @@ class Chip:
         return self._default_policy
 
     def identity(self) -> Identity:
-        state = self._state
-        profile, allocator = state.profile, state.allocator()
-        geometry = Geometry()
-        if profile is not None and allocator is not None:
-            geometry = Geometry(
-                profile=profile.name,
-                tile_rows=profile.tile_rows,
-                tile_columns=profile.tile_columns,
-                tiles=profile.tiles,
-                free_tiles=allocator.free,
-                dac_bits=profile.dac_bits,
-                adc_bits=profile.adc_bits,
-                g_max_microsiemens=profile.g_max_microsiemens,
-            )
-        return Identity(
-            vendor="pcmedge",
-            product="pcmedge emulator",
-            serial=state.device.serial,
-            firmware_version=version("pcmedge"),
-            technology=state.device.technology,
-            geometry=geometry,
-            image_features=IMAGE_FEATURES,
-        )
+        return observe.identity(self._state)
 
     # ------------------------------------------------------------------------------------------------------------ lease
 
@@ -249,8 +210,8 @@ class Chip:
                 activate=activate,
                 program_and_verify=program_and_verify,
                 policy=self._default_policy,
-                progress=progress or _no_progress,
-                cancelled=cancelled or _never,
+                progress=progress or no_progress,
+                cancelled=cancelled or never,
                 mutation=mutation,
             ),
         )
@@ -326,8 +287,8 @@ class Chip:
             gdc_everywhere=gdc_everywhere,
             force=force,
             compare=compare,
-            progress=progress or _no_progress,
-            cancelled=cancelled or _never,
+            progress=progress or no_progress,
+            cancelled=cancelled or never,
         )
         return self._state.once(
             mutation,
@@ -423,103 +384,3 @@ class Chip:
     def read_tile(self, name: str, tile: int) -> TileReadout:
         """Conductances of a physical tile at this moment. NotFoundError if the model does not occupy it."""
         return observe.read_tile(self._state, name, tile)
-
-    # -------------------------------------------------------------------------------------------------------------- lab
-
-    def clock(self) -> ClockReading:
-        return self._state.clock.reading()
-
-    def set_clock(self, mode: ClockMode | str, rate: float = 1.0, *, mutation: Mutation = NO_MUTATION) -> ClockReading:
-        chosen = one_of("clock mode", mode, tuple(ClockMode))
-        return self._state.once(
-            mutation, "set-clock", ClockReading, lambda: lab.set_clock(self._state, chosen, rate, mutation)
-        )
-
-    def advance(
-        self, by_s: float, *, cancelled: Cancelled | None = None, mutation: Mutation = NO_MUTATION
-    ) -> AdvanceOutcome:
-        """Moves a manual or accelerated clock forward, running on the way what the policies would have run.
-
-        ``cancelled`` is asked before each of these (at most 256, and one more per model). CancelledError then: time
-        stands at the one before, what was done stands, the metadata ``advanced_s`` says how far it got, and the
-        journal has it too.
-        """
-        return self._state.once(
-            mutation,
-            "advance",
-            AdvanceOutcome,
-            lambda: lab.advance(self._state, by_s, cancelled or _never, mutation),
-        )
-
-    def snapshot(self, name: str, *, mutation: Mutation = NO_MUTATION) -> SnapshotInfo:
-        return self._state.once(mutation, "snapshot", SnapshotInfo, lambda: lab.snapshot(self._state, name, mutation))
-
-    def restore(self, name: str, *, mutation: Mutation = NO_MUTATION) -> SnapshotInfo:
-        """Every model as it was, at the age it had; device time goes on. NotFoundError for an unknown name."""
-        return self._state.once(mutation, "restore", SnapshotInfo, lambda: lab.restore(self._state, name, mutation))
-
-    def snapshots(self) -> tuple[SnapshotInfo, ...]:
-        return lab.snapshots(self._state)
-
-    def delete_snapshot(self, name: str, *, mutation: Mutation = NO_MUTATION) -> None:
-        self._state.once(
-            mutation, "delete-snapshot", SnapshotInfo, lambda: lab.delete_snapshot(self._state, name, mutation)
-        )
-
-    def set_noise(self, read_noise: str, *, mutation: Mutation = NO_MUTATION) -> str:
-        return lab.set_noise(self._state, read_noise)
-
-    def noise(self) -> str:
-        return self._state.circuits.read_noise
-
-    def set_read_realisation(self, realisation: int) -> None:
-        """For studies: another realisation of the accumulated read noise that inference sees; 0 is the usual one."""
-        lab.set_read_realisation(self._state, realisation)
-
-
-def _own_technology(technology: str | Technology | None) -> Technology | None:
-    """A Technology that was given, if its name is not that of another one; None for a name."""
-    if not isinstance(technology, Technology):
-        return None
-    preset = TECHNOLOGIES.get(technology.name)
-    if preset is not None and preset != technology:
-        raise InputValueError(
-            f"'{technology.name}' is the name of a built-in technology with other coefficients; give yours its own: "
-            "dataclasses.replace(technology, name=...).",
-            technology=technology.name,
-        )
-    return technology
-
-
-def _device(
-    stored: DeviceRecord | None,
-    *,
-    technology: str | Technology | None,
-    serial: str | None,
-    seed: int | None,
-    profile: ChipProfile | str | None,
-) -> DeviceRecord:
-    """The stored device, or a new one; StoreError when what was asked for is not the device in the store."""
-    wanted = b"" if profile is None else get_profile(profile).SerializeToString(deterministic=True)
-    if stored is None:
-        return DeviceRecord(
-            serial=DEFAULT_SERIAL if serial is None else serial,
-            seed=DEFAULT_SEED if seed is None else seed,
-            technology=get_technology(DEFAULT_TECHNOLOGY if technology is None else technology).name,
-            profile=wanted,
-        )
-    named = technology.name if isinstance(technology, Technology) else technology
-    asked = {"technology": named, "serial": serial, "seed": seed, "profile": wanted or None}
-    for name, value in asked.items():
-        found = getattr(stored, name)
-        if value is None or value == found:
-            continue
-        if name == "profile" and not found:
-            continue
-        shown = "another" if name == "profile" else f"{found!r}, not {value!r}"
-        raise StoreError(
-            f"The store holds a device whose {name} is {shown}. Leave {name} out to use it as it is, or name another "
-            "directory for another device.",
-            field=name,
-        )
-    return stored if stored.profile or not wanted else DeviceRecord(**{**vars(stored), "profile": wanted})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from pcmedge_emulator.calibration.policy import Policy
 from pcmedge_emulator.clock import ClockMode
 from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.engine import Parameters
+from pcmedge_emulator.operations import Cancelled, Progress
 from pcmedge_emulator.outcomes import (
     EraseOutcome,
     InferOutcome,
@@ -37,9 +38,6 @@ from pcmedge_emulator.records import ModelRecord
 from pcmedge_emulator.resident import Counters, Programmed, Resident
 from pcmedge_emulator.state import State
 from pcmedge_emulator.store import Transaction
-
-Progress = Callable[[str, int, int], None]
-Cancelled = Callable[[], bool]
 
 
 def info(state: State, resident: Resident) -> ModelInfo:

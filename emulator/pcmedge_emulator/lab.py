@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from pcmedge.errors import CancelledError, ClockError, InputValueError, NotFound
 
 from pcmedge_emulator import stored_models
 from pcmedge_emulator.clock import LONGEST_S, ClockMode
+from pcmedge_emulator.operations import Cancelled
 from pcmedge_emulator.outcomes import AdvanceOutcome, ClockReading, Mutation, SnapshotInfo
 from pcmedge_emulator.policies import act, due_age_s
 from pcmedge_emulator.records import SnapshotRecord
@@ -54,7 +55,7 @@ def _wishes(state: State) -> list[tuple[float, str]]:
     ]
 
 
-def advance(state: State, by_s: float, cancelled: Callable[[], bool], mutation: Mutation) -> AdvanceOutcome:
+def advance(state: State, by_s: float, cancelled: Cancelled, mutation: Mutation) -> AdvanceOutcome:
     """Moves time forward and runs on the way what the policies would have run, each at its own moment.
 
     CancelledError before one of these actions: time stands where the one before it was, and the journal says so.

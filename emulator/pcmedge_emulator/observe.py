@@ -1,10 +1,11 @@
-"""Verbs that look and change nothing: telemetry and reading a tile back."""
+"""Verbs that look and change nothing: identity, telemetry and reading a tile back."""
 
 from __future__ import annotations
 
 import os
 import resource
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,39 @@ from numpy.typing import NDArray
 from pcmedge.errors import NotFoundError
 
 from pcmedge_emulator.crossbar.tile import conductances
-from pcmedge_emulator.outcomes import ModelTelemetry, Telemetry, TileReadout, TileTelemetry
+from pcmedge_emulator.outcomes import Geometry, Identity, ModelTelemetry, Telemetry, TileReadout, TileTelemetry
+from pcmedge_emulator.programming import IMAGE_FEATURES
 from pcmedge_emulator.resident import ProgrammedTile, Resident
 from pcmedge_emulator.state import State
 
 SERVING_WINDOW_S = 2.0
 """The device says "serving" for this long after a request."""
+
+
+def identity(state: State) -> Identity:
+    """What the device says of itself; the geometry is empty until a profile is adopted."""
+    profile, allocator = state.profile, state.allocator()
+    geometry = Geometry()
+    if profile is not None and allocator is not None:
+        geometry = Geometry(
+            profile=profile.name,
+            tile_rows=profile.tile_rows,
+            tile_columns=profile.tile_columns,
+            tiles=profile.tiles,
+            free_tiles=allocator.free,
+            dac_bits=profile.dac_bits,
+            adc_bits=profile.adc_bits,
+            g_max_microsiemens=profile.g_max_microsiemens,
+        )
+    return Identity(
+        vendor="pcmedge",
+        product="pcmedge emulator",
+        serial=state.device.serial,
+        firmware_version=version("pcmedge"),
+        technology=state.device.technology,
+        geometry=geometry,
+        image_features=IMAGE_FEATURES,
+    )
 
 
 def telemetry(state: State, *, include_tiles: bool) -> Telemetry:

@@ -49,11 +49,26 @@ class OperationUpdate:
     error: Error | None = None
 
 
-Work = Callable[[Callable[[str, int, int], None], Callable[[], bool]], Any]
+Progress = Callable[[str, int, int], None]
+"""Called with (phase, done, total)."""
+
+Cancelled = Callable[[], bool]
+"""Whether the work is to stop."""
+
+Work = Callable[[Progress, Cancelled], Any]
 """Called with ``progress(phase, done, total)`` and ``cancelled() -> bool``; returns the outcome or raises."""
 
 _UNITS = {"verify": "checks", "program": "tiles", "baseline": "tiles", "store": "images"}
 _UNITS |= {"read": "tiles", "measure": "batches", "guard": "reads"}
+
+
+def no_progress(phase: str, done: int, total: int) -> None:
+    """Nobody wants to know."""
+
+
+def never() -> bool:
+    """Nobody cancels."""
+    return False
 
 
 class Operation:

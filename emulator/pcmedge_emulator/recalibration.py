@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,6 +14,7 @@ from pcmedge_emulator.calibration import guard
 from pcmedge_emulator.calibration.adabs import default_reads, sample_count
 from pcmedge_emulator.calibration.proposal import Proposal, choose_method, image_statistics, propose, read_out
 from pcmedge_emulator.engine import FastEngine, Parameters, ReferenceEngine
+from pcmedge_emulator.operations import Cancelled, Progress, never, no_progress
 from pcmedge_emulator.outcomes import Method, Mutation, RecalibrationOutcome, RollbackOutcome
 from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.resident import Resident
@@ -22,14 +22,6 @@ from pcmedge_emulator.selftest import reference, reference_inputs
 from pcmedge_emulator.state import State
 
 NOT_MEASURED = guard.Agreement(agreement=-1.0, relative_error=-1.0)
-
-
-def _no_progress(phase: str, done: int, total: int) -> None:
-    """Nobody wants to know."""
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +39,8 @@ class Asked:
     gdc_everywhere: bool = False
     force: bool = False
     compare: bool = True
-    progress: Callable[[str, int, int], None] = _no_progress
-    cancelled: Callable[[], bool] = _never
+    progress: Progress = no_progress
+    cancelled: Cancelled = never
 
 
 def recalibrate(state: State, name: str, asked: Asked, mutation: Mutation) -> RecalibrationOutcome:

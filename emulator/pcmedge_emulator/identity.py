@@ -1,0 +1,62 @@
+"""Which device an emulator is: the one in its store, or a new one as asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pcmedge._contract.image_pb2 import ChipProfile
+from pcmedge.errors import InputValueError, StoreError
+from pcmedge.image.profiles import get_profile
+
+from pcmedge_emulator.physics.technology import TECHNOLOGIES, Technology, get_technology
+from pcmedge_emulator.records import DeviceRecord
+
+DEFAULT_SERIAL, DEFAULT_SEED, DEFAULT_TECHNOLOGY = "emulator-0", 0, "pcm-90nm"
+
+
+def own_technology(technology: str | Technology | None) -> Technology | None:
+    """A Technology that was given, if its name is not that of another one; None for a name."""
+    if not isinstance(technology, Technology):
+        return None
+    preset = TECHNOLOGIES.get(technology.name)
+    if preset is not None and preset != technology:
+        raise InputValueError(
+            f"'{technology.name}' is the name of a built-in technology with other coefficients; give yours its own: "
+            "dataclasses.replace(technology, name=...).",
+            technology=technology.name,
+        )
+    return technology
+
+
+def device_record(
+    stored: DeviceRecord | None,
+    *,
+    technology: str | Technology | None,
+    serial: str | None,
+    seed: int | None,
+    profile: ChipProfile | str | None,
+) -> DeviceRecord:
+    """The stored device, or a new one; StoreError when what was asked for is not the device in the store."""
+    wanted = b"" if profile is None else get_profile(profile).SerializeToString(deterministic=True)
+    if stored is None:
+        return DeviceRecord(
+            serial=DEFAULT_SERIAL if serial is None else serial,
+            seed=DEFAULT_SEED if seed is None else seed,
+            technology=get_technology(DEFAULT_TECHNOLOGY if technology is None else technology).name,
+            profile=wanted,
+        )
+    named = technology.name if isinstance(technology, Technology) else technology
+    asked = {"technology": named, "serial": serial, "seed": seed, "profile": wanted or None}
+    for name, value in asked.items():
+        found = getattr(stored, name)
+        if value is None or value == found:
+            continue
+        if name == "profile" and not found:
+            continue
+        shown = "another" if name == "profile" else f"{found!r}, not {value!r}"
+        raise StoreError(
+            f"The store holds a device whose {name} is {shown}. Leave {name} out to use it as it is, or name another "
+            "directory for another device.",
+            field=name,
+        )
+    return stored if stored.profile or not wanted else replace(stored, profile=wanted)
