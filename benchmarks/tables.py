@@ -171,6 +171,7 @@ def guard() -> None:
 def own_buffer() -> None:
     """The compiler's statistics of 100 samples against those measured on an image, by how far weights are clipped."""
     from pcmedge import compile as compile_image
+    from pcmedge.compiler import digital_statistics
 
     digits = load_digits()
     rest, own = digits.train.tensors[:-100], digits.train.tensors[-100:]
@@ -182,8 +183,8 @@ def own_buffer() -> None:
         given = made[2].reference_statistics()
         measured = {
             "compiler's": given,
-            "carried over": made[0].digital_statistics(own),
-            "image's weights": made[1].digital_statistics(own),
+            "carried over": digital_statistics(made[0], own),
+            "image's weights": digital_statistics(made[1], own),
         }
         cells = [
             f"{_statistics_error(found, given):.2g}, {_recalibrated(made[0], own, found, digits.test):.1%}"

@@ -48,11 +48,12 @@ def photos(folder: Path, count: int, classes: int = 0, seed: int = 0) -> Path:
 
 def in_python(path: str, image: Path, **options: Any) -> pcmedge.ChipImage:
     """The image the library makes of the same pictures."""
+    from pcmedge.compiler import with_buffer
     from pcmedge.data import picture_samples
 
     opened = pcmedge.ChipImage.open(image)
     found = picture_samples(path, opened.manifest.application.preprocessing, **options)
-    return opened.with_buffer(found.tensors)
+    return with_buffer(opened, found.tensors)
 
 
 def test_a_folder_of_photos_replaces_the_buffer_and_recalibration_stays_paired(

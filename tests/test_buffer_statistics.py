@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pcmedge._contract import device_pb2
 from pcmedge.compiler import compile as compile_image
+from pcmedge.compiler import digital_statistics, with_buffer
 from pcmedge.errors import (
     CalibrationError,
     DeviceStateError,
@@ -71,8 +72,8 @@ def own_and_compiled(name: str, **options: Any) -> tuple[Statistics, Statistics,
     """Of the last samples: measured on an image with another buffer, on one without any, and by the compiler."""
     model, x = model_and_samples(name)
     own, rest = x[-len(x) // 3 :], x[: -len(x) // 3]
-    from_image = compile_image(model, calibration=rest, **options).digital_statistics(own)
-    without = compile_image(model, calibration=rest, buffer=None, **options).digital_statistics(own)
+    from_image = digital_statistics(compile_image(model, calibration=rest, **options), own)
+    without = digital_statistics(compile_image(model, calibration=rest, buffer=None, **options), own)
     return from_image, without, compile_image(model, calibration=rest, buffer=own, **options).reference_statistics()
 
 
@@ -91,7 +92,7 @@ def test_they_are_the_compilers_on_the_same_samples(name: str, scaling: str) -> 
 def test_of_the_images_own_buffer_they_are_the_images() -> None:
     for options in ({}, {"clip_sigma": 2.0}, {"buffer": "synthetic"}):
         image = compile_image(digits_model(), calibration=digits()[0][:300], buffer_samples=30, **options)
-        found = image.digital_statistics(image.calibration_buffer())
+        found = digital_statistics(image, image.calibration_buffer())
         assert largest_difference(found, image.reference_statistics()) < 1e-6
 
 
@@ -104,7 +105,7 @@ def test_a_bias_on_a_crossbar_row_counts(name: str) -> None:
             if tensor.name in ("b0", "b1"):
                 values = np.linspace(-0.5, 0.5, tensor.dims[0]).astype(np.float32)
                 tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    measured = compile_image(model, calibration=x, buffer=None, bias="row").digital_statistics(x[:40])
+    measured = digital_statistics(compile_image(model, calibration=x, buffer=None, bias="row"), x[:40])
     wanted = compile_image(model, calibration=x, buffer=x[:40], bias="row").reference_statistics()
     assert largest_difference(measured, wanted) < 1e-3
 
@@ -123,15 +124,15 @@ def test_clipping_is_taken_back() -> None:
 
 def test_channels_dead_on_the_images_buffer_are_carried_over_without_a_scale() -> None:
     image = compile_image(digits_model(), calibration=digits()[0][:300], buffer=digits()[0][:1], clip_sigma=1.5)
-    for mean, variance in image.digital_statistics(OWN).values():
+    for mean, variance in digital_statistics(image, OWN).values():
         assert np.isfinite(mean).all()
         assert np.isfinite(variance).all()
 
 
 def test_the_image_and_its_program_are_left_alone() -> None:
     image = digits_image()
-    before, first = image.to_bytes(), image.digital_statistics(OWN)
-    second = image.digital_statistics({INPUT: OWN})
+    before, first = image.to_bytes(), digital_statistics(image, OWN)
+    second = digital_statistics(image, {INPUT: OWN})
     assert image.to_bytes() == before
     for node, (mean, variance) in first.items():
         np.testing.assert_array_equal(mean, second[node][0])
@@ -140,11 +141,11 @@ def test_the_image_and_its_program_are_left_alone() -> None:
 
 def test_progress_counts_samples_and_wrong_samples_are_told() -> None:
     seen: list[tuple[int, int]] = []
-    digits_image().digital_statistics(OWN, progress=lambda done, total: seen.append((done, total)))
+    digital_statistics(digits_image(), OWN, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (100, 100)
     for wrong in (np.zeros((3, 63), np.float32), np.full((3, 64), np.nan, np.float32), np.zeros((0, 64), np.float32)):
         with pytest.raises(CalibrationError):
-            digits_image().digital_statistics(wrong)
+            digital_statistics(digits_image(), wrong)
 
 
 # ---------------------------------------------------------------------------------------------- an image of an image
@@ -153,14 +154,14 @@ def test_progress_counts_samples_and_wrong_samples_are_told() -> None:
 @pytest.mark.parametrize("kind", ["calibration", "synthetic", None])
 def test_an_image_with_another_buffer_is_the_same_otherwise(kind: str | None) -> None:
     image = compile_image(digits_model(), calibration=digits()[0][:300], buffer=kind, name="digits", version=4)
-    made = image.with_buffer(OWN)
+    made = with_buffer(image, OWN)
     assert made.verify().complete
     assert (made.name, made.version) == ("digits", 5)
     assert made.manifest.provenance.rebuffered_from_sha256 == image.sha256
     assert made.manifest.provenance.source_sha256 == image.manifest.provenance.source_sha256
     assert made.manifest.required_features == ["pcm-analog-1"]
     np.testing.assert_array_equal(made.calibration_buffer()[INPUT], OWN)
-    assert largest_difference(made.reference_statistics(), image.digital_statistics(OWN)) == 0
+    assert largest_difference(made.reference_statistics(), digital_statistics(image, OWN)) == 0
     assert (made.program(), made.tiles()) == (image.program(), image.tiles())
     assert all(np.array_equal(made.target(tile), image.target(tile)) for tile in image.tiles())
     assert all(
@@ -168,15 +169,15 @@ def test_an_image_with_another_buffer_is_the_same_otherwise(kind: str | None) ->
     )
     compiled = compile_image(digits_model(), calibration=digits()[0][:300], buffer=OWN, name="digits", version=5)
     assert largest_difference(made.reference_statistics(), compiled.reference_statistics()) < 1e-3
-    assert image.with_buffer(OWN) == made
+    assert with_buffer(image, OWN) == made
 
 
 def test_versions_only_grow() -> None:
     image = digits_image(version=3)
-    assert image.with_buffer(OWN, version=17).version == 17
+    assert with_buffer(image, OWN, version=17).version == 17
     for version in (3, 1, 0, -1, 2**64, "4", True):
         with pytest.raises(InputValueError, match="version"):
-            image.with_buffer(OWN, version=version)
+            with_buffer(image, OWN, version=version)
 
 
 # ------------------------------------------------------------------------------------------------------ on the chip
@@ -202,10 +203,10 @@ def test_paired_recalibration_is_that_of_an_image_compiled_with_the_buffer() -> 
     with new_chip(compile_image(digits_model(), calibration=digits()[0][:512], buffer=OWN, name="digits")) as chip:
         wanted = committed(chip)
     with new_chip(image) as chip:
-        described = chip.replace_buffer("digits", {INPUT: OWN}, statistics=image.digital_statistics(OWN))
+        described = chip.replace_buffer("digits", {INPUT: OWN}, statistics=digital_statistics(image, OWN))
         assert (described.source, described.samples, described.has_reference_statistics) == ("application", 100, True)
         replaced = committed(chip)
-    with new_chip(image.with_buffer(OWN)) as chip:
+    with new_chip(with_buffer(image, OWN)) as chip:
         rebuffered = committed(chip)
     assert largest_difference(replaced, wanted) < 1e-3
     assert largest_difference(rebuffered, replaced) == 0
@@ -217,11 +218,11 @@ def test_paired_recalibration_is_that_of_an_image_compiled_with_the_buffer() -> 
 def test_without_statistics_it_is_as_before() -> None:
     image = digits_image()
     with new_chip(image) as chip:
-        chip.replace_buffer("digits", {INPUT: OWN}, statistics=image.digital_statistics(OWN))
+        chip.replace_buffer("digits", {INPUT: OWN}, statistics=digital_statistics(image, OWN))
         assert not chip.replace_buffer("digits", {INPUT: OWN}).has_reference_statistics
         assert chip.recalibrate("digits", force=True).method is Method.ADABS
         assert not chip.recalibrate("digits", "adabs-paired").committed
-        chip.program(image.with_buffer(OWN))
+        chip.program(with_buffer(image, OWN))
         assert chip.describe_buffer("digits").has_reference_statistics
 
 
@@ -229,15 +230,15 @@ def test_what_is_appended_is_combined() -> None:
     image = digits_image()
     parts = OWN[:30], OWN[30:]
     with new_chip(image) as chip:
-        chip.replace_buffer("digits", {INPUT: parts[0]}, statistics=image.digital_statistics(parts[0]))
-        described = chip.append_buffer("digits", {INPUT: parts[1]}, statistics=image.digital_statistics(parts[1]))
+        chip.replace_buffer("digits", {INPUT: parts[0]}, statistics=digital_statistics(image, parts[0]))
+        described = chip.append_buffer("digits", {INPUT: parts[1]}, statistics=digital_statistics(image, parts[1]))
         assert (described.samples, described.has_reference_statistics) == (100, True)
         held = chip._state.resident("digits").buffer
         assert held is not None
-        assert largest_difference(held.statistics, image.digital_statistics(OWN)) < 1e-5
+        assert largest_difference(held.statistics, digital_statistics(image, OWN)) < 1e-5
         assert not chip.append_buffer("digits", {INPUT: parts[1]}).has_reference_statistics
         with pytest.raises(DeviceStateError, match="Replace the whole buffer"):
-            chip.append_buffer("digits", {INPUT: parts[1]}, statistics=image.digital_statistics(parts[1]))
+            chip.append_buffer("digits", {INPUT: parts[1]}, statistics=digital_statistics(image, parts[1]))
         assert chip.describe_buffer("digits").samples == 170
 
 
@@ -259,7 +260,7 @@ def test_two_sets_together_are_one_set(first: int, second: int, shift: float, se
 def spoiled(change: Callable[[Statistics], None]) -> Statistics:
     found = {
         node: (mean.copy(), variance.copy())
-        for node, (mean, variance) in digits_image().digital_statistics(OWN).items()
+        for node, (mean, variance) in digital_statistics(digits_image(), OWN).items()
     }
     change(found)
     return found
@@ -283,7 +284,7 @@ HOSTILE: dict[str, tuple[type[Error], Callable[[Statistics], Any]]] = {
 def test_hostile_statistics_change_nothing(name: str) -> None:
     kind, change = HOSTILE[name]
     with new_chip(digits_image()) as chip:
-        chip.replace_buffer("digits", {INPUT: OWN[:9]}, statistics=digits_image().digital_statistics(OWN[:9]))
+        chip.replace_buffer("digits", {INPUT: OWN[:9]}, statistics=digital_statistics(digits_image(), OWN[:9]))
         before, events = chip.describe_buffer("digits"), len(chip.events())
         for verb in (chip.replace_buffer, chip.append_buffer):
             with pytest.raises(kind):
@@ -297,7 +298,7 @@ def test_absurd_statistics_do_no_harm(scale: float, shift: float) -> None:
     """Numbers that could be somebody's, not this buffer's: dead channels keep theirs, the guard sees the rest."""
     image = digits_image()
     with new_chip(image) as chip:
-        wrong = {n: (m + shift, v * scale) for n, (m, v) in image.digital_statistics(OWN).items()}
+        wrong = {n: (m + shift, v * scale) for n, (m, v) in digital_statistics(image, OWN).items()}
         chip.replace_buffer("digits", {INPUT: OWN}, statistics=wrong)
         outcome = chip.recalibrate("digits")
         assert not outcome.committed or outcome.mean_shift < 0.1
@@ -307,7 +308,7 @@ def test_absurd_statistics_do_no_harm(scale: float, shift: float) -> None:
 def test_statistics_of_another_image_are_refused_on_the_device() -> None:
     image = digits_image()
     with new_chip(image) as chip:
-        found = image.digital_statistics(OWN)
+        found = digital_statistics(image, OWN)
         with pytest.raises(InputValueError, match="Measure them on the image that is on the device"):
             chip.replace_buffer("digits", {INPUT: OWN}, statistics=found, image_sha256=bytes(32))
         assert chip.describe_buffer("digits").source == "image"
@@ -321,7 +322,7 @@ def test_statistics_survive_a_restart_a_repeat_and_a_snapshot(tmp_path: Path) ->
     image = digits_image()
     once = Mutation(request_id="once")
     with new_chip(image, store=tmp_path) as chip:
-        found = image.digital_statistics(OWN)
+        found = digital_statistics(image, OWN)
         first = chip.replace_buffer("digits", {INPUT: OWN}, statistics=found, mutation=once)
         chip.snapshot("before")
     with Chip(store=tmp_path) as chip:
@@ -355,6 +356,7 @@ def test_a_buffer_stored_without_statistics_is_still_read(tmp_path: Path) -> Non
 _VICTIM = """
 import sys, time
 import numpy as np
+from pcmedge.compiler import digital_statistics
 from pcmedge.image import ChipImage
 from pcmedge_emulator.calibration.policy import MANUAL
 from pcmedge_emulator.chip import Chip
@@ -362,7 +364,7 @@ image = ChipImage.open(sys.argv[1])
 samples = np.load(sys.argv[3])
 chip = Chip(store=sys.argv[2])
 chip.program(image)
-chip.replace_buffer("digits", {"pixels": samples}, statistics=image.digital_statistics(samples))
+chip.replace_buffer("digits", {"pixels": samples}, statistics=digital_statistics(image, samples))
 print("done", flush=True)
 time.sleep(600)
 """
@@ -382,7 +384,7 @@ def test_statistics_survive_kill_9(tmp_path: Path) -> None:
         assert (described.samples, described.has_reference_statistics) == (100, True)
         held = chip._state.resident("digits").buffer
         assert held is not None
-        assert largest_difference(held.statistics, digits_image().digital_statistics(OWN)) == 0
+        assert largest_difference(held.statistics, digital_statistics(digits_image(), OWN)) == 0
 
 
 # -------------------------------------------------------------------------------------------------- over the contract
@@ -406,7 +408,7 @@ def told(statistics: Statistics, image_sha256: bytes) -> device_pb2.CalibrationB
 
 def test_statistics_come_in_pieces_in_any_order_and_wrong_streams_are_refused() -> None:
     image = digits_image()
-    found = image.digital_statistics(OWN)
+    found = digital_statistics(image, OWN)
     one, two = ({node: found[node]} for node in ("norm0", "norm1"))
     own = image.sha256
     with served(image) as server, pcmedge.connect(server.address) as device:
@@ -453,7 +455,7 @@ def test_the_client_measures_on_the_image_it_is_given(tmp_path: Path) -> None:
         assert (described.samples, described.has_reference_statistics) == (200, True)
         with pytest.raises(InputValueError, match="statistics of another network"):
             device.replace_calibration_buffer(OWN, image=digits_image(version=2))
-        given_by_hand = device.replace_calibration_buffer(OWN, statistics=image.digital_statistics(OWN))
+        given_by_hand = device.replace_calibration_buffer(OWN, statistics=digital_statistics(image, OWN))
         assert given_by_hand.has_reference_statistics
         assert device.recalibrate(force=True).method == "adabs-paired"
         wrong: tuple[tuple[type[Error], Any], ...] = (

@@ -202,6 +202,7 @@ def main(given: list[str] | None = None) -> None:
     options = parser.parse_args(given)
 
     from pcmedge import compile as compile_image
+    from pcmedge.compiler import digital_statistics
     from pcmedge.compiler.pipeline import input_meter
 
     pictures.prepare(options.data, options.work, {"held-out"}, FULL)
@@ -222,7 +223,7 @@ def main(given: list[str] | None = None) -> None:
         if not options.only or any(fnmatch.fnmatch(label, pattern) for pattern in options.only)
     }
     needed = buffers(image, calibration, {each.buffer for each in wanted.values() if each.buffer})
-    samples = {name: (tensors, image.digital_statistics(tensors)) for name, tensors in needed.items()}
+    samples = {name: (tensors, digital_statistics(image, tensors)) for name, tensors in needed.items()}
     results = []
     for seed in range(options.chips):
         for age in options.ages.split(","):

@@ -123,13 +123,15 @@ def rebuffer(
     from pcmedge.cli.drawing import image_document
     from pcmedge.cli.output import Output
     from pcmedge.cli.samples import read_samples
+    from pcmedge.compiler import with_buffer
     from pcmedge.image import ChipImage
 
     out = Output(json=json)
     opened = ChipImage.open(image)
     with out.progress("calibration buffer") as bar:
         read = read_samples(data, opened.manifest, count=samples, seed=seed, part=part, bar=bar)
-        made = opened.with_buffer(
+        made = with_buffer(
+            opened,
             read.inputs,
             version=image_version,
             progress=lambda done, total: bar.update("digital statistics", done, total),

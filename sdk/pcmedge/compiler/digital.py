@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from pcmedge.image.program import load_program
+from pcmedge.image.writer import rebuffered
 
 from .calibration import calibration_set
 from .graph import PCM_DOMAIN, Array, Graph, attributes, make_node
@@ -45,8 +46,14 @@ def digital_graph(image: ChipImage) -> Graph:
     return graph
 
 
-def digital_statistics(image: ChipImage, samples: Any, progress: Progress | None = None) -> Statistics:
-    """See :meth:`pcmedge.image.ChipImage.digital_statistics`.
+def digital_statistics(image: ChipImage, samples: Any, *, progress: Progress | None = None) -> Statistics:
+    """{BatchNormalization node: (mean, population variance)} of the digital network over ``samples``, float32 [C].
+
+    What the image's table "statistics" holds for its own buffer, for any samples: the program runs digitally in
+    inference mode and the input of every batch norm is measured per channel. ``samples``: inputs as the model takes
+    them, in the forms of ``pcmedge.compile(calibration=...)``. ``progress(done, total)`` counts samples.
+
+    Raises CalibrationError for samples that do not fit.
 
     Measured on the network of the tiles' weights, then carried over to the network as it was compiled, before clipping
     and rounding. The image knows both on its own buffer, and the step between them is that of paired recalibration:
@@ -80,9 +87,17 @@ def _carried(
     return given_mean + (mean - own.mean) * np.sqrt(ratio), variance * ratio
 
 
-def checked_samples(image: ChipImage, samples: Any) -> dict[str, Array]:
-    """Samples as arrays by input name, in the program's own element types. CalibrationError if they do not fit."""
-    return calibration_set(Graph.from_model(load_program(image)), samples, what="samples")
+def with_buffer(
+    image: ChipImage, samples: Any, *, version: int | None = None, progress: Progress | None = None
+) -> ChipImage:
+    """The same image with ``samples`` as its stored calibration buffer, and their digital statistics.
+
+    ``version``: of the new image, by default one more than that of ``image``. Its provenance names ``image``
+    (``rebuffered_from_sha256``); signatures are left behind, because they sign the manifest. Other arguments and errors
+    as :func:`digital_statistics`; InputValueError for a version that is not larger.
+    """
+    arrays = calibration_set(Graph.from_model(load_program(image)), samples, what="samples")
+    return rebuffered(image, arrays, digital_statistics(image, arrays, progress=progress), version)
 
 
 @dataclass(frozen=True)

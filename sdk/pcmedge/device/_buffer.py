@@ -138,7 +138,13 @@ def _statistics(
         )
     if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
         return None  # There is nothing to measure: the device refuses such samples, and says why.
-    found = yield Work(lambda: opened.digital_statistics(arrays, progress=progress))
+
+    def measured() -> Statistics:
+        from pcmedge.compiler import digital_statistics
+
+        return digital_statistics(opened, arrays, progress=progress)
+
+    found = yield Work(measured)
     return _message(resident, found) if found else None
 
 

@@ -6,7 +6,7 @@ import importlib.util
 import mmap
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcmedge._contract.image_pb2 import Manifest, Segment, SignatureBlock
-from pcmedge.errors import FileMissingError, InputValueError, MissingExtraError
+from pcmedge.errors import FileMissingError, InputValueError
 from pcmedge.image import manifest as manifests
 from pcmedge.image import tables
 from pcmedge.image.files import write_atomically
@@ -190,39 +190,6 @@ class ChipImage:
         inputs = {spec.name: found[f"input:{spec.name}"] for spec in model.inputs}
         return inputs, {spec.name: found[f"output:{spec.name}"] for spec in model.outputs}
 
-    def digital_statistics(
-        self, samples: Any, *, progress: Callable[[int, int], None] | None = None
-    ) -> dict[str, tuple[Floats, Floats]]:
-        """{BatchNormalization node: (mean, population variance)} of the digital network over ``samples``, float32 [C].
-
-        What the table "statistics" holds for the image's own buffer, for any samples: the program runs digitally in
-        inference mode, with the weights the tiles are to hold (target / 32767 * weight_scale), the input of every
-        batch norm is measured per channel, and what clipping and rounding the weights changed on the image's own buffer
-        is taken back. ``samples``: inputs as the model takes them, in the forms of
-        ``pcmedge.compile(calibration=...)``. ``progress(done, total)`` counts samples.
-
-        Raises CalibrationError for samples that do not fit, MissingExtraError without the extra "emulator".
-        """
-        found: dict[str, tuple[Floats, Floats]] = _digital("Measuring digital statistics").digital_statistics(
-            self, samples, progress
-        )
-        return found
-
-    def with_buffer(
-        self, samples: Any, *, version: int | None = None, progress: Callable[[int, int], None] | None = None
-    ) -> ChipImage:
-        """The same image with ``samples`` as its stored calibration buffer, and their digital statistics.
-
-        ``version``: of the new image, by default one more than this one's. Its provenance names this image
-        (``rebuffered_from_sha256``); signatures are left behind, because they sign the manifest. Other arguments and
-        errors as :meth:`digital_statistics`; InputValueError for a version that is not larger.
-        """
-        from pcmedge.image.writer import rebuffered
-
-        digital = _digital("Replacing the calibration buffer of an image")
-        arrays: Mapping[str, Array] = digital.checked_samples(self, samples)
-        return rebuffered(self, arrays, digital.digital_statistics(self, arrays, progress), version)
-
     def verify(self) -> VerifyReport:
         """Check every byte and everything the image says about itself; raises ImageCorruptError at the first fault.
 
@@ -322,13 +289,3 @@ class ChipImage:
         from pcmedge.image.program import load_program
 
         return f"{len(load_program(self).graph.node)} ONNX nodes, consistent with the manifest"
-
-
-def _digital(needed_for: str) -> Any:
-    """The module that runs a program digitally; it lies above this package and needs the extra "emulator"."""
-    for package in ("onnx", "onnxruntime", "pyarrow"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError.for_extra("emulator", needed_for)
-    from pcmedge.compiler import digital
-
-    return digital

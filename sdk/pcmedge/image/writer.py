@@ -92,7 +92,7 @@ def rebuffered(
 ) -> ChipImage:
     """The same image with another stored calibration buffer and the digital statistics (node -> mean, variance) of it.
 
-    See :meth:`ChipImage.with_buffer`.
+    See :func:`pcmedge.compiler.with_buffer`, which measures them.
     """
     version = image.version + 1 if version is None else version
     if isinstance(version, bool) or not isinstance(version, int) or not image.version < version < 2**64:
