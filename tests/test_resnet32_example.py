@@ -21,19 +21,20 @@ from pcmedge.image import ChipImage
 from torch import nn
 
 FOLDER = Path(__file__).parent.parent / "examples" / "resnet32_cifar10"
+MODULES = ("augmentation", "network", "train")
 
 
 @pytest.fixture(scope="module")
 def example() -> Iterator[dict[str, ModuleType]]:
-    """network.py and train.py, imported as they import each other."""
+    """The example's modules, imported as they import each other."""
     import importlib
 
     sys.path.insert(0, str(FOLDER))
     try:
-        yield {name: importlib.import_module(name) for name in ("network", "train")}
+        yield {name: importlib.import_module(name) for name in MODULES}
     finally:
         sys.path.remove(str(FOLDER))
-        for name in ("network", "train"):
+        for name in MODULES:
             sys.modules.pop(name, None)
 
 
@@ -201,7 +202,7 @@ def test_without_data_it_says_where_to_put_it(example: dict[str, ModuleType], tm
 
 
 def test_augmented_pictures_are_crops_flips_and_holes(example: dict[str, ModuleType]) -> None:
-    module: Any = example["train"]
+    module: Any = example["augmentation"]
     found = torch.from_numpy(pictures(3)).permute(0, 3, 1, 2)
     pad, hole = module.PAD, module.CUTOUT
     outside = 40  # beyond the picture: no hole

@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from augmentation import Part, augmented, epoch_plan, normalised
 from network import ResNet32
-from pcmedge.data import CIFAR10_MEAN, CIFAR10_STD, LabelledPictures, load_cifar10, stratified_split
+from pcmedge.data import load_cifar10, stratified_split
 from pcmedge.errors import Error
 from pcmedge.training import NoiseAware, noise_aware
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -33,8 +34,6 @@ PEAK_RATE = 0.1  # learning rate per 128 pictures; half way there and back is wh
 FINE_TUNE_RATE = 0.02  # where the cosine of the second phase begins, per 128 pictures
 WEIGHT_DECAY = 5e-4
 LABEL_SMOOTHING = 0.05
-PAD = 4  # random crops of the padded picture, as in He et al. 2016
-CUTOUT = 8  # side of the hole; DeVries & Taylor 2017 use 16 for schedules several times as long
 STATISTICS_BATCHES = 50
 NOISE_DRAWS = 3
 
@@ -56,52 +55,6 @@ class Settings:
     precision: str
     started_from: str  # SHA-256 of the file
     continued_from: str
-
-
-# --- Data: everything stays on the device as uint8; crops, flips and holes are made there, a batch at a time. ---
-
-
-@dataclass(frozen=True)
-class Part:
-    pictures: torch.Tensor  # uint8 [N, 3, 32, 32]
-    labels: torch.Tensor  # int64 [N]
-
-    @classmethod
-    def of(cls, found: LabelledPictures, device: torch.device) -> "Part":
-        planes = torch.from_numpy(found.pictures).permute(0, 3, 1, 2).contiguous()
-        return cls(planes.to(device), torch.from_numpy(found.labels).to(device))
-
-
-def normalised(pictures: torch.Tensor) -> torch.Tensor:
-    mean = torch.tensor(CIFAR10_MEAN, device=pictures.device)[:, None, None]
-    std = torch.tensor(CIFAR10_STD, device=pictures.device)[:, None, None]
-    return ((pictures / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def augmented(pictures: torch.Tensor, choices: torch.Tensor) -> torch.Tensor:
-    """Crop, flip and cut out. ``choices`` [5, B]: down, right, flip; top and left of the hole."""
-    down, right, flip, top, left = choices
-    place = torch.arange(32, device=pictures.device)
-    rows = place + down[:, None]
-    columns = torch.where(flip[:, None] > 0, place.flip(0), place) + right[:, None]
-    padded = functional.pad(normalised(pictures), (PAD, PAD, PAD, PAD))  # 0 is the mean colour
-    sample = torch.arange(len(pictures), device=pictures.device)[:, None, None, None]
-    channel = torch.arange(3, device=pictures.device)[:, None, None]
-    x = padded[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
-    in_rows = (place >= top[:, None]) & (place < top[:, None] + CUTOUT)
-    in_columns = (place >= left[:, None]) & (place < left[:, None] + CUTOUT)
-    x = x.masked_fill(in_rows[:, None, :, None] & in_columns[:, None, None, :], 0.0)
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def epoch_plan(samples: int, key: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """The order [N] and the choices [5, N] of one epoch. They follow from ``key``: a resumed run repeats them."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "little")
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(samples, generator=generator)
-    bounds = ((0, 2 * PAD + 1), (0, 2 * PAD + 1), (0, 2), *(((-CUTOUT // 2, 32 - CUTOUT // 2),) * 2))
-    choices = torch.stack([torch.randint(low, high, (samples,), generator=generator) for low, high in bounds])
-    return order.to(device), choices.to(device)
 
 
 # --- One phase of training. ---
