@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pcmedge
 import pytest
-from cli_process import run, served
+from cli_process import run
 from data_files import encoded, labels, parquet, pictures
 from PIL import Image
 from service_models import LABELS, classifier
@@ -20,18 +19,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("images") / "small.pcmi"
     classifier().save(path)
     return path
-
-
-@pytest.fixture(scope="module")
-def address(image: Path) -> Iterator[str]:
-    with served(image, "--lab", "--clock", "manual", "--seed", "3") as (url, _):
-        yield url
-
-
-@pytest.fixture
-def device(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("PCMEDGE_DEVICE", address)
-    return address
 
 
 def photos(folder: Path, count: int, classes: int = 0, seed: int = 0) -> Path:

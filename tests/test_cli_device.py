@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pcmedge
 import pytest
 from cli_models import LABELS, Sources, write_sources
-from cli_process import run, run_process, served, without_extras
+from cli_process import run, run_process, without_extras
 from pcmedge.device import Policy
 from service_devices import served as served_by_chip
 from service_models import classifier
@@ -30,19 +29,6 @@ def image(sources: Sources) -> Path:
     made = pcmedge.compile(sources.model, calibration=np.load(sources.data), labels=LABELS, preprocessing=picture)
     made.save(target)
     return target
-
-
-@pytest.fixture(scope="module")
-def address(image: Path) -> Iterator[str]:
-    with served(image, "--lab", "--clock", "manual", "--seed", "3") as (url, _):
-        yield url
-
-
-@pytest.fixture
-def device(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The served device, named the way a user would: in the environment."""
-    monkeypatch.setenv("PCMEDGE_DEVICE", address)
-    return address
 
 
 def both(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[Any, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = sources.folder / "small.pcmi"
     pcmedge.compile(sources.model, calibration=np.load(sources.data)).save(target)
     return target
-
-
-@pytest.fixture(scope="module")
-def address(image: Path) -> Iterator[str]:
-    with served(image, "--lab", "--clock", "manual") as (url, _):
-        yield url
 
 
 def test_lab_verbs_need_a_device_served_with_lab(image: Path, capsys: pytest.CaptureFixture[str]) -> None:

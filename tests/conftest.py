@@ -1,0 +1,23 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli_process import served
+
+
+@pytest.fixture(scope="module")
+def address(image: Path) -> Iterator[str]:
+    """Of a ``pcmedge serve`` process on a real port, with the test file's own ``image`` on it."""
+    with served(image, "--lab", "--clock", "manual", "--seed", "3") as (url, _):
+        yield url
+
+
+@pytest.fixture
+def device(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The served device, named the way a user would: in the environment."""
+    monkeypatch.setenv("PCMEDGE_DEVICE", address)
+    return address
