@@ -1,26 +1,25 @@
-"""Lowering of one analog matrix-vector product: DAC codes in, columns in layer units out, in standard ONNX operators.
+"""What the lowering of analog nodes shares: the numbers a band of tiles stands for, its noise and its read-out.
 
-What is folded where (all exact up to float32 rounding):
+A band's product is DAC codes in, columns in layer units out, in standard ONNX operators: ``convolution.py`` makes it of
+a Conv, ``product.py`` of a MatMul. What is folded where (all exact up to float32 rounding):
 
 * the ADC step of every column (tiles side by side may differ) and its gain go into the weights, so one QuantizeLinear
-  with step 1 converts all columns of a band; the ADC offset becomes the convolution's bias, and so does what a bias
-  row adds;
+  with step 1 converts all columns of a band; the ADC offset is added to the product, and so is what a bias row adds;
 * DAC step, ADC step, weight scale and drift factor become one vector per band, a parameter of the request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from pcmedge_emulator.engine import converters
 from pcmedge_emulator.engine.converters import Codes
-from pcmedge_emulator.engine.geometry import Band, bands, dense, driven, has_bias_row, per_column
+from pcmedge_emulator.engine.geometry import Band, dense, driven, has_bias_row, per_column
 from pcmedge_emulator.engine.graph import GraphBuilder, ParameterLayout
 from pcmedge_emulator.engine.program import Block, ChipProgram
 from pcmedge_emulator.engine.state import Parameters, Snapshot
@@ -177,139 +176,6 @@ def total(builder: GraphBuilder, parts: list[str], hint: str) -> str:
     return parts[0] if len(parts) == 1 else builder.node("Sum", parts, f"{hint}/sum")
 
 
-def lower_conv(context: AnalogContext, node: onnx.NodeProto, codes: Codes) -> str:
-    """An AnalogConv on DAC codes: one convolution per row tile over its slice of channels. Without the digital bias."""
-    attributes: dict[str, Any] = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-    layer = attributes.pop("layer").decode()
-    block = context.program.layers[layer].blocks["W"]
-    kernel = tuple(attributes["kernel_shape"])
-    builder, parts = context.builder, []
-    for index, band in enumerate(bands(block)):
-        hint = f"{layer}/{block.name}/{index}"
-        area = int(np.prod(kernel))
-        first, stop = driven(block, band)
-        # A band with nothing but the bias reads some channel with weights of zero, for the shape of its output.
-        channels = (first // area, -(-stop // area)) if first < stop else (0, 1)
-        x = converters.as_float(builder, _channels(context, block, codes, channels, area, hint), hint)
-
-        def weights(matrix: FloatArray, band: Band = band, channels: tuple[int, int] = channels) -> FloatArray:
-            return _kernels(matrix, band, channels, kernel)
-
-        inputs = [x, builder.constant(weights(context.matrix(block, band)), np.float32, f"{hint}/conductances")]
-        offset = context.column_offset(block, band)
-        if offset is not None:
-            inputs.append(builder.constant(offset, np.float32, f"{hint}/offset"))
-        p = builder.node("Conv", inputs, f"{hint}/mvm", **attributes)
-        if context.noise_mode != "off":
-
-            def variance(x: str = x, band: Band = band, hint: str = hint, weights: Any = weights) -> str:
-                cells = builder.constant(weights(context.noise_matrix(block, band)), np.float32, f"{hint}/variances")
-                inputs = [builder.node("Mul", [x, x], f"{hint}/squares"), cells]
-                always = context.noise_offset(block, band)
-                if always is not None:
-                    inputs.append(builder.constant(always, np.float32, f"{hint}/variance-of-bias"))
-                return builder.node("Conv", inputs, f"{hint}/variance", **attributes)
-
-            def sigma(band: Band = band) -> npt.NDArray[np.float64]:
-                return context.sigma(block, band).reshape((-1,) + (1,) * len(kernel))
-
-            p = with_read_noise(context, builder, p, context.noise_input(hint, p), variance, sigma, hint)
-        scale = context.scale_parameter(layer, block, index, band)
-        parts.append(read_out(context, builder, BandKey(layer, block.name, index), p, scale, len(kernel)))
-    return total(builder, parts, f"{layer}/{block.name}")
-
-
 def _input_part(block: Block, band: Band, matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     first, stop = driven(block, band)
     return matrix[:, : stop - first]
-
-
-def _rows(matrix: FloatArray) -> FloatArray:
-    """A matrix of input rows, or one row of zeros where there is none."""
-    return matrix if len(matrix) else np.zeros((1, matrix.shape[1]), np.float32)
-
-
-def _kernels(
-    matrix: FloatArray, band: Band, channels: tuple[int, int], kernel: tuple[int, ...]
-) -> npt.NDArray[np.float32]:
-    """[groups, rows, columns] -> [groups * columns, channels, *kernel], zero where a row tile cuts through a kernel."""
-    area = int(np.prod(kernel))
-    groups, rows, columns = matrix.shape
-    padded = np.zeros((groups, (channels[1] - channels[0]) * area, columns), np.float32)
-    start = band.first_row - channels[0] * area
-    if rows:
-        padded[:, start : start + rows] = matrix
-    return padded.transpose(0, 2, 1).reshape(groups * columns, channels[1] - channels[0], *kernel)
-
-
-def _channels(
-    context: AnalogContext, block: Block, codes: Codes, channels: tuple[int, int], area: int, hint: str
-) -> Codes:
-    """The input channels of one row tile, in every group."""
-    per_group = block.input_rows // area
-    if channels == (0, per_group):
-        return codes
-    builder = context.builder
-    if block.groups == 1:
-        limits = [builder.constant([value], np.int64, "limit") for value in (*channels, 1)]
-        name = builder.node("Slice", [codes.name, *limits], f"{hint}/channels")
-    else:
-        chosen = np.arange(block.groups)[:, None] * per_group + np.arange(*channels)
-        name = builder.node(
-            "Gather",
-            [codes.name, builder.constant(chosen.reshape(-1), np.int64, "channels")],
-            f"{hint}/channels",
-            axis=1,
-        )
-    return Codes(name, codes.integer, codes.full_scale)
-
-
-def lower_matmul(
-    context: AnalogContext,
-    builder: GraphBuilder,
-    layer: str,
-    block: Block,
-    codes: Codes,
-    gaussians: Sequence[str] | None = None,
-    scales: Mapping[int, str] | None = None,
-) -> str:
-    """A matrix block on DAC codes (..., rows) -> (..., columns): one MatMul per row tile.
-
-    Inside a loop body ``builder`` is the body's; ``gaussians`` and ``scales`` are then made outside.
-    """
-    parts = []
-    for index, band in enumerate(bands(block)):
-        hint = f"{layer}/{block.name}/{index}"
-        part = codes
-        first, stop = driven(block, band)
-        # A band with nothing but the bias reads some row with weights of zero, for the shape of its output.
-        first, stop = (first, stop) if first < stop else (0, 1)
-        if stop - first != block.input_rows:
-            limits = [builder.constant([value], np.int64, "limit") for value in (first, stop, -1)]
-            part = Codes(builder.node("Slice", [codes.name, *limits], f"{hint}/rows"), codes.integer, codes.full_scale)
-        x = converters.as_float(builder, part, hint)
-        weights = builder.constant(_rows(context.matrix(block, band)[0]), np.float32, f"{hint}/conductances")
-        p = builder.node("MatMul", [x, weights], f"{hint}/mvm")
-        offset = context.column_offset(block, band)
-        if offset is not None:
-            p = builder.node("Add", [p, builder.constant(offset, np.float32, f"{hint}/offset")], f"{hint}/moved")
-        if context.noise_mode != "off":
-
-            def variance(x: str = x, band: Band = band, hint: str = hint) -> str:
-                cells = builder.constant(_rows(context.noise_matrix(block, band)[0]), np.float32, f"{hint}/variances")
-                square = builder.node("Mul", [x, x], f"{hint}/squares")
-                moving = builder.node("MatMul", [square, cells], f"{hint}/variance")
-                always = context.noise_offset(block, band)
-                if always is None:
-                    return moving
-                bias = builder.constant(always, np.float32, f"{hint}/variance-of-bias")
-                return builder.node("Add", [moving, bias], f"{hint}/variance")
-
-            def sigma(band: Band = band) -> npt.NDArray[np.float64]:
-                return context.sigma(block, band)
-
-            gaussian = context.noise_input(hint, p) if gaussians is None else gaussians[index] if gaussians else ""
-            p = with_read_noise(context, builder, p, gaussian, variance, sigma, hint)
-        scale = scales[index] if scales is not None else context.scale_parameter(layer, block, index, band)
-        parts.append(read_out(context, builder, BandKey(layer, block.name, index), p, scale, None))
-    return total(builder, parts, f"{layer}/{block.name}")

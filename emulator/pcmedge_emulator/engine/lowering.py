@@ -14,9 +14,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from pcmedge_emulator.engine.analog import AnalogContext, BandKey, NoiseMode, lower_conv, lower_matmul
+from pcmedge_emulator.engine.analog import AnalogContext, BandKey, NoiseMode
 from pcmedge_emulator.engine.converters import Codes, as_float
+from pcmedge_emulator.engine.convolution import lower_conv
 from pcmedge_emulator.engine.graph import GraphBuilder, ParameterLayout, tensor_names, unknown_shape
+from pcmedge_emulator.engine.product import lower_matmul
 from pcmedge_emulator.engine.program import ChipProgram
 from pcmedge_emulator.engine.recurrent import lower_lstm
 from pcmedge_emulator.engine.state import Snapshot

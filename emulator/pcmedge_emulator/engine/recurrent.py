@@ -13,10 +13,11 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from pcmedge_emulator.engine.analog import AnalogContext, BandKey, lower_matmul
+from pcmedge_emulator.engine.analog import AnalogContext, BandKey
 from pcmedge_emulator.engine.converters import Codes
 from pcmedge_emulator.engine.geometry import bands
 from pcmedge_emulator.engine.graph import GraphBuilder
+from pcmedge_emulator.engine.product import lower_matmul
 
 
 @dataclass(frozen=True)
