@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from pcmedge._contract.image_pb2 import Manifest, Segment, SignatureBlock
 from pcmedge.errors import FileMissingError, InputValueError
-from pcmedge.image import manifest as manifests
 from pcmedge.image import tables
 from pcmedge.image.files import write_atomically
 from pcmedge.image.format import HEADER_LENGTH, Bytes, Header, corrupt, sha256
 from pcmedge.image.manifest import BUFFER, COLUMNS, PROGRAM, REFERENCE, STATISTICS, TARGETS, TILES
+from pcmedge.image.manifest_checks import parse_manifest
 from pcmedge.image.placement import Tile, check_tiles
 from pcmedge.image.report import Check, VerifyReport
 from pcmedge.image.signature import parse_signatures
@@ -46,7 +46,7 @@ class ChipImage:
         """Where the image was opened from; None if it was not a file."""
         self.header = Header.unpack(data)
         self._signature_block = self.header.signatures_in(data)
-        self.manifest: Manifest = manifests.parse_manifest(self.header.manifest_in(data), self.header)
+        self.manifest: Manifest = parse_manifest(self.header.manifest_in(data), self.header)
         self._segments: dict[str, Segment] = {segment.name: segment for segment in self.manifest.segments}
         self._intact: set[str] = set()
         self._intact_tiles: set[tuple[int, int, bytes]] = set()
