@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import onnx
 
-from pcmedge._contract.image_pb2 import ChipProfile, Preprocessing, Provenance
-from pcmedge.errors import AnalogShareError, CompileError, ImageTooLargeError
-from pcmedge.frontends import onnx as onnx_frontend
-from pcmedge.frontends import torch as torch_frontend
+from pcmedge._contract.image_pb2 import ChipProfile, Preprocessing
+from pcmedge.errors import AnalogShareError, ImageTooLargeError
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import get_profile
 
-from . import costs, support
+from . import costs
 from .assembly import Parts, assemble
 from .batch import require_independent_samples
 from .bias import BiasChoice, place_biases
 from .buffers import BufferChoice, choose_buffer, choose_reference
 from .calibration import calibration_set
 from .coverage import InputMeter
-from .folding import fold
 from .graph import Array, Graph
-from .layers import Layer, Matching, match
+from .layers import Layer
 from .lowering import lower
 from .measure import BlockKey, first_pass, moments_of, second_pass
-from .names import module_paths
-from .normalise import free_batch_axis, normalise
-from .options import Options, model_name, parse_share, too_large
+from .options import Options, parse_share, too_large
 from .placement import Region, place
 from .ranges import RangeChoice, choose_dac
 from .runtime import FloatModel, complete_types
 from .scaling import Scaling, scale
-from .statistics import name_batch_norms, plan_statistics
+from .source import load, prepare, provenance
+from .statistics import plan_statistics
 
 if TYPE_CHECKING:
     import torch
@@ -107,9 +100,9 @@ def compile(
     chip = get_profile(profile)
     say = progress or (lambda phase, done, total: None)
     say("load", 0, 1)
-    source = _load(model, example_input, name)
+    source = load(model, example_input, name)
     say("load", 1, 1)
-    front = _front(source)
+    front = prepare(source)
     samples = calibration_set(front.graph, calibration)
     require_independent_samples(front.graph, samples)
     complete_types(front.graph, samples)
@@ -174,7 +167,7 @@ def compile(
             reference=(reference_inputs, reference_outputs),
             labels=labels,
             preprocessing=preprocessing,
-            provenance=_provenance(source, options, len(next(iter(samples.values())))),
+            provenance=provenance(source, options, len(next(iter(samples.values())))),
         )
     )
     say("write", 1, 1)
@@ -186,69 +179,10 @@ def input_meter(model: onnx.ModelProto | str | os.PathLike[str], calibration: An
 
     Arguments and errors as of :func:`compile`, which chooses synthetic buffers by this measure.
     """
-    front = _front(_load(model, None, None))
+    front = prepare(load(model, None, None))
     samples = calibration_set(front.graph, calibration)
     complete_types(front.graph, samples)
     return InputMeter(front.graph, front.matching.layers, samples)
-
-
-@dataclass(frozen=True)
-class _Source:
-    model: onnx.ModelProto
-    name: str
-    format: str
-    version: str
-
-
-@dataclass(frozen=True)
-class _Front:
-    graph: Graph
-    matching: Matching
-
-
-def _load(model: Any, example_input: Any, name: str | None) -> _Source:
-    if torch_frontend.is_module(model):
-        if example_input is None:
-            raise CompileError(
-                "A torch module needs example_input, one example batch to export it with; for instance x[:1]."
-            )
-        exported = torch_frontend.load(model, example_input)
-        version = torch_frontend.version()
-        return _Source(onnx_frontend.load(exported), model_name(name, type(model).__name__), "torch", version)
-    if not isinstance(model, (str, os.PathLike, onnx.ModelProto)):
-        raise CompileError(
-            f"Expected a torch.nn.Module, an onnx.ModelProto or the path of an ONNX file; found {type(model).__name__}."
-        )
-    loaded = onnx_frontend.load(model)
-    fallback = loaded.graph.name if isinstance(model, onnx.ModelProto) else Path(model).stem
-    return _Source(loaded, model_name(name, fallback), "onnx", onnx_frontend.version())
-
-
-def _front(source: _Source) -> _Front:
-    """Graph passes on the float model, up to knowing which nodes go into tiles."""
-    origins = module_paths(source.model)
-    graph = Graph.from_model(source.model)
-    graph.name = source.name
-    free_batch_axis(graph)
-    graph.sweep()
-    graph.infer()
-    fold(graph)
-    normalise(graph)
-    graph.infer()
-    fold(graph)
-    name_batch_norms(graph, origins)
-    support.require_runnable(graph)
-    matching = match(graph, origins)
-    if not matching.layers:
-        reasons = "; ".join(
-            f"{node.name or node.op_type} ({node.op_type}): {matching.digital[node.output[0]]}"
-            for node in graph.nodes[:20]
-        )
-        raise CompileError(
-            "No layer of the model can be placed on tiles: expected at least one Linear, Conv or LSTM with constant "
-            f"float32 weights. Found {reasons or 'no nodes that depend on an input'}."
-        )
-    return _Front(graph, matching)
 
 
 def _place(
@@ -290,25 +224,6 @@ def _require_share(required: float | None, report: Any) -> None:
         + "\n".join(digital),
         required=required,
         found=share,
-    )
-
-
-def _provenance(source: _Source, options: Options, samples: int) -> Provenance:
-    from pcmedge import __version__
-
-    bare = onnx.ModelProto()
-    bare.CopyFrom(source.model)
-    for node in bare.graph.node:
-        # Stack traces of the export name files of the machine it ran on.
-        del node.metadata_props[:]
-        node.doc_string = ""
-    return Provenance(
-        sdk_version=__version__,
-        source_format=source.format,
-        source_version=source.version,
-        source_sha256=hashlib.sha256(bare.SerializeToString(deterministic=True)).digest(),
-        compile_options_json=options.to_json(),
-        calibration_samples=samples,
     )
 
 
