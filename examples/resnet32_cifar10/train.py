@@ -29,6 +29,7 @@ from pcmedge.training import NoiseAware, noise_aware
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 PEAK_RATE = 0.1  # learning rate per 128 pictures; half way there and back is where one-cycle schedules work best
 FINE_TUNE_RATE = 0.02  # where the cosine of the second phase begins, per 128 pictures
@@ -46,6 +47,7 @@ class Settings:
     fine_tune_epochs: int
     eta: float
     alpha: float
+    average: float
     dac_bits: int | None
     adc_bits: int | None
     batch: int
@@ -81,7 +83,16 @@ def optimiser_and_schedule(model: nn.Module, phase: str, epochs: int, steps: int
 
 
 def train_epoch(
-    model, forward, handle: NoiseAware | None, optimiser, schedule, part: Part, key: str, settings: Settings, advance
+    model,
+    forward,
+    handle: NoiseAware | None,
+    average: AveragedModel,
+    optimiser,
+    schedule,
+    part: Part,
+    key: str,
+    settings: Settings,
+    advance,
 ) -> float:
     """One pass over the pictures; the mean loss. ``forward`` is the model, or the model compiled."""
     model.train()
@@ -101,6 +112,7 @@ def train_epoch(
         schedule.step()
         if handle is not None:
             handle.clip()
+        average.update_parameters(model)
         total += loss.detach()
         advance()
     return float(total / steps)
@@ -108,7 +120,7 @@ def train_epoch(
 
 @torch.no_grad()
 def refresh_batch_norm(model: nn.Module, part: Part, batch: int) -> None:
-    """Running statistics of the clean weights, on augmented pictures: those of plain ones cost points of accuracy."""
+    """Running statistics of averaged, clean weights, on augmented pictures: those of plain ones cost accuracy."""
     model.eval()  # no noise
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -138,6 +150,8 @@ def accuracy(model: nn.Module, part: Part) -> float:
 @torch.no_grad()
 def accuracy_with_noise(model: nn.Module, part: Part, eta: float) -> float:
     """Mean over a few draws of N(0, (eta * w_max)^2) on every weight: the same draws each time it is asked."""
+    if not eta:
+        return accuracy(model, part)
     found = []
     for draw in range(NOISE_DRAWS):
         noisy = copy.deepcopy(model)
@@ -201,6 +215,8 @@ def run(
         while phase in lengths:
             if phase == "noise-aware" and done == 0:
                 model.load_state_dict(torch.load(output / "float.pt", map_location="cpu", weights_only=True))
+            # Averaged weights lie in flatter surroundings than those of any step. Copied before the noise is attached.
+            average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
             handle = None
             forward = torch.compile(model) if compiled and phase == "float" else model
             if phase == "noise-aware":
@@ -212,6 +228,7 @@ def run(
             best, best_weights = -1.0, weights(model)
             if saved is not None:
                 model.load_state_dict(saved["model"])
+                average.load_state_dict(saved["average"])
                 optimiser.load_state_dict(saved["optimiser"])
                 schedule.load_state_dict(saved["schedule"])
                 best, best_weights = saved["best"], saved["best_weights"]
@@ -226,19 +243,18 @@ def run(
                 stop_after -= 1
                 began, key = time.monotonic(), f"{settings.seed}/{phase}/{epoch}"
                 advance = functools.partial(progress.advance, bar)
-                loss = train_epoch(model, forward, handle, optimiser, schedule, train, key, settings, advance)
+                loss = train_epoch(model, forward, handle, average, optimiser, schedule, train, key, settings, advance)
                 if not math.isfinite(loss):
                     sys.exit("The loss is not finite. Choose a smaller --batch, which lowers the learning rate too.")
-                if handle is None:
-                    found = accuracy(model, held_out)
-                else:
-                    refresh_batch_norm(model, train, settings.batch)
-                    found = accuracy_with_noise(model, held_out, settings.eta)
+                refresh_batch_norm(average.module, train, settings.batch)
+                noise = 0.0 if handle is None else settings.eta
+                found = accuracy_with_noise(average.module, held_out, noise)
                 if found >= best:
-                    best, best_weights = found, weights(model)
+                    best, best_weights = found, weights(average.module)
                 state = {"phase": phase, "epoch": epoch + 1, "best": best, "best_weights": best_weights}
                 state |= {"optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
-                state |= {"model": weights(model), "noise": handle.state_dict() if handle is not None else {}}
+                state |= {"model": weights(model), "average": weights(average)}
+                state |= {"noise": handle.state_dict() if handle is not None else {}}
                 save({"settings": asdict(settings), **state}, output / "checkpoint.pt")
                 progress.console.print(
                     f"{phase} {epoch + 1}/{lengths[phase]}  loss {loss:.3f}  held out {found:.2%}  "
@@ -288,6 +304,9 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fine-tune-epochs", type=int, default=20, help="with noise")
     parser.add_argument("--eta", type=float, default=0.038, help="weight noise as a share of w_max; 0 for none")
     parser.add_argument("--alpha", type=float, default=2.5, help="clip weights at so many standard deviations")
+    parser.add_argument(
+        "--average", type=float, default=0.998, help="decay per step of the average of weights; 0: the last"
+    )
     parser.add_argument("--dac-bits", type=int, default=8, help="of layer inputs while fine-tuning; 0: not rounded")
     parser.add_argument("--adc-bits", type=int, default=8, help="of layer outputs while fine-tuning; 0: not rounded")
     parser.add_argument("--batch", type=int, default=128)
@@ -336,6 +355,7 @@ def main(given: list[str] | None = None) -> None:
         fine_tune_epochs=options.fine_tune_epochs,
         eta=options.eta,
         alpha=options.alpha,
+        average=options.average,
         dac_bits=options.dac_bits or None,
         adc_bits=options.adc_bits or None,
         batch=options.batch,
