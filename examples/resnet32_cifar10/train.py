@@ -303,7 +303,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=60, help="without noise")
     parser.add_argument("--fine-tune-epochs", type=int, default=20, help="with noise")
     parser.add_argument("--eta", type=float, default=0.038, help="weight noise as a share of w_max; 0 for none")
-    parser.add_argument("--alpha", type=float, default=2.5, help="clip weights at so many standard deviations")
+    parser.add_argument("--alpha", type=float, default=2.0, help="clip weights at so many standard deviations")
     parser.add_argument(
         "--average", type=float, default=0.998, help="decay per step of the average of weights; 0: the last"
     )
