@@ -32,7 +32,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 PEAK_RATE = 0.1  # learning rate per 128 pictures; half way there and back is where one-cycle schedules work best
-FINE_TUNE_RATE = 0.02  # where the cosine of the second phase begins, per 128 pictures
+FINE_TUNE_RATE = 0.05  # where the cosine of the second phase begins, per 128 pictures
 WEIGHT_DECAY = 5e-4
 LABEL_SMOOTHING = 0.05
 STATISTICS_BATCHES = 50
