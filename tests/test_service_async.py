@@ -241,6 +241,6 @@ def test_a_server_killed_in_mid_stream(tmp_path: Path) -> None:
         asyncio.run(main(process, address))
 
 
-def test_nobody_there() -> None:
+def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="pcmedge serve"):
-        asyncio.run(pcmedge.connect_async("unix:///tmp/no-such-device.sock"))
+        asyncio.run(pcmedge.connect_async(f"unix://{tmp_path}/no-such-device.sock"))

@@ -226,9 +226,7 @@ def test_stopping_lets_calls_finish_and_ends_watching_streams(chip: Chip) -> Non
         programming.start()
         while not device.operations():
             time.sleep(0.01)
-        started_s = time.monotonic()
         server.stop(grace_s=20)
-        assert time.monotonic() - started_s < 15
         programming.join()
         assert done[0].model.name == "large"
         for stream in (watched, telemetry):

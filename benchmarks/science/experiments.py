@@ -14,7 +14,7 @@ from pcmedge_emulator.physics.technology import get_technology
 
 from benchmarks.science.networks import Network
 from benchmarks.science.settings import (
-    BASELINE,
+    FLOAT,
     METHODS,
     NETWORKS,
     PROGRAMMED,
@@ -166,8 +166,8 @@ def same_read(lab: Lab) -> list[Cell]:
 def float_trained(lab: Lab) -> list[Cell]:
     """The network that was trained without noise, on the chip."""
     return [
-        *lab.cells("float-trained", _named("none"), network=BASELINE, ages=[PROGRAMMED], **lab.confirmed),
-        *lab.cells("float-trained", _named("gdc", "paired"), network=BASELINE, ages=["1d", "1y"], **lab.confirmed),
+        *lab.cells("float-trained", _named("none"), network=FLOAT, ages=[PROGRAMMED], **lab.confirmed),
+        *lab.cells("float-trained", _named("gdc", "paired"), network=FLOAT, ages=["1d", "1y"], **lab.confirmed),
     ]
 
 

@@ -16,7 +16,9 @@ NETWORKS: Final = {
 }
 """Files of the models folder (NAME.pt or NAME.onnx), and the noise they were trained with as a share of w_max."""
 
+FLOAT: Final = "float"
 BASELINE: Final = "float"
+"""What gaps are measured from: the better of the two networks trained without noise, on the held-out pictures."""
 TRAINED: Final = "noise-aware"
 HELD_OUT: Final = 5000
 """Training pictures held out for choosing, as the training recipe holds them out (seed 0)."""
@@ -50,7 +52,7 @@ METHODS: Final = {
     "adabs+gdc": Method(mode="adabs", label="AdaBS + GDC, 2,600", buffer=Buffer("real", 2600), gdc_everywhere=True),
     "paired": Method(mode="adabs-paired", label="paired, 100 images", buffer=Buffer("real", 100)),
     "paired-synthetic": Method(
-        mode="adabs-paired", label="paired, synthetic (no data)", buffer=Buffer("synthetic", 200)
+        mode="adabs-paired", label="paired, synthetic (no data)", buffer=Buffer("synthetic", 64)
     ),
 }
 """GDC: one factor per tile from a read-out. AdaBS: batch-norm statistics measured anew, as published (13 batches of

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.science.bootstrap import Interval, Term, interval
 from benchmarks.science.results import Table
-from benchmarks.science.settings import BASELINE, BEST, METHODS, TRAINED
+from benchmarks.science.settings import BASELINE, BEST, FLOAT, METHODS, TRAINED
 
 DAY_S, YEAR_S = 86400.0, 31536000.0
 CLEARLY = 3.0
@@ -22,7 +22,7 @@ def rows(tables: Mapping[str, Table], *, draws: int) -> list[dict[str, Any]]:
 def _rows(tables: Mapping[str, Table], draws: int) -> Iterator[dict[str, Any]]:
     time, same, trained = (tables.get(name) for name in ("time", "same-read", "float-trained"))
     if time is not None:
-        # Every gap is paired with the float network picture by picture.
+        # Every gap is paired with the baseline picture by picture.
         def gap(of: Table, **wanted: Any) -> Interval:
             chip = of.where(network=TRAINED, **wanted).chips().correct()
             return interval([(100.0, of.digital(BASELINE)), (-100.0, chip)], draws=draws)
@@ -65,7 +65,7 @@ def _rows(tables: Mapping[str, Table], draws: int) -> Iterator[dict[str, Any]]:
 def _float_trained(time: Table, trained: Table, draws: int) -> dict[str, Any]:
     """By how much the network that was trained without noise is worse on the same chips, right after programming."""
     noisy = time.where(network=TRAINED, mode="none", age_s=0.0).chips().correct()
-    plain = trained.where(network=BASELINE, mode="none", age_s=0.0).chips().correct()
+    plain = trained.where(network=FLOAT, mode="none", age_s=0.0).chips().correct()
     terms: list[Term] = [(100.0, noisy), (-100.0, plain)]
     found = interval(terms, draws=draws)
     errors = found.estimate / found.stderr if found.stderr else 0.0
