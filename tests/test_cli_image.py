@@ -62,6 +62,28 @@ def test_compile_writes_the_image_it_describes(
     assert image.manifest.application.preprocessing.width == 6
 
 
+def test_compile_takes_the_self_test_from_where_it_is_told(
+    sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pcmedge import ChipImage
+
+    data = np.load(sources.data)
+    found = {}
+    for source in ("5", "synthetic", str(sources.data)):
+        target = tmp_path / "small.pcmi"
+        assert compile_small(sources, target, capsys, "--reference", source).code == 0
+        (found[source],) = ChipImage.open(target).reference_set()[0].values()
+    assert {source: len(inputs) for source, inputs in found.items()} == {
+        "5": 5, "synthetic": 16, str(sources.data): len(data),
+    }  # fmt: skip
+    known = {sample.tobytes() for sample in data}
+    assert known.isdisjoint(sample.tobytes() for sample in found["synthetic"])
+    assert known.issuperset(sample.tobytes() for sample in found["5"])
+    refused = compile_small(sources, tmp_path / "none.pcmi", capsys, "--reference", "nowhere.npy")
+    assert refused.code == 2
+    assert "nowhere.npy" in refused.err
+
+
 def test_compile_puts_biases_on_a_row_and_says_how_many_devices_that_takes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,13 +6,15 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pcmedge
 import pyarrow.parquet as parquet
 import pytest
-from cli_models import Sources, write_sources
+from cli_models import LABELS, Sources, write_sources
 from cli_process import run, run_process, start
 
 
@@ -55,6 +57,58 @@ def test_drift_draws_a_table(
     for expected in ("1d", "none", "gdc", "adabs-paired", "digital baseline", "small-net-drift/drift.parquet"):
         assert expected in result.out
     assert (tmp_path / "small-net-drift" / "drift.png").is_file()
+
+
+@pytest.fixture(scope="module")
+def picture_image(sources: Sources) -> Path:
+    target = sources.folder / "pictures.pcmi"
+    picture = json.loads(sources.preprocessing.read_text())
+    pcmedge.compile(sources.model, calibration=np.load(sources.data), labels=LABELS, preprocessing=picture).save(target)
+    return target
+
+
+def write_pictures(folder: Path, pictures: np.ndarray, names: Sequence[str]) -> None:
+    from PIL import Image
+
+    for number, (picture, name) in enumerate(zip(pictures, names, strict=True)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / name / f"{number:03}.png")
+
+
+def test_drift_reads_pictures_as_it_reads_arrays(
+    sources: Sources, picture_image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = np.random.default_rng(3).integers(0, 256, (24, 6, 6), dtype=np.uint8)
+    labels = np.arange(24) % len(LABELS)
+    # Alphabetical folders are another order than the image's labels.
+    write_pictures(tmp_path / "place" / "test", pictures, [LABELS[label] for label in labels])
+    write_pictures(tmp_path / "place" / "train", 255 - pictures, [LABELS[label] for label in labels])
+    np.savez(tmp_path / "arrays.npz", x=(pictures / np.float32(255)).astype(np.float32)[:, None], labels=labels)
+    usual = ("--times", "1d", "--chips", "1", "--modes", "gdc", "--workers", "1", "--json")
+
+    def measured(data: Path, *more: str) -> dict[str, Any]:
+        result = run(capsys, "drift", picture_image, "--data", data, "--output", tmp_path / "out", *usual, *more)
+        assert (result.code, result.err) == (0, "")
+        return {name: result.document[name] for name in ("digital_accuracy", "rows")}
+
+    expected = measured(tmp_path / "arrays.npz")
+    assert measured(tmp_path / "place")["digital_accuracy"] == expected["digital_accuracy"]
+    assert measured(tmp_path / "place" / "test")["digital_accuracy"] == expected["digital_accuracy"]
+    assert measured(tmp_path / "place", "--part", "train") != measured(tmp_path / "place")
+    assert measured(tmp_path / "place", "--samples", "8")["digital_accuracy"] * 8 % 1 == 0
+
+
+def test_drift_refuses_pictures_of_other_or_no_classes(
+    sources: Sources, picture_image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = np.zeros((4, 6, 6), np.uint8)
+    write_pictures(tmp_path / "others", pictures, ["zero", "one", "nine", "nine"])
+    write_pictures(tmp_path, pictures, ["flat"] * 4)
+    for folder, expected in (("others", "found nine"), ("flat", "a folder per class")):
+        result = run(capsys, "drift", picture_image, "--data", tmp_path / folder, "--output", tmp_path / "out")
+        assert result.code == 2
+        assert expected in result.err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

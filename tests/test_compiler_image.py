@@ -173,6 +173,29 @@ def test_reference_outputs_are_the_float_models_own() -> None:
     np.testing.assert_allclose(answers["y"], float_outputs(model, {"x": x[:3]})["y"], rtol=1e-6)
 
 
+def test_synthetic_reference_inputs_are_nobodys_and_their_classes_are_sure() -> None:
+    model, x = chain(12, 9, 4), samples(50, 12)
+    image = compile(model, calibration=x, buffer="synthetic", buffer_samples=32, reference="synthetic")
+    inputs, outputs = image.reference_set()
+    reference, scores = inputs["x"], outputs["y"]
+    assert reference.shape == (16, 12)
+    for others in (x, image.calibration_buffer()["x"]):
+        assert not (reference[:, None] == others[None]).all(axis=2).any()
+    again = compile(model, calibration=x, buffer="synthetic", buffer_samples=32, reference="synthetic")
+    np.testing.assert_array_equal(again.reference_set()[0]["x"], reference)
+
+    def margins(of: np.ndarray) -> np.ndarray:
+        ordered = np.sort(of, axis=1)
+        return ordered[:, -1] - ordered[:, -2]
+
+    usual = float_outputs(model, {"x": x})["y"]
+    assert np.median(margins(scores)) > np.median(margins(usual))
+    classes = np.bincount(scores.argmax(axis=1), minlength=4)
+    assert (classes > 0).sum() > 1
+    with pytest.raises(InputValueError, match="'synthetic'"):
+        compile(model, calibration=x, reference="made up")
+
+
 def test_the_application_side() -> None:
     picture = {"width": 4, "height": 3, "channels": 1, "colour_order": "GRAY", "layout": "NC", "scale": 1 / 255}
     image = compile(

@@ -77,6 +77,12 @@ def run(
         str, typer.Option(metavar="SOURCE", help="calibration, synthetic, none, or a file: what recalibration uses.")
     ] = "calibration",
     buffer_samples: Annotated[int, typer.Option(min=1, help="Samples of that buffer kept.")] = 64,
+    reference: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE", help="The self-test's inputs: a number of calibration samples, synthetic, or a file."
+        ),
+    ] = "16",
     preprocessing: Annotated[
         Path | None,
         typer.Option(
@@ -122,6 +128,7 @@ def run(
             preprocessing=_preprocessing(preprocessing),
             buffer=_buffer(buffer),
             buffer_samples=buffer_samples,
+            reference=_reference(reference),
             progress=bar.update,
         )
     target = output or Path(f"{image.name}.pcmi")
@@ -142,6 +149,16 @@ def _buffer(source: str) -> Any:
     from pcmedge.cli.arrays import read_inputs
 
     return None if source == "none" else read_inputs(Path(source))
+
+
+def _reference(source: str) -> Any:
+    if source == "synthetic":
+        return source
+    if source.isdecimal():
+        return int(source)
+    from pcmedge.cli.arrays import read_inputs
+
+    return read_inputs(Path(source))
 
 
 def _preprocessing(path: Path | None) -> Any:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, ImagePath, Json, comma_separated
-from pcmedge.cli.samples import LABEL_NAMES
+from pcmedge.cli.samples import LABEL_NAMES, Part, read_samples
 from pcmedge.errors import FileUnwritableError, InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pcmedge.cli.output import Screen
+    from pcmedge.cli.output import ProgressLine, Screen
     from pcmedge.drift import DriftStudy, Summary
     from pcmedge.image import ChipImage
 
@@ -31,7 +31,12 @@ class ReadNoise(enum.StrEnum):
 def run(
     image: ImagePath,
     data: Annotated[
-        Path, typer.Option(metavar="FILE", help=".npz or .parquet with the inputs and the labels.", show_default=False)
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="Labelled data: .npz or .parquet, a folder of pictures per class, or CIFAR-10.",
+            show_default=False,
+        ),
     ],
     times: Annotated[
         str,
@@ -45,6 +50,13 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     physics: Annotated[str, typer.Option(metavar="NAME", help=PHYSICS_HELP)] = "pcm-90nm",
     read_noise: Annotated[ReadNoise, typer.Option(metavar="KIND", help=READ_NOISE_HELP)] = ReadNoise.additive,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Take N of them, of every class its share.", show_default="all"),
+    ] = None,
+    part: Annotated[
+        Part | None, typer.Option("--part", help="Of data in two parts.", show_default="test where there is one")
+    ] = None,
     label_name: Annotated[
         str | None,
         typer.Option(
@@ -68,10 +80,9 @@ def run(
     Examples:
       pcmedge drift model.pcmi --data test.npz
       pcmedge drift model.pcmi --data test.npz --times 25s,1d,1y --chips 10
-      pcmedge drift model.pcmi --data test.npz --modes none,gdc,adabs
+      pcmedge drift model.pcmi --data pictures/ --samples 1000 --modes none,gdc,adabs
       pcmedge drift model.pcmi --data test.parquet --json | jq .rows
     """
-    from pcmedge.cli.arrays import read_arrays
     from pcmedge.cli.output import Output
     from pcmedge.drift import DriftPlan, run_study
     from pcmedge.image import ChipImage
@@ -87,7 +98,8 @@ def run(
         read_noise=read_noise.value,
     )
     opened = ChipImage.open(image)
-    inputs, labels = _split(opened, read_arrays(data), label_name, data)
+    with out.progress("reading") as bar:
+        inputs, labels = _read(opened, data, samples, part, label_name, bar)
     folder = output or Path(f"{opened.name}-drift")
     files = {"parquet": folder / "drift.parquet", "png": folder / "drift.png"}
     with _made(folder), out.progress(f"ageing {chips} chips") as bar:
@@ -104,24 +116,42 @@ def run(
     out.result(_document(study, files), lambda console: _draw(console, study, files))
 
 
-def _split(image: ChipImage, arrays: Any, label_name: str | None, path: Path) -> tuple[Any, Any]:
-    """Inputs (one array, or arrays by name) and labels among the arrays of a data file. Raises InputError."""
-    names = (label_name,) if label_name is not None else LABEL_NAMES
-    found = next((name for name in names if isinstance(arrays, dict) and name in arrays), None)
-    if found is None:
-        has = ", ".join(arrays) if isinstance(arrays, dict) else "one array without a name"
+def _read(
+    image: ChipImage, path: Path, count: int | None, part: Part | None, label_name: str | None, bar: ProgressLine
+) -> tuple[dict[str, Any], Any]:
+    """Inputs by name and the index of each one's right score. Raises InputError, and what reading raises."""
+    import numpy as np
+
+    from pcmedge.data.cifar10 import has_part
+
+    if part is None and path.is_dir() and has_part(path, "test"):
+        part = Part.test
+    read = read_samples(
+        path,
+        image.manifest,
+        count=count,
+        seed=0,
+        part=part,
+        bar=bar,
+        all_pictures=True,
+        label_name=label_name,
+    )
+    if read.labels is None:
+        names = LABEL_NAMES if label_name is None else (label_name,)
         raise InputError(
-            f"{path}: expected the inputs and, as an array named {' or '.join(names)}, the labels; found {has}",
+            f"{path}: expected labels beside the inputs, found none. In a file they are an array named "
+            f"{' or '.join(names)}; pictures lie in a folder per class.",
             path=path,
         )
-    rest = {name: array for name, array in arrays.items() if name != found}
-    wanted = [spec.name for spec in image.manifest.model.inputs]
-    if set(wanted) <= set(rest):
-        return {name: rest[name] for name in wanted}, arrays[found]
-    if len(wanted) == len(rest) == 1:
-        return next(iter(rest.values())), arrays[found]
-    has = ", ".join(rest) or "none"
-    raise InputError(f"{path}: expected the inputs {', '.join(wanted)} beside {found!r}; found {has}", path=path)
+    known = list(image.manifest.application.labels)
+    if not known or not read.class_names:
+        return read.inputs, read.labels
+    if strange := [name for name in read.class_names if name not in known]:
+        raise InputError(
+            f"{path}: expected classes named as the image's labels ({', '.join(known)}); found {', '.join(strange)}",
+            path=path,
+        )
+    return read.inputs, np.array([known.index(name) for name in read.class_names])[read.labels]
 
 
 @contextmanager

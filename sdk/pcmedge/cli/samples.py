@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,12 +46,17 @@ SamplePart = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """``inputs`` by name, [count, ...]; ``available``: how many there were; ``classes``: 0 if they have no labels."""
+    """``inputs`` by name, [count, ...]; ``labels`` [count], None if there are none; ``available``: how many there were.
+
+    ``classes``: how many classes the labels are of. ``class_names``: what the data calls them, if it does.
+    """
 
     inputs: dict[str, Any]
+    labels: Any
     count: int
     available: int
     classes: int
+    class_names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         spread = f" of {self.classes} classes" if self.classes else ""
@@ -58,16 +64,27 @@ class Samples:
 
 
 def read_samples(
-    path: Path, manifest: Manifest, *, count: int | None, seed: int, part: Part | None, bar: ProgressLine
+    path: Path,
+    manifest: Manifest,
+    *,
+    count: int | None,
+    seed: int,
+    part: Part | None,
+    bar: ProgressLine,
+    all_pictures: bool = False,
+    label_name: str | None = None,
 ) -> Samples:
-    """What is at ``path`` as inputs of the model of ``manifest``.
+    """What is at ``path`` as inputs of the model of ``manifest``, and the labels.
+
+    ``count``: None takes all of an array file, and 100 of pictures or ``all_pictures``. ``label_name``: what an array
+    file calls the labels; None: one of LABEL_NAMES.
 
     Raises FileMissingError, InputError, InputTypeError, InputValueError, InputShapeError, MissingExtraError.
     """
     if not path.exists():
         raise FileMissingError(f"no such file or folder: {path}", path=path)
     if path.is_file() and (path.suffix.lower() not in (".parquet", ".pq") or not _holds_pictures(path)):
-        return _from_arrays(path, manifest, count, seed)
+        return _from_arrays(path, manifest, count, seed, LABEL_NAMES if label_name is None else (label_name,))
     from pcmedge.data.samples import MANY, picture_samples
 
     if not manifest.application.HasField("preprocessing"):
@@ -80,16 +97,18 @@ def read_samples(
     found = picture_samples(
         path,
         manifest.application.preprocessing,
-        count=MANY if count is None else count,
+        count=count or (sys.maxsize if all_pictures else MANY),
         seed=seed,
         part=None if part is None else part.value,
         progress=lambda done, total: bar.update("pictures", done, total),
     )
     return Samples(
         inputs={manifest.application.preprocessing.input: found.tensors},
+        labels=found.labels,
         count=len(found.tensors),
         available=found.available,
         classes=len(found.classes),
+        class_names=found.classes,
     )
 
 
@@ -116,13 +135,14 @@ def _holds_pictures(path: Path) -> bool:
     return any(field.name in IMAGE_NAMES and not str(field.type).startswith(lists) for field in schema)
 
 
-def _from_arrays(path: Path, manifest: Manifest, count: int | None, seed: int) -> Samples:
+def _from_arrays(path: Path, manifest: Manifest, count: int | None, seed: int, label_names: tuple[str, ...]) -> Samples:
     import numpy as np
 
     from pcmedge.cli.arrays import read_arrays
     from pcmedge.data.samples import choose
 
-    inputs, labels = _named(read_arrays(path), [spec.name for spec in manifest.model.inputs], path)
+    wanted = [spec.name for spec in manifest.model.inputs]
+    inputs, labels = _named(read_arrays(path), wanted, label_names, path)
     lengths = {len(values) if values.ndim else 0 for values in inputs.values()}
     if labels is not None:
         lengths.add(len(labels) if labels.ndim else 0)
@@ -132,6 +152,7 @@ def _from_arrays(path: Path, manifest: Manifest, count: int | None, seed: int) -
     if count is not None:
         chosen = choose(available, count, seed, labels)
         inputs = {name: values[chosen] for name, values in inputs.items()}
+        labels = None if labels is None else labels[chosen]
     application = manifest.application
     pictures = application.preprocessing.input if application.HasField("preprocessing") else ""
     datatypes = {spec.name: spec.datatype for spec in manifest.model.inputs}
@@ -142,17 +163,18 @@ def _from_arrays(path: Path, manifest: Manifest, count: int | None, seed: int) -
         inputs[pictures] = np.concatenate(made)
     return Samples(
         inputs=inputs,
+        labels=labels,
         count=len(next(iter(inputs.values()))),
         available=available,
         classes=0 if labels is None else len(np.unique(labels)),
     )
 
 
-def _named(arrays: Any, wanted: list[str], path: Path) -> tuple[dict[str, Any], Any]:
+def _named(arrays: Any, wanted: list[str], label_names: tuple[str, ...], path: Path) -> tuple[dict[str, Any], Any]:
     """(arrays by input, labels or None)."""
     if not isinstance(arrays, dict):
         arrays = {wanted[0]: arrays}
-    label = next((name for name in LABEL_NAMES if name in arrays and name not in wanted), None)
+    label = next((name for name in label_names if name in arrays and name not in wanted), None)
     rest = {name: values for name, values in arrays.items() if name != label}
     if not set(wanted) <= set(rest) and len(wanted) == len(rest) == 1:
         rest = {wanted[0]: next(iter(rest.values()))}

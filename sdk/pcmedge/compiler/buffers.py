@@ -1,4 +1,4 @@
-"""The calibration buffer the device recalibrates with, and the reference inputs of its self-test."""
+"""The calibration buffer the device recalibrates with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from .graph import Array, Graph
 from .layers import Layer
 
 BufferChoice = Any
-DEFAULT_REFERENCE = 16
 LEAST_POOL = 96
 """Synthetic samples to choose from, or twice as many as are wanted."""
 _STORABLE = ("float32", "uint8", "int32", "int64")
@@ -52,7 +51,7 @@ def choose_buffer(
         raise InputValueError(f"buffer_samples: expected at least 1, found {count}. For no buffer pass buffer=None.")
     if isinstance(choice, str):
         if choice == "synthetic":
-            return _synthetic(graph, layers, calibration, count, seed)
+            return synthetic(graph, layers, calibration, count, seed)
         if choice != "calibration":
             raise InputValueError(
                 f"buffer: expected 'calibration', 'synthetic', samples or None; found {choice!r}.", found=choice
@@ -71,19 +70,7 @@ def choose_buffer(
     return Buffer(CalibrationBuffer(kind="stored", samples=total), samples)
 
 
-def choose_reference(graph: Graph, choice: Any, calibration: Mapping[str, Array]) -> dict[str, Array]:
-    """Reference inputs: a number of samples spread over the calibration set (None: 16), or samples."""
-    if choice is None or (isinstance(choice, int) and not isinstance(choice, bool)):
-        count = DEFAULT_REFERENCE if choice is None else choice
-        if count < 1:
-            raise InputValueError(f"reference: expected at least one sample for the self-test, found {count}.")
-        return pick(calibration, count)
-    return calibration_set(graph, choice, what="reference")
-
-
-def _synthetic(
-    graph: Graph, layers: Sequence[Layer], calibration: Mapping[str, Array], count: int, seed: int
-) -> Buffer:
+def synthetic(graph: Graph, layers: Sequence[Layer], calibration: Mapping[str, Array], count: int, seed: int) -> Buffer:
     """Of every generator's samples those that together drive the analog layers as the calibration set does on average;
     the generator that comes closest."""
     described = CalibrationBuffer(kind="synthetic", samples=count, seed=seed)

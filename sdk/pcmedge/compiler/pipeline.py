@@ -17,7 +17,7 @@ from . import costs
 from .assembly import Parts, assemble
 from .batch import require_independent_samples
 from .bias import BiasChoice, place_biases
-from .buffers import BufferChoice, choose_buffer, choose_reference
+from .buffers import BufferChoice, choose_buffer
 from .calibration import calibration_set
 from .coverage import InputMeter
 from .graph import Array, Graph
@@ -27,6 +27,7 @@ from .measure import BlockKey, first_pass, moments_of, second_pass
 from .options import Options, parse_share, too_large
 from .placement import Region, place
 from .ranges import RangeChoice, choose_dac
+from .references import choose_reference
 from .runtime import FloatModel, complete_types
 from .scaling import Scaling, scale
 from .source import load, prepare, provenance
@@ -78,7 +79,8 @@ def compile(
     ``buffer``: what the device recalibrates with: "calibration" (``buffer_samples`` of the calibration set),
     "synthetic" (made from ``buffer_seed`` when needed, chosen to drive the layers as ``calibration`` does), samples in
     the forms of ``calibration``, or None.
-    ``reference``: how many samples of the calibration set go into the self-test (default 16), or the samples.
+    ``reference``: how many samples of the calibration set go into the self-test (default 16), "synthetic" (16 made
+    ones, no relation to your data, that the network is sure of), or the samples.
     ``recorded_statistics``: put an identity batch norm behind hidden layers without one. ``bias``: biases of analog
     layers are added digitally, or lie on a crossbar "row" of their own where one can express them. ``labels`` and
     ``preprocessing`` describe the application side. ``progress(phase, done, total)`` is called as work goes on.
@@ -142,7 +144,7 @@ def compile(
     say("buffer", 0, 1)
     chosen = choose_buffer(graph, layers, buffer, samples, count=buffer_samples, seed=buffer_seed)
     moments = moments_of(graph, plan.inputs, chosen.samples) if chosen.samples is not None else {}
-    reference_inputs = choose_reference(graph, reference, samples)
+    reference_inputs = choose_reference(graph, layers, reference, samples, seed=buffer_seed)
     reference_outputs = FloatModel(graph, graph.output_names).run(reference_inputs)
     say("buffer", 1, 1)
 

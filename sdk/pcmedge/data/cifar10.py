@@ -79,6 +79,12 @@ def load_cifar10(
     _nothing(place, f"{place} holds no {part} part in any of the known forms")
 
 
+def has_part(path: str | PathLike[str], part: Part) -> bool:
+    """Whether a folder holds this part in one of the forms."""
+    place = Path(path)
+    return any((place / part).glob("*/")) or bool(_parquet_files(place, part) or _batches(place, part))
+
+
 def _batches(place: Path, part: Part) -> list[Path]:
     names = [f"data_batch_{number}" for number in range(1, 6)] if part == "train" else ["test_batch"]
     for folder in (place, place / "cifar-10-batches-py"):
