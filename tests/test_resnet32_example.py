@@ -18,10 +18,12 @@ from pcmedge._contract.image_pb2 import BIAS_PLACEMENT_ROW
 from pcmedge.compiler import compile
 from pcmedge.data import normalise
 from pcmedge.image import ChipImage
+from pcmedge.image.application import preprocess
+from pcmedge.image.synthetic import synthetic_buffer
 from torch import nn
 
 FOLDER = Path(__file__).parent.parent / "examples" / "resnet32_cifar10"
-MODULES = ("augmentation", "network", "train")
+MODULES = ("augmentation", "compile_image", "network", "train")
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,68 @@ def test_without_effects_it_computes_what_torch_computes(network: nn.Module, ima
     (name,) = (each.name for each in image.manifest.model.inputs)
     (found,) = ideal_chip(image, {name: inputs}).values()
     assert relative_error(found, expected) <= 1e-4
+
+
+@pytest.fixture(scope="module")
+def published() -> ChipImage:
+    return ChipImage.open(FOLDER / "models" / "resnet32.pcmi")
+
+
+def test_the_published_image_is_the_published_network(example: dict[str, ModuleType], published: ChipImage) -> None:
+    assert published.verify().complete
+    assert published.manifest.placement.devices == 723_444
+    # uint8 pictures in, through the preprocessing in the image.
+    inputs = normalise(pictures(4, seed=2))
+    with torch.no_grad():
+        expected = example["network"].load(FOLDER / "models" / "noise-aware.pt")(torch.from_numpy(inputs)).numpy()
+    (found,) = ideal_chip(published, {"x": inputs}).values()
+    # Clipped and rounded weights; nothing else stands between the checkpoint and the chip.
+    assert relative_error(found, expected) <= 1e-3
+    assert (found.argmax(1) == expected.argmax(1)).all()
+    made = preprocess(published.manifest.application.preprocessing, pictures(1, seed=2)[0])
+    np.testing.assert_allclose(made, normalise(pictures(1, seed=2)), atol=1e-6)
+
+
+def test_the_published_image_carries_no_pictures(published: ChipImage) -> None:
+    described = published.manifest.calibration_buffer
+    assert (described.kind, described.samples) == ("synthetic", 64)
+    again = synthetic_buffer(
+        described.generator,
+        described.seed + 1,
+        512,
+        (3, 32, 32),
+        np.float32,
+        described.inputs[0].mean,
+        described.inputs[0].std,
+        described.inputs[0].minimum,
+        described.inputs[0].maximum,
+    )
+    reference = published.reference_set()[0]["x"]
+    assert len(reference) == 16
+    # Brought to the calibration set's mean and deviation together with other samples, so alike but for that.
+    alike = np.corrcoef(reference.reshape(16, -1), again.reshape(512, -1))[:16, 16:]
+    assert (alike.max(axis=1) > 0.999).all()
+
+
+def test_an_image_is_made_again_from_weights_and_data(
+    example: dict[str, ModuleType],
+    network: nn.Module,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weights = tmp_path / "weights.pt"
+    torch.save(network.state_dict(), weights)
+    given = ["compile_image.py", "--data", str(data), "--weights", str(weights), "--output"]
+    for name in ("one.pcmi", "two.pcmi"):
+        monkeypatch.setattr(sys, "argv", [*given, str(tmp_path / name)])
+        example["compile_image"].main()
+    assert (tmp_path / "one.pcmi").read_bytes() == (tmp_path / "two.pcmi").read_bytes()
+    assert ChipImage.open(tmp_path / "one.pcmi").manifest.application.labels[9] == "truck"
+    monkeypatch.setattr(sys, "argv", [*given[:2], "nowhere", *given[3:], str(tmp_path / "none.pcmi")])
+    with pytest.raises(SystemExit, match="data_batch_1"):
+        example["compile_image"].main()
+    assert not (tmp_path / "none.pcmi").exists()
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,7 @@ class ImageTask:
             buffer_samples=self.buffer.samples,
             buffer_seed=SYNTHETIC_SEED,
             reference=1,
+            bias="row",
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         image.save(self.path)
