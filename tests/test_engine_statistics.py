@@ -52,6 +52,19 @@ def test_both_engines_measure_alike_with_converters(method: str) -> None:
         assert np.allclose(found[node][1], var, rtol=5e-3)
 
 
+@pytest.mark.parametrize("method", ["run", "batch"])
+def test_what_an_engine_returns_owns_its_memory(method: str) -> None:
+    """An array of ONNX Runtime's would keep everything the session has ever allocated, for a few numbers."""
+    maker, program, x = residual()
+    engine = FastEngine(program, maker.snapshot())
+    for count in (2, len(x)):  # in one session run and in several
+        if method == "run":
+            found = list(engine.run({"x": x[:count]}).values())
+        else:
+            found = [value for pair in engine.measure({"x": x[:count]}, method="batch").values() for value in pair]
+        assert all(value.base is None and value.flags.owndata for value in found)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_paired_statistics_of_an_undrifted_chip_are_those_of_the_image(engine: type) -> None:
     """The buffer's own bias cancels, however unlike the training data it is."""

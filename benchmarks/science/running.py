@@ -7,9 +7,11 @@ import itertools
 import multiprocessing
 import signal
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Protocol
 
+from pcmedge.errors import UnavailableError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -27,7 +29,10 @@ class Task(Protocol):
 
 
 def run_all(stages: Sequence[tuple[str, Sequence[Task]]], jobs: int, console: Console) -> None:
-    """Runs what has no file yet, one stage after the other. KeyboardInterrupt ends it after the tasks at hand."""
+    """Runs what has no file yet, one stage after the other. KeyboardInterrupt ends it after the tasks at hand.
+
+    UnavailableError if a worker process is killed.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
     todo = [(name, [task for task in tasks if not task.path.exists()]) for name, tasks in stages]
     if not any(tasks for _, tasks in todo):
@@ -45,6 +50,11 @@ def run_all(stages: Sequence[tuple[str, Sequence[Task]]], jobs: int, console: Co
         try:
             for name, tasks in todo:
                 _stage(pool, jobs, tasks, progress, bars[name])
+        except BrokenProcessPool as problem:
+            raise UnavailableError(
+                "A worker process was killed, for example for want of memory: a measurement takes up to 5 GB. What is "
+                "measured is kept: the same command with --resume goes on, with fewer --jobs if need be."
+            ) from problem
         finally:
             # After an error or Ctrl-C the tasks at hand are finished and kept.
             pool.shutdown(wait=True, cancel_futures=True)

@@ -157,7 +157,7 @@ class FastEngine:
             cursor = self._cursor(checked, batch, batch, noise_seed)
             feeds |= zip(lowered.noise, cursor.slices(self._plan(checked, batch)), strict=True)
         names = [name for pair in lowered.statistics.values() for name in pair]
-        values = session.run(names, feeds)
+        values = [_own(value) for value in session.run(names, feeds)]
         return {node: (values[2 * index], values[2 * index + 1]) for index, node in enumerate(lowered.statistics)}
 
     def run_layer(self, layer: str, codes: Array, *, block: str = "W") -> dict[int, npt.NDArray[np.int64]]:
@@ -297,4 +297,9 @@ def _open(model: Any, threads: int) -> onnxruntime.InferenceSession:
 
 
 def _joined(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return _own(parts[0]) if len(parts) == 1 else np.concatenate(parts)
+
+
+def _own(value: Array) -> Array:
+    """A copy. An array from ONNX Runtime, however small, keeps all memory of its session for as long as it lives."""
+    return value.copy()
