@@ -77,7 +77,8 @@ def _labels(axes: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:
 
 def _gap_axis(axes: Axes, worst: float) -> None:
     axes.set_ylabel("points below the float network")
-    axes.set_ylim(max(worst, 1.0), min(0.0, axes.get_ylim()[0]) - 0.1)
+    best = min((float(np.min(line.get_ydata())) for line in axes.lines), default=0.0)
+    axes.set_ylim(max(worst, 1.0), min(0.0, best) - 0.35)
 
 
 def _worst(found: Table, modes: Iterable[str]) -> float:
@@ -106,7 +107,13 @@ def time(axes: Axes, found: Table) -> None:
         "Accuracy against time since programming. Open circles: published (chip; none, GDC, AdaBS)", fontsize=9
     )
     axes.set_xlabel("age")
-    _labels(axes, ages[-1], [end for end in ends if end[0] <= axes.get_ylim()[0]])
+    bottom = axes.get_ylim()[0]
+    _labels(axes, ages[-1], [end for end in ends if end[0] <= bottom])
+    for _, name, colour in [end for end in ends if end[0] > bottom]:
+        axes.annotate(
+            f"{name}: leaves the plot", (ages[0], bottom), xytext=(14, 5), textcoords="offset points", color=colour,
+            fontsize=8.5,
+        )  # fmt: skip
 
 
 def programming(axes: Axes, found: Table) -> None:

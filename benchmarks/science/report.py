@@ -127,7 +127,7 @@ def _time(found: Table) -> list[str]:
         "",
         *grid(["", *(AGES.get(age, f"{age:g} s") for age in ages)], rows),
         "",
-        f"The noise-trained network itself is {trained:+.2f} points below the float network digitally.",
+        f"Digitally, without a chip, the noise-trained network has a gap of {trained:.2f}.",
     ]
 
 
