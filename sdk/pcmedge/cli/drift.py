@@ -80,7 +80,8 @@ def run(
     Examples:
       pcmedge drift model.pcmi --data test.npz
       pcmedge drift model.pcmi --data test.npz --times 25s,1d,1y --chips 10
-      pcmedge drift model.pcmi --data pictures/ --samples 1000 --modes none,gdc,adabs
+      pcmedge drift model.pcmi --data test.npz --modes none,gdc,adabs
+      pcmedge drift model.pcmi --data pictures/ --samples 1000
       pcmedge drift model.pcmi --data test.parquet --json | jq .rows
     """
     from pcmedge.cli.output import Output
