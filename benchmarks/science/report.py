@@ -72,6 +72,8 @@ def _preamble(found: dict[str, Any]) -> list[str]:
     ]
     if missing:
         lines += ["", f"Not measured, because the trained network is missing: {', '.join(sorted(missing))}."]
+    if absent := [title for name, (title, _) in SECTIONS.items() if name not in found]:
+        lines += ["", f"Not measured yet: {'; '.join(absent)}."]
     if any("--quick" in command for command in commands):
         lines += ["", "**Made with `--quick`: these numbers mean nothing.**"]
     return lines
