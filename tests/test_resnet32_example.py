@@ -23,7 +23,7 @@ from pcmedge.image.synthetic import synthetic_buffer
 from torch import nn
 
 FOLDER = Path(__file__).parent.parent / "examples" / "resnet32_cifar10"
-MODULES = ("augmentation", "compile_image", "network", "train")
+MODULES = ("augmentation", "compile_image", "judging", "network", "phase", "train")
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,10 @@ class Part:
         planes = torch.from_numpy(found.pictures).permute(0, 3, 1, 2).contiguous()
         return cls(planes.to(device), torch.from_numpy(found.labels).to(device))
 
+    def steps(self, batch: int) -> int:
+        """Whole batches in a pass over the pictures, at least one."""
+        return max(1, len(self.labels) // batch)
+
 
 def normalised(pictures: torch.Tensor) -> torch.Tensor:
     mean = torch.tensor(CIFAR10_MEAN, device=pictures.device)[:, None, None]
