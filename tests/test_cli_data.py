@@ -81,11 +81,14 @@ def test_a_broken_picture_is_an_input_error(tmp_path: Path) -> None:
 
 def test_a_factory_is_called_and_a_ready_module_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = "import torch\nready = torch.nn.Linear(2, 3)\ndef make():\n    return torch.nn.Linear(4, 5)\n"
+    source += "def name():\n    return '/some/where'\n"
     (tmp_path / "factories_of_a_test.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     assert load_source("factories_of_a_test:make").weight.shape == (5, 4)
     assert load_source("factories_of_a_test:ready").weight.shape == (3, 2)
+    with pytest.raises(InputValueError, match=r"name\(\) must return a model, found str: '/some/where'"):
+        load_source("factories_of_a_test:name")
     with pytest.raises(InputValueError, match="has no 'missing'"):
         load_source("factories_of_a_test:missing")
 

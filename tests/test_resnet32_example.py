@@ -260,6 +260,69 @@ def test_the_first_phase_continues_from_a_trained_network(
     assert "no such file" in capsys.readouterr().err
 
 
+def test_what_cannot_be_done_is_said_in_a_line(
+    example: dict[str, ModuleType], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "checkpoint.pt").write_text("no checkpoint")
+    with pytest.raises(SystemExit, match=r"checkpoint\.pt is damaged"):
+        train(example, data, damaged, "--resume")
+    torch.save({"weights": 1}, damaged / "checkpoint.pt")
+    with pytest.raises(SystemExit, match=r"checkpoint\.pt is no checkpoint"):
+        train(example, data, damaged, "--resume")
+    for name in ("README.md", "models/resnet32.pcmi"):
+        with pytest.raises(SystemExit, match="is damaged, or was not written by this script"):
+            train(example, data, tmp_path / "out", "--start-from", str(FOLDER / name))
+    with pytest.raises(SystemExit, match="does not hold the weights of this network"):
+        train(example, data, tmp_path / "out", "--start-from", str(damaged / "checkpoint.pt"))
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(SystemExit, match="is no folder"):
+        train(example, data, file)
+    with pytest.raises(SystemExit, match="60000"):
+        train(example, data, tmp_path / "out", "--pictures", "60000")
+    for wrong in (("--batch", "0"), ("--held-out", "0"), ("--eta", "2"), ("--average", "1"), ("--adc-bits", "1")):
+        with pytest.raises(SystemExit, match="2"):
+            train(example, data, tmp_path / "out", *wrong)
+        said = capsys.readouterr().err
+        assert wrong[0][2:].replace("-", "_") in said.replace("-", "_")
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    example: dict[str, ModuleType], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        train(example, data, tmp_path, "--stop-after", "1")
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with monkeypatch.context() as full:
+
+        def fails(value: object, file: Any) -> None:
+            file.write(b"half")
+            raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+        full.setattr(torch, "save", fails)
+        with pytest.raises(SystemExit, match=r"checkpoint\.pt cannot be written.*--resume"):
+            train(example, data, tmp_path, "--resume")
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+    train(example, data, tmp_path, "--resume")
+    assert (tmp_path / "result.json").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(
+    example: dict[str, ModuleType], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(example["phase"], "refresh_batch_norm", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        train(example, data, tmp_path)
+    assert "--resume" in capsys.readouterr().out
+
+
 def test_without_data_it_says_where_to_put_it(example: dict[str, ModuleType], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="data_batch_1"):
         train(example, tmp_path / "nowhere", tmp_path / "out")

@@ -129,6 +129,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(
     ("more", "said"),
     [
         (["--data", "nowhere"], "No CIFAR-10: nowhere does not exist"),
+        (["--data", "nowhere", "--models", "nowhere"], "No CIFAR-10: nowhere does not exist"),
         (["--models", "nowhere"], "nowhere lacks float.pt or noise-aware.pt"),
         (["--only", "nothing"], "invalid choice"),
     ],
@@ -139,6 +140,17 @@ def test_what_cannot_be_is_said_in_a_line(
     with pytest.raises(SystemExit) as ended:
         main(words(place, tmp_path, "--jobs", "1", *more))
     assert said in f"{ended.value}{capsys.readouterr().err}"
+
+
+def test_a_page_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given, said in (
+        (["--report", "--output", str(tmp_path / "none")], "there are no results"),
+        (["--quick", "--data", str(tmp_path)], "say where they go by --output"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(given)
+        assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_measurements_are_not_overwritten_by_accident(place: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
-from pcmedge.errors import InputValueError
+from pcmedge.errors import InputTypeError, InputValueError
 from pcmedge.training import noise_aware
 from torch import nn
 
@@ -73,6 +76,42 @@ def test_ranges_survive_a_resumed_training_and_do_not_move_in_eval() -> None:
     assert torch.equal(model.train()(x), resumed.train()(x))
     with pytest.raises(InputValueError, match="of layers"):
         other.load_state_dict({})
+
+
+@pytest.mark.parametrize("strange", [float("nan"), float("inf"), -float("inf")])
+def test_a_batch_that_is_not_finite_leaves_the_ranges_alone(strange: float) -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    handle = noise_aware(model, eta=0.0, dac_bits=8, adc_bits=8)
+    broken, whole = torch.rand(5, 5), torch.rand(5, 5)
+    broken[2, 3] = strange
+    model(broken)
+    assert handle.converter_ranges() == {"0": (None, None), "2": (None, None)}
+    model(whole)
+    found = handle.converter_ranges()
+    assert found["0"][0] == pytest.approx(float(whole.max()))
+    model(broken)
+    again = handle.converter_ranges()
+    assert again["0"][0] == found["0"][0]
+    assert all(math.isfinite(value) for pair in again.values() for value in pair if value is not None)
+    assert model(whole).isfinite().all()
+
+
+def test_a_state_that_is_none_is_refused() -> None:
+    handle = noise_aware(nn.Linear(2, 2), dac_bits=8)
+    before = handle.state_dict()
+    with pytest.raises(InputValueError, match="expected 'draws'"):
+        handle.load_state_dict({"": {}})
+    assert handle.state_dict() == before
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"dac_bits": 8.5}, {"adc_bits": True}, {"seed": 1.5}, {"eta": "x"}, {"exclude": 3}, {"clip_sigma": "2"}]
+)
+def test_settings_of_the_wrong_type_are_refused(wrong: dict[str, Any]) -> None:
+    model = nn.Linear(2, 2)
+    with pytest.raises(InputTypeError, match=next(iter(wrong))):
+        noise_aware(model, **wrong)
+    noise_aware(model)  # nothing was attached
 
 
 def test_lstm_takes_quantised_inputs_packed_or_not() -> None:

@@ -21,16 +21,21 @@ from benchmarks.science.tasks import DigitalTask
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "resnet32_cifar10"
+RESULTS = ROOT / "docs" / "results"
+DESCRIPTION = (
+    "Program the trained ResNet-32 into emulated chips, let them age, and write the published tables and figures with "
+    "these numbers. Takes an hour or more; Ctrl-C keeps what is measured, --resume goes on."
+)
 DEVICES = ("programming", "weights")
 ALL = (*DEVICES, *EXPERIMENTS)
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.science", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.science", description=DESCRIPTION)
     parser.add_argument("--data", type=Path, help="folder with CIFAR-10, in a form that pcmedge.data reads")
     parser.add_argument("--models", type=Path, default=EXAMPLE / "models", help="folder with NAME.pt or NAME.onnx")
     parser.add_argument("--network", type=Path, default=EXAMPLE / "network.py", help="Python file with load(path)")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results", help="folder for the results")
+    parser.add_argument("--output", type=Path, help="folder for the results; default: docs/results, with --quick none")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "science", help="folder for what is measured")
     parser.add_argument(
         "--part", choices=("held-out", "test"), default="held-out", help=f"pictures of {', '.join(CONFIRMED)}"
@@ -45,6 +50,11 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(given)
     if options.data is None and not options.report:
         parser.error("--data PATH is needed, unless only the page is written again (--report)")
+    if options.output is None and options.quick:
+        parser.error("--quick makes numbers without meaning: say where they go by --output")
+    options.output = options.output or RESULTS
+    if options.report and not list(options.output.glob("*.parquet")):
+        parser.error(f"there are no results in {options.output}: measure first, without --report")
     if options.jobs < 1 or options.chips < 0 or options.first_chip < 0:
         parser.error("--jobs counts from 1, --chips and --first-chip from 0")
     return options
@@ -79,16 +89,17 @@ def _measure(options: argparse.Namespace, console: Console) -> None:
     work: Path = options.work
     if not options.resume and (work / "cells").exists():
         sys.exit(f"{work} holds measurements already: pass --resume to go on with them, or choose another --work.")
+    parts: set[Part] = {"held-out"} | ({options.part} if set(wanted) & set(CONFIRMED) else set())
+    digests = pictures.prepare(options.data, work, parts, scale)
     found, missing = networks.find(options.models, options.network, work)
     if BASELINE not in found or TRAINED not in found:
         sys.exit(f"{options.models} lacks {BASELINE}.pt or {TRAINED}.pt. Train them: {EXAMPLE / 'README.md'}.")
     if missing:
         console.print(f"Not in {options.models}, left out: {', '.join(missing)}.")
-    parts: set[Part] = {"held-out"} | ({options.part} if set(wanted) & set(CONFIRMED) else set())
     lab = Lab(
         work=work,
         networks=found,
-        digests=pictures.prepare(options.data, work, parts, scale),
+        digests=digests,
         scale=scale,
         part=options.part,
         first_chip=options.first_chip,

@@ -18,6 +18,9 @@ from benchmarks.science.settings import METHODS, NETWORKS, TRAINED
 
 AGES = {0.0: "0 s", 25.0: "25 s", 3600.0: "1 h", 86400.0: "1 d", 2592000.0: "30 d", 31536000.0: "1 y"}
 DAY_S, YEAR_S = 86400.0, 31536000.0
+TEST_PICTURES = 10_000
+PUBLISHED_MICROSIEMENS = 1.2
+"""Joshi et al. 2020, Fig. 3b: the standard deviation stays below it on every level."""
 
 
 def write(output: Path, *, draws: int) -> None:
@@ -62,8 +65,9 @@ def _preamble(found: dict[str, Any]) -> list[str]:
         "Gaps are percentage points below the float network's digital accuracy on the same pictures. A chip is a seed; "
         "± is the standard deviation over chips; intervals are those of a bootstrap that draws images and chips "
         "together for everything that is compared. Recalibration and inference see different realisations of read "
-        "noise unless it says otherwise. Ages count from the first read, 20 s after programming. The first table, "
-        "accuracy against time and the network trained without noise are measured on the pictures and chips of the "
+        "noise unless it says otherwise. Ages count from the first read, 20 s after programming: the paper's 25 s "
+        "after programming are the age of 5 s. The first table, accuracy against time and the network trained without "
+        "noise are measured on the pictures and chips of the "
         "command; all sweeps on held-out training pictures and chips from seed 0. Methods are defined in "
         "[calibration.md](../calibration.md). Each table has a Parquet file of its name, one row per chip, with one "
         "bit per picture in `correct`.",
@@ -112,7 +116,9 @@ def _on(found: Table) -> str:
     first = found.chips().rows[0]
     chips = len(set(found.values("chip")))
     baseline = 100 * first["baseline"]
-    kind = "test pictures" if first["part"] == "test" else "held-out training pictures"
+    kind = "held-out training pictures"
+    if first["part"] == "test":
+        kind = "test pictures" + (f" (CIFAR-10 has {TEST_PICTURES:,})" if first["samples"] < TEST_PICTURES else "")
     return f"{first['samples']:,} {kind}, {chips} chips; float network {baseline:.2f} %. Gap in points:"
 
 
@@ -201,11 +207,17 @@ def _programming(found: Table) -> list[str]:
     for at, row in enumerate(found.rows[: len(next(iter(ways.values())))]):
         cells = [(of[at]["sigma_programmed_microsiemens"], of[at]["sigma_read_microsiemens"]) for of in ways.values()]
         lines.append([f"{row['level_microsiemens']:.1f}", *(f"{value:.3f}" for pair in cells for value in pair)])
-    median = np.median([row["sigma_read_microsiemens"] for row in next(iter(ways.values()))])
+    (pulse, *_), read = ways, {how: [row["sigma_read_microsiemens"] for row in of] for how, of in ways.items()}
+    above = sum(value > PUBLISHED_MICROSIEMENS for value in read[pulse])
     return [
         f"Standard deviation of the conductance, µS, {found.rows[0]['devices']:,} devices per level. Published: below "
-        "1.2 µS on all of eleven levels, 0.94 µS as the one figure for training noise; ours, read after 27.36 s as "
-        f"theirs, has the median {median:.2f} µS.",
+        f"{PUBLISHED_MICROSIEMENS} µS on all of eleven levels, 0.94 µS as the one figure for training noise. "
+        f"Ours, read after 27.36 s as theirs: {pulse} is above {PUBLISHED_MICROSIEMENS} µS on {above} of "
+        f"{len(read[pulse])} levels, by up to {max(read[pulse]) - PUBLISHED_MICROSIEMENS:.2f}, with a median of "
+        f"{np.median(read[pulse]):.2f} µS (the published coefficients of programming noise, and read noise on top of "
+        f"them); "
+        + ", ".join(f"{how} at most {max(of):.2f}" for how, of in read.items() if how != pulse)
+        + ". Accuracies are those of one pulse, so none of them is helped by it.",
         "",
         *grid(heads, lines),
     ]

@@ -23,6 +23,7 @@ from judging import accuracy, accuracy_with_noise
 from network import ResNet32
 from pcmedge.data import load_cifar10, stratified_split
 from pcmedge.errors import Error
+from pcmedge.training import NoiseSettings
 from phase import Phase, Settings, weights
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
@@ -33,11 +34,21 @@ NEXT = {"float": "noise-aware", "noise-aware": "complete"}
 def save(value: object, path: Path) -> None:
     """Whole or not at all: a run that is killed while it writes finds the last checkpoint."""
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        torch.save(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as problem:  # torch's own error, of a full disk too, is a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise Refused(
+            f"{path} cannot be written: {problem}. The last checkpoint is whole; --resume goes on."
+        ) from problem
+
+
+class Refused(Exception):
+    """What was asked cannot be done; the message is for the user."""
 
 
 class Run:
@@ -65,9 +76,13 @@ class Run:
         path = self.output / "checkpoint.pt"
         if not path.exists():
             return False
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = read(path)
+        if "settings" not in saved:
+            raise Refused(f"{path} is no checkpoint of this script. Move it away, or choose another --output.")
         if saved["settings"] != asdict(self.settings):
-            sys.exit(f"{path} was made with other settings: {saved['settings']}; these are {asdict(self.settings)}.")
+            raise Refused(
+                f"{path} was made with other settings: {saved['settings']}; these are {asdict(self.settings)}."
+            )
         self.saved, self.phase, self.done = saved, saved["phase"], saved["epoch"]
         return True
 
@@ -110,8 +125,22 @@ class Run:
         return f"{self.phase} {of}  loss {loss:.3f}  held out {found:.2%}  {time.monotonic() - began:.0f} s"
 
 
+def read(path: Path) -> dict:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as problem:
+        raise Refused(f"{path} cannot be read: {problem}") from problem
+    except Exception as problem:  # zip, pickle and torch errors of every kind
+        raise Refused(f"{path} is damaged, or was not written by this script.") from problem
+    return found if isinstance(found, dict) else {}
+
+
 def load(model: nn.Module, path: Path) -> None:
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    found = read(path)
+    expected = model.state_dict()
+    if found.keys() != expected.keys() or any(found[key].shape != expected[key].shape for key in expected):
+        raise Refused(f"{path} does not hold the weights of this network (network.py).")
+    model.load_state_dict(found)
 
 
 def fingerprint(path: Path | None) -> str:
@@ -158,35 +187,80 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one")
     parser.add_argument("--stop-after", type=int, default=-1, help="end this call after so many epochs")
     options = parser.parse_args(given)
+    check(parser, options)
+    return options
+
+
+def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.start_from is not None and options.continue_from is not None:
         parser.error("--start-from skips the phase that --continue-from continues: give one of them")
     for name in ("start_from", "continue_from"):
         path = getattr(options, name)
         if path is not None and not path.is_file():
             parser.error(f"--{name.replace('_', '-')}: no such file: {path}")
-    return options
+    for name, least in (("batch", 1), ("held_out", 1), ("epochs", 0), ("fine_tune_epochs", 0), ("pictures", 0)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name.replace('_', '-')} must be at least {least}, found {getattr(options, name)}")
+    if not 0 <= options.average < 1:
+        parser.error(f"--average must be from 0 to below 1, found {options.average}")
+    try:
+        bits = {"dac_bits": options.dac_bits or None, "adc_bits": options.adc_bits or None}
+        NoiseSettings(eta=options.eta, clip_sigma=options.alpha, **bits)
+    except Error as error:
+        parser.error(error.message)
 
 
 def main(given: list[str] | None = None) -> None:
     options = arguments(given)
+    try:
+        complete = train(options)
+    except KeyboardInterrupt:
+        print("Stopped. The same command with --resume goes on after the last whole epoch.")
+        sys.exit(130)
+    except (Error, Refused, FloatingPointError) as problem:
+        sys.exit(str(problem))
+    if not complete:
+        print("Not complete. The same command with --resume goes on after the last whole epoch.")
+        sys.exit(0)
+
+
+def train(options: argparse.Namespace) -> bool:
+    """Whether the run is complete now. Raises Refused, FloatingPointError, and what reading pictures raises."""
     device = torch.device(options.device)
     torch.backends.cudnn.benchmark = True
-    options.output.mkdir(parents=True, exist_ok=True)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise Refused(f"--output {options.output} is no folder that can be written to: {problem.strerror}") from problem
     if not options.resume and (options.output / "checkpoint.pt").exists():
-        sys.exit(f"{options.output} holds a checkpoint already: pass --resume, or choose another --output.")
+        raise Refused(f"{options.output} holds a checkpoint already: pass --resume, or choose another --output.")
     result_file = options.output / "result.json"
     if options.resume and result_file.exists():
-        sys.exit(f"This run is complete: {result_file}")
-    try:
-        everything = load_cifar10(options.data, "train")
-        test = Part.of(load_cifar10(options.data, "test"), device)
-    except Error as error:
-        sys.exit(error.message)
+        raise Refused(f"This run is complete: {result_file}")
+    everything = load_cifar10(options.data, "train")
+    test = Part.of(load_cifar10(options.data, "test"), device)
     if options.pictures:
         everything = everything[stratified_split(everything.labels, options.pictures, seed=options.seed)[1]]
     kept, chosen = stratified_split(everything.labels, min(options.held_out, len(everything) // 5), seed=options.seed)
-    train, held_out = Part.of(everything[kept], device), Part.of(everything[chosen], device)
-    settings = Settings(
+    training, held_out = Part.of(everything[kept], device), Part.of(everything[chosen], device)
+    settings = settings_of(options, device, held_out=len(chosen), pictures=len(everything))
+    print(f"{len(kept)} pictures to train with, {len(chosen)} to choose by, {len(test.labels)} to test once; {device}")
+    run = Run(settings, training, held_out, options.output, compiled=options.compile)
+    if not (options.resume and run.resume()):
+        run.begin(options.start_from, options.continue_from)
+    if not run.go_on(options.stop_after):
+        return False
+    result = test_once(settings, held_out, test, options.output)
+    temporary = result_file.with_suffix(".part")
+    temporary.write_text(json.dumps(result, indent=2) + "\n")
+    temporary.replace(result_file)
+    for name in ("float", "noise-aware"):
+        print(f"{name:12}", "  ".join(f"{key} {value:.2%}" for key, value in result[name].items()))
+    return True
+
+
+def settings_of(options: argparse.Namespace, device: torch.device, *, held_out: int, pictures: int) -> Settings:
+    return Settings(
         epochs=options.epochs,
         fine_tune_epochs=options.fine_tune_epochs,
         eta=options.eta,
@@ -195,33 +269,13 @@ def main(given: list[str] | None = None) -> None:
         dac_bits=options.dac_bits or None,
         adc_bits=options.adc_bits or None,
         batch=options.batch,
-        held_out=len(chosen),
-        pictures=len(everything),
+        held_out=held_out,
+        pictures=pictures,
         seed=options.seed,
         precision=options.precision or ("bfloat16" if device.type == "cuda" else "float32"),
         started_from=fingerprint(options.start_from),
         continued_from=fingerprint(options.continue_from),
     )
-    print(f"{len(kept)} pictures to train with, {len(chosen)} to choose by, {len(test.labels)} to test once; {device}")
-    complete = interrupted = False
-    try:
-        run = Run(settings, train, held_out, options.output, compiled=options.compile)
-        if not (options.resume and run.resume()):
-            run.begin(options.start_from, options.continue_from)
-        complete = run.go_on(options.stop_after)
-    except FloatingPointError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        interrupted = True
-    if not complete:
-        print("Not complete. The same command with --resume goes on after the last whole epoch.")
-        sys.exit(130 if interrupted else 0)
-    result = test_once(settings, held_out, test, options.output)
-    temporary = result_file.with_suffix(".part")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    temporary.replace(result_file)
-    for name in ("float", "noise-aware"):
-        print(f"{name:12}", "  ".join(f"{key} {value:.2%}" for key, value in result[name].items()))
 
 
 if __name__ == "__main__":

@@ -47,9 +47,14 @@ def _call(module_name: str, factory_name: str) -> Any:
     if not _is_factory(found):
         return found
     try:
-        return found()
+        made = found()
     except Exception as problem:
         raise _users_fault(f"{module_name}:{factory_name}()", problem) from problem
+    if made is None or isinstance(made, (str, bytes, Path)):
+        raise InputValueError(
+            f"{module_name}:{factory_name}() must return a model, found {type(made).__name__}: {made!r}."
+        )
+    return made
 
 
 def _users_fault(what: str, problem: Exception) -> InputValueError:

@@ -27,7 +27,7 @@ MAX_BYTES: Final = 64 << 20
 # Protocol 2 as Python 2 wrote them, and protocols 3 to 5 as they come out when somebody saved them again.
 _OPERATION_NAMES: Final = """
     PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
-    SETITEM SETITEMS APPEND APPENDS BININT BININT1 BININT2 SHORT_BINSTRING BINSTRING SHORT_BINBYTES BINBYTES
+    SETITEM SETITEMS APPEND APPENDS BININT BININT1 BININT2 SHORT_BINSTRING BINSTRING SHORT_BINBYTES BINBYTES BYTEARRAY8
     SHORT_BINUNICODE BINUNICODE GLOBAL STACK_GLOBAL REDUCE BUILD BINPUT LONG_BINPUT BINGET LONG_BINGET MEMOIZE
 """
 _OPERATIONS: Final = frozenset(_OPERATION_NAMES.split())
@@ -46,7 +46,7 @@ _GLOBALS: Final = {
 def read(files: Sequence[Path], classes: Sequence[str], progress: Progress | None = None) -> LabelledPictures:
     """The pictures of one or several batches, in order. Takes twice the memory of the result while it reads."""
     parts = [_batch(path) for path in files]
-    total = check_count(sum(len(labels) for _, labels in parts))
+    total = check_count(sum(len(labels) for _, labels in parts), str(files[0]))
     pictures = np.empty((total, HEIGHT, WIDTH, 3), dtype=np.uint8)
     done = 0
     for rows, labels in parts:
@@ -164,9 +164,15 @@ class _Array:
     def uint8(self, path: Path) -> NDArray[np.uint8]:
         """The array itself. Raises InputValueError unless it is two-dimensional uint8 of exactly its bytes."""
         shape: Any
+        data: Any
         shape, kind, fortran, data = self.content or (None, None, None, None)
         sizes = isinstance(shape, tuple) and len(shape) == 2 and all(type(size) is int and size > 0 for size in shape)
-        if not (sizes and isinstance(kind, _Type) and kind.name in ("u1", b"u1", "uint8") and isinstance(data, bytes)):
+        if not (
+            sizes
+            and isinstance(kind, _Type)
+            and kind.name in ("u1", b"u1", "uint8")
+            and type(data) in (bytes, bytearray)
+        ):
             raise InputValueError(f"{path}: 'data' must be a two-dimensional array of uint8.", path=path)
         if fortran or shape[0] * shape[1] != len(data):
             raise InputValueError(f"{path}: 'data' of shape {shape} does not match its {len(data)} bytes.", path=path)

@@ -25,8 +25,11 @@ def read(folder: Path, progress: Progress | None = None) -> LabelledPictures:
     files = {each.name: _pictures(each) for each in _classes(folder)}
     empty = [name for name, found in files.items() if not found]
     if empty:
-        raise InputValueError(f"{folder}: no {', '.join(ENDINGS)} file in the class folders {', '.join(empty)}.")
-    total = check_count(sum(map(len, files.values())))
+        raise InputValueError(
+            f"{folder}: expected a picture ({', '.join(ENDINGS)}) in every class folder, found none in "
+            f"{', '.join(empty)}. Remove what is no class: the place in the alphabet is the label."
+        )
+    total = check_count(sum(map(len, files.values())), str(folder))
     pictures = decode_all(_contents([path for found in files.values() for path in found]), total, progress)
     labels = np.repeat(np.arange(len(files), dtype=np.int64), [len(found) for found in files.values()])
     return LabelledPictures(pictures=pictures, labels=labels, classes=tuple(files))

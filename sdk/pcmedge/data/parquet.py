@@ -35,7 +35,7 @@ def read(files: Sequence[Path], classes: Sequence[str], progress: Progress | Non
                 file = parquet.ParquetFile(path)
                 opened.append((path, file, *_columns(path, file.schema_arrow)))
         names = _class_names(opened[0][1].schema_arrow.metadata or {}) or tuple(classes)
-        total = check_count(sum(file.metadata.num_rows for _, file, _, _ in opened))
+        total = check_count(sum(file.metadata.num_rows for _, file, _, _ in opened), str(files[0]))
         labels: list[int] = []
         pictures = decode_all(_rows(opened, labels, arrow), total, progress)
         truth = checked_labels(labels, names, str(files[0]))

@@ -53,7 +53,8 @@ def normalise(
     """(pixel / 255 - mean) / std per channel: uint8 [N, H, W, 3] -> float32 [N, 3, H, W].
 
     ``mean`` and ``std``: three values in units of full scale (255); the default is CIFAR-10's. Takes four times the
-    memory of the pictures and no more. Raises InputTypeError, InputShapeError.
+    memory of the pictures and no more. Raises InputTypeError, InputShapeError, InputValueError (a deviation that is
+    not positive).
     """
     from pcmedge.data.cifar10 import CIFAR10_MEAN, CIFAR10_STD
 
@@ -66,6 +67,8 @@ def normalise(
     spread = np.asarray(CIFAR10_STD if std is None else std, dtype=np.float32)
     if centre.shape != (3,) or spread.shape != (3,):
         raise InputShapeError(f"mean and std take one value per channel (3), found {centre.shape} and {spread.shape}.")
+    if not (np.isfinite(centre).all() and np.isfinite(spread).all() and (spread > 0).all()):
+        raise InputValueError(f"mean must be finite and std positive, found {centre.tolist()} and {spread.tolist()}.")
     planes = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), dtype=np.float32)
     planes *= np.float32(1 / 255)
     planes -= centre[:, None, None]
@@ -137,10 +140,10 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
             raise InputValueError(f"{path} is not a picture we can read: {problem}", path=path) from problem
 
 
-def check_count(total: int) -> int:
-    """``total`` if it is a number of pictures we would hold in memory. Raises InputValueError."""
+def check_count(total: int, where: str = "") -> int:
+    """``total`` if it is a number of pictures we would hold in memory. Raises InputValueError; ``where`` they are."""
     if not 0 < total <= MAX_PICTURES:
-        raise InputValueError(f"expected 1 to {MAX_PICTURES} pictures, found {total}.")
+        raise InputValueError(f"{where}{': ' if where else ''}expected 1 to {MAX_PICTURES} pictures, found {total}.")
     return total
 
 

@@ -127,6 +127,6 @@ def _age_axis(axes: Any, summary: Sequence[Summary]) -> None:
     shown = {name: at for name, at in TICKS_S.items() if low <= at <= high}
     axes.set_xticks(list(shown.values()), list(shown), fontsize=8)
     axes.minorticks_off()
-    axes.set_xlabel("age since programming")
+    axes.set_xlabel("age, since the first read after programming")
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ class TrackedConverter:
 
     Unsigned (codes 0 .. 2^bits - 1) until a negative value is seen, and if ``signed`` was not asked for; then
     symmetric (codes +-(2^(bits-1) - 1)). The zero point is always 0, as on the chip. Values beyond the range saturate,
-    and pass no gradient.
+    and pass no gradient. A batch with NaN or infinity in it (as scaled losses make now and then) moves nothing.
     """
 
     def __init__(self, bits: int, momentum: float, *, signed: bool) -> None:
@@ -46,10 +47,12 @@ class TrackedConverter:
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     def follow(self, x: torch.Tensor) -> None:
-        """Move the range towards the largest |x| of this batch; the first batch sets it."""
+        """Move the range towards the largest |x| of this batch; the first one sets it."""
         if x.numel() == 0:
             return
         low, high = (float(bound) for bound in torch.aminmax(x.detach()))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return  # one such batch would spoil the average for good
         self.signed = self.signed or low < 0.0
         largest = max(-low, high)
         previous = self.full_scale

@@ -39,7 +39,8 @@ def noise_aware(
 
     Source: Joshi et al. 2020: noise sigma = eta * w_max per layer with eta = 3.8 %, weights clipped to
     +-alpha * sigma_W with alpha 2.0 to 2.5 after every step.
-    Raises InputTypeError (not a module, no analog layer, a parametrised weight), InputValueError (a setting out of
+    Raises InputTypeError (not a module, no analog layer, a parametrised weight, a setting of the wrong type),
+    InputValueError (a setting out of
     range, an unknown name in ``exclude``, already noise-aware), MissingExtraError (no torch).
     """
     settings = NoiseSettings(
@@ -54,7 +55,9 @@ def noise_aware(
     layers = _layers(model)
     if layers.attached_hooks(model):
         raise InputValueError("The model is already noise-aware; call NoiseAware.of(model).remove() first.")
-    exclude = [exclude] if isinstance(exclude, str) else list(exclude)
+    exclude = [exclude] if isinstance(exclude, str) else exclude
+    if not isinstance(exclude, Collection):
+        raise InputTypeError(f"exclude must be names of modules, found {exclude!r}.")
     unknown = sorted(set(exclude) - {name for name, _ in model.named_modules()})
     if unknown:
         raise InputValueError(f"exclude names no module of the model: {', '.join(unknown)}.")
@@ -125,10 +128,14 @@ class NoiseAware:
         return {hook.name: hook.state() for _, hook in self._hooks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore ``state_dict()``. Raises InputValueError when it is of other layers."""
+        """Restore ``state_dict()``. Raises InputValueError when it is of other layers, or no such state at all."""
         if set(state) != set(self.layers):
             raise InputValueError(
                 f"The state is of layers {sorted(state)}, this model's noise-aware layers are {sorted(self.layers)}."
+            )
+        if strange := [name for name, one in state.items() if not isinstance(one, Mapping) or "draws" not in one]:
+            raise InputValueError(
+                f"The state of {', '.join(strange)} is not what NoiseAware.state_dict() gives: expected 'draws' in it."
             )
         for _, hook in self._hooks:
             hook.load_state(state[hook.name])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import NoneType
 from typing import Literal
 
-from pcmedge.errors import InputValueError
+from pcmedge.errors import InputTypeError, InputValueError
 
 ETA_JOSHI = 0.038
 """Relative weight noise sigma_dG / g_max = 0.94 uS / 25 uS of Joshi et al. 2020 (Nat. Commun. 11:2473)."""
@@ -24,6 +25,8 @@ class NoiseSettings:
     ``dac_bits``, ``adc_bits``: quantise the layer's input and output in the forward pass; None: leave them alone.
     ``range_momentum``: share of the newest batch in the tracked converter ranges (unit 1).
     ``seed``: draw the noise from streams of this seed instead of torch's global generator.
+
+    Raises InputTypeError for what is no number (of bits and seeds: no integer), InputValueError out of range.
     """
 
     eta: float = ETA_JOSHI
@@ -35,6 +38,17 @@ class NoiseSettings:
     seed: int | None = None
 
     def __post_init__(self) -> None:
+        for name, kind, value in (
+            ("eta", (int, float), self.eta),
+            ("clip_sigma", (int, float, NoneType), self.clip_sigma),
+            ("range_momentum", (int, float), self.range_momentum),
+            ("dac_bits", (int, NoneType), self.dac_bits),
+            ("adc_bits", (int, NoneType), self.adc_bits),
+            ("seed", (int, NoneType), self.seed),
+        ):
+            if not isinstance(value, kind) or isinstance(value, bool):
+                expected = "a number" if float in kind else "an integer"
+                raise InputTypeError(f"{name} must be {expected}, found {value!r}.")
         if not 0.0 <= self.eta < 1.0:
             raise InputValueError(f"eta is a share of w_max: expected 0 <= eta < 1, found {self.eta}.")
         if self.clip_sigma is not None and not self.clip_sigma > 0.0:
