@@ -76,7 +76,7 @@ def _labels(axes: Axes, x: float, ends: list[tuple[float, str, str]]) -> None:
 
 
 def _gap_axis(axes: Axes, worst: float) -> None:
-    axes.set_ylabel("points below the float network")
+    axes.set_ylabel("points below the float network\n(bands: one standard deviation over chips)", fontsize=9)
     best = min((float(np.min(line.get_ydata())) for line in axes.lines), default=0.0)
     axes.set_ylim(max(worst, 1.0), min(0.0, best) - 0.35)
 
@@ -104,10 +104,8 @@ def time(axes: Axes, found: Table) -> None:
         axes.plot(
             [age], [gap], marker=marker, color=colour, markerfacecolor="none", markersize=11, linestyle="", zorder=5
         )
-    axes.set_title(
-        "Accuracy against age. Open circles: published, on a chip (none 25 s after programming; GDC, AdaBS)", fontsize=9
-    )
-    axes.set_xlabel("age, since the first read 20 s after programming; bands: one standard deviation over chips")
+    axes.set_title("Accuracy against age. Open circles: published, on a chip (none, GDC, AdaBS)", fontsize=9)
+    axes.set_xlabel("age: time since the first read, 20 s after programming")
     bottom = axes.get_ylim()[0]
     _labels(axes, ages[-1], [end for end in ends if end[0] <= bottom])
     for _, name, colour in [end for end in ends if end[0] > bottom]:
