@@ -195,7 +195,7 @@ def _by(column: str, xlabel: str, title: str, *, log: bool = False) -> Callable[
         worst = min(_worst(found, found.values("mode")), 12.0)
         if column == "buffer_samples":
             gap = float(found.gap_of(mode="gdc", age_s=last_s)[0].mean())
-            axes.axhline(gap, color=COLOURS["gdc"], linewidth=1.2)
+            axes.plot([x[0], x[-1]], [gap, gap], color=COLOURS["gdc"], linewidth=1.2)
             ends.append((gap, "GDC, no images", COLOURS["gdc"]))
         _gap_axis(axes, worst)
         axes.set_title(f"{title}, age {duration(last_s)}", fontsize=9)
@@ -237,7 +237,7 @@ def sources(axes: Axes, found: Table) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("points below the float network (bars: mean; whiskers: standard error over chips)")
     axes.set_title(f"One source switched off at a time ({TRAINED} network)", fontsize=9)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.14), ncols=len(lines))
 
 
 FIGURES: dict[str, Callable[[Axes, Table], None]] = {
