@@ -51,7 +51,7 @@ def _rows(tables: Mapping[str, Table], draws: int) -> Iterator[dict[str, Any]]:
             yield _row(f"better than GDC after 1 year, {METHODS[mode].label}", published, better)
         samples, kind = (time.where(mode=BEST).chips().rows[0][name] for name in ("buffer_samples", "buffer"))
         yield {
-            **_row(f"calibration images needed for that ({kind})", "2,600", Interval(samples, samples, samples, 0.0)),
+            **_row(f"calibration images of {best.label} ({kind})", "2,600", Interval(samples, samples, samples, 0.0)),
             "goal": "<= 100",
             "verdict": _verdict(samples <= 100 and year.estimate <= 1.0),
         }

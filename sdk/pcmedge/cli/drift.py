@@ -183,7 +183,8 @@ def _document(study: DriftStudy, files: dict[str, Path]) -> dict[str, Any]:
 
 
 def _draw(console: Screen, study: DriftStudy, files: dict[str, Path]) -> None:
-    console.say(f"{study.model}: accuracy as the chip ages (mean ± standard error over {study.plan.chips} chips)")
+    chips = f"mean ± standard error over {study.plan.chips} chips" if study.plan.chips > 1 else "one chip"
+    console.say(f"{study.model}: accuracy as the chip ages ({chips})")
     console.print(accuracy_table(study.summary()))
     console.say(f"digital baseline {study.digital_accuracy:.2%}")
     for path in files.values():
