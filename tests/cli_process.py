@@ -109,7 +109,11 @@ def served(*arguments: str | Path, listen: str = "127.0.0.1:0") -> Iterator[tupl
         finally:
             if process.poll() is None:
                 process.terminate()
-            process.communicate(timeout=60)
+            try:
+                process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,28 @@ def test_without_a_store_serve_says_that_state_is_in_memory(tmp_path: Path) -> N
     assert f"listening on {written['address']}" in out
     assert "in memory only" in err
     assert not ready.exists()
+
+
+SIGNAL_TAKEN_BY_ANOTHER_THREAD = """
+import pathlib, signal, sys, threading, time
+def interrupt():
+    while not pathlib.Path(sys.argv[-1]).exists():
+        time.sleep(0.01)
+    time.sleep(0.3)  # the main thread waits by now
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    time.sleep(60)
+threading.Thread(target=interrupt, daemon=True).start()
+from pcmedge.cli.main import main
+main()
+"""
+
+
+def test_a_signal_that_another_thread_takes_stops_it_too(tmp_path: Path) -> None:
+    """As one does that comes in the instant before the service waits: no system call is interrupted by it."""
+    entry = (sys.executable, "-c", SIGNAL_TAKEN_BY_ANOTHER_THREAD)
+    stopped = run_process("serve", "--listen", "127.0.0.1:0", "--ready-file", tmp_path / "ready", entry=entry)
+    assert stopped.code == 0
+    assert "stopping" in stopped.err
 
 
 def test_a_store_keeps_the_device_and_its_image(image: Path, tmp_path: Path) -> None:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 GRACE_S = 5.0
 """How long requests in flight may finish after SIGTERM or Ctrl-C; a second signal ends the process at once."""
 
+GLANCE_S = 0.5
+"""How often a service that waits looks for signals: Python does not see one that another thread of the process took, or
+that came in the instant before an endless wait, until something else wakes it."""
+
 
 class ReadNoise(enum.StrEnum):
     additive = "additive"
@@ -196,7 +200,8 @@ def _serve(
             )
         else:
             out.note(f"State is kept in {store}.")
-        stopping.wait()
+        while not stopping.wait(GLANCE_S):
+            pass
         out.note("stopping: requests in flight may finish; press Ctrl-C again to end at once")
     finally:
         server.stop(GRACE_S)
