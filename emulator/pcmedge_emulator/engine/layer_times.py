@@ -6,6 +6,7 @@ about a microsecond to every operator; what an inference takes without it is mea
 
 from __future__ import annotations
 
+import copy
 import json
 import statistics
 import tempfile
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
@@ -24,7 +24,6 @@ from pcmedge.errors import InputValueError
 
 from pcmedge_emulator.engine.fast import FastEngine, session_options
 from pcmedge_emulator.engine.graph import PARAMETERS
-from pcmedge_emulator.engine.inputs import check_inputs
 from pcmedge_emulator.engine.program import ChipProgram
 from pcmedge_emulator.engine.state import Parameters
 from pcmedge_emulator.engine.validation import layer_name
@@ -81,7 +80,7 @@ def run_times(
     runs: int = 10,
     threads: int = 1,
 ) -> RunTimes:
-    """Times of the operators of ``engine`` for one batch, run whole: medians of ``runs`` after one that warms up.
+    """Times of the operators of ``engine`` for one batch: medians of ``runs`` calls after one that warms up.
 
     ``threads``: of the profiled session; the engine's own number makes them comparable with ``run_s``. Raises
     :class:`InputValueError` for ``runs`` below 1, and the input errors of :meth:`FastEngine.run`.
@@ -89,21 +88,19 @@ def run_times(
     if runs < 1:
         raise InputValueError(f"expected runs >= 1, found {runs}")
     parameters = parameters or Parameters()
-    checked, _ = check_inputs(engine.program, inputs)
-    feeds = _feeds(engine, checked, parameters, threads)
     with tempfile.TemporaryDirectory(prefix="pcmedge-profile-") as folder:
         options = session_options(threads)
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "run")
-        session = _open(engine.model("run"), options)
+        session = onnxruntime.InferenceSession(engine.model("run"), options, providers=["CPUExecutionProvider"])
+        profiled = _with_session(engine, session)
         for _ in range(runs + 1):
-            session.run(None, feeds)
+            profiled.run(inputs, parameters, noise_seed=0)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         optimised = onnx.load(options.optimized_model_filepath)
-    return RunTimes(
-        _node_times(events, _layers(engine.program, optimised), runs), _plain(engine, inputs, parameters, runs)
-    )
+    nodes = _node_times(events, _layers(engine.program, optimised), runs + 1)
+    return RunTimes(nodes, _plain(engine, inputs, parameters, runs))
 
 
 def operator_times(engine: FastEngine, inputs: Mapping[str, Array], *, runs: int = 10) -> dict[str, float]:
@@ -111,27 +108,12 @@ def operator_times(engine: FastEngine, inputs: Mapping[str, Array], *, runs: int
     return run_times(engine, inputs, runs=runs).by_operator()
 
 
-def _open(model: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def _feeds(engine: FastEngine, checked: Mapping[str, Array], parameters: Parameters, threads: int) -> dict[str, Array]:
-    """Inputs, parameters, and Gaussian numbers of the shapes the noise inputs have for this batch."""
-    feeds = dict(checked)
-    packed = engine.packed_parameters(parameters)
-    if packed.size:
-        feeds[PARAMETERS] = packed
-    names = [value.name for value in onnx.load_from_string(engine.model("run")).graph.input]
-    noise = [name for name in names if name not in feeds and name != PARAMETERS]
-    if noise:
-        shapes = _open(engine.model("shapes"), session_options(threads))
-        wanted = {value.name for value in shapes.get_inputs()}
-        found = shapes.run(None, {name: value for name, value in feeds.items() if name in wanted})
-        rng = np.random.default_rng(0)
-        # The lowering declares the noise inputs and reports their shapes in one order.
-        for name, shape in zip(noise, found, strict=True):
-            feeds[name] = rng.standard_normal(shape.tolist(), dtype=np.float32)
-    return feeds
+def _with_session(engine: FastEngine, session: onnxruntime.InferenceSession) -> FastEngine:
+    """The same engine, whose inferences go through ``session``: its noise, parameters and micro-batches are its own."""
+    twin = copy.copy(engine)
+    lowered, _ = engine._session("run")
+    twin._sessions = {**engine._sessions, "run": (lowered, session)}
+    return twin
 
 
 def _layers(program: ChipProgram, optimised: onnx.ModelProto) -> dict[str, str]:
@@ -164,8 +146,11 @@ def _layers(program: ChipProgram, optimised: onnx.ModelProto) -> dict[str, str]:
     return found
 
 
-def _node_times(events: Iterable[Mapping[str, Any]], layers: Mapping[str, str], runs: int) -> tuple[NodeTime, ...]:
-    """Medians over all runs but the first. Operators inside a loop are part of the loop's own time."""
+def _node_times(events: Iterable[Mapping[str, Any]], layers: Mapping[str, str], calls: int) -> tuple[NodeTime, ...]:
+    """Medians over all calls but the first; a call in micro-batches runs a node several times, which add up.
+
+    Operators inside a loop are part of the loop's own time.
+    """
     seconds: dict[str, list[float]] = {}
     operators: dict[str, str] = {}
     for event in sorted(events, key=lambda event: event["ts"]):
@@ -173,10 +158,13 @@ def _node_times(events: Iterable[Mapping[str, Any]], layers: Mapping[str, str], 
         if event["cat"] == "Node" and name != event["name"] and name in layers:
             seconds.setdefault(name, []).append(event["dur"] * 1e-6)
             operators[name] = event["args"]["op_name"]
-    return tuple(
-        NodeTime(name, operators[name], layers[name], statistics.median(times[-runs:]))
-        for name, times in seconds.items()
-    )
+    found = []
+    for name, times in seconds.items():
+        parts = len(times) // calls
+        per_call = [sum(times[first : first + parts]) for first in range(0, parts * calls, max(1, parts))]
+        # What runs once and for all (a constant's own transformation) is in the first call only.
+        found.append(NodeTime(name, operators[name], layers[name], statistics.median(per_call[1:] or [0.0])))
+    return tuple(found)
 
 
 def _plain(engine: FastEngine, inputs: Mapping[str, Array], parameters: Parameters, runs: int) -> float:
