@@ -1,14 +1,14 @@
 """The emulated chip: what a PCM inference device is to whoever holds it in process.
 
 :class:`Chip` is a face with one verb per line of the device contract. What changes lives in
-:class:`pcmedge_emulator.state.State`; the verbs are functions on it in ``images.py``, ``recalibration.py``,
-``buffers.py``, ``policies.py``, ``lab.py`` and ``observe.py``. The verbs of the lab contract are inherited from
-:class:`~pcmedge_emulator.lab_verbs.LabVerbs`. docs/device.md tells what survives what.
+:class:`pcmedge_emulator.state.State`; the verbs are functions on it in ``images.py``, ``inference.py``,
+``recalibration.py``, ``buffers.py``, ``policies.py``, ``lab.py`` and ``observe.py``. The verbs of the lab contract are
+inherited from :class:`~pcmedge_emulator.lab_verbs.LabVerbs`. docs/device.md tells what survives what.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from pcmedge._contract.image_pb2 import ChipProfile
 from pcmedge.image import ChipImage
 
-from pcmedge_emulator import buffers, images, observe, policies, recalibration, selftest
+from pcmedge_emulator import buffers, images, inference, observe, policies, recalibration, selftest
 from pcmedge_emulator.arguments import folder, one_of, text, whole
 from pcmedge_emulator.calibration.adabs import MOST_READS
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
 from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.identity import device_record, own_technology
+from pcmedge_emulator.inference import CheckedRequest
 from pcmedge_emulator.lab_verbs import LabVerbs
 from pcmedge_emulator.maintenance import Maintenance
 from pcmedge_emulator.operations import Cancelled, Operations, Progress, never, no_progress
@@ -251,7 +252,21 @@ class Chip(LabVerbs):
         Raises ModelNotFoundError, NotProgrammedError (empty device, inactive model), InputShapeError, InputTypeError,
         InputValueError, UnavailableError (being programmed over). Never waits for a mutation.
         """
-        return images.infer(self._state, name, inputs)
+        return inference.infer(self._state, name, inputs)
+
+    def check_inference(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> CheckedRequest:
+        """A request for :meth:`infer_together`. Raises what :meth:`infer` would before it computes."""
+        return inference.check(self._state, name, inputs)
+
+    def infer_together(self, requests: Sequence[CheckedRequest]) -> tuple[InferOutcome, ...]:
+        """Runs requests of one kind as one batch; their outcomes in order, all of one age and pair of generations.
+
+        The run takes one number of the read noise's for all of them. If it fails, nobody is answered and no request
+        counts as failed: ask for each alone, which then raises what :meth:`infer` raises. GenerationMismatchError if
+        the model was programmed again since they were checked (one alone is checked anew), and the errors of
+        :meth:`infer`.
+        """
+        return inference.infer_together(self._state, requests)
 
     # ---------------------------------------------------------------------------------------------------- compensation
 

@@ -1,33 +1,20 @@
-"""Verbs on images: program, activate, deactivate, erase, infer."""
+"""Verbs on images: program, activate, deactivate, erase."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pcmedge.errors import (
-    CancelledError,
-    CapacityError,
-    Error,
-    NotProgrammedError,
-    StoreUnwritableError,
-    UnavailableError,
-)
+from pcmedge.errors import CancelledError, CapacityError, Error, StoreUnwritableError
 from pcmedge.image import ChipImage
 
 from pcmedge_emulator import stored_models
 from pcmedge_emulator.calibration.policy import Policy
-from pcmedge_emulator.clock import ClockMode
 from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.engine import Parameters
 from pcmedge_emulator.operations import Cancelled, Progress
 from pcmedge_emulator.outcomes import (
     EraseOutcome,
-    InferOutcome,
     ModelInfo,
     Mutation,
     ProgramAndVerify,
@@ -255,42 +242,3 @@ def erase(state: State, name: str, mutation: Mutation) -> EraseOutcome:
         state.commit(write, events=[state.event("erased", message, name)], remember=(mutation, "erase", outcome))
         state.install(remove=[name])
         return outcome
-
-
-def infer(state: State, name: str, inputs: Mapping[str, NDArray[Any]]) -> InferOutcome:
-    """See :meth:`pcmedge_emulator.chip.Chip.infer`. Takes no lock that a mutation holds."""
-    activity = state.activity
-    try:
-        resident = state.residents.get(name)
-        if resident is None or not resident.record.active or name in state.out_of_service:
-            raise _not_answering(state, name)
-        noise = resident.engine.snapshot.read_noise != "off"
-        seed = resident.first_seed + resident.counters.ticket() if noise else None
-        outputs = resident.engine.run(inputs, resident.parameters, noise_seed=seed)
-    except Error:
-        activity.failed()
-        raise
-    samples = next((int(np.shape(values)[0]) for values in inputs.values()), 1)
-    resident.counters.count(samples)
-    activity.served()
-    if state.clock.mode is not ClockMode.MANUAL and state.is_stale(resident):
-        state.wake.set()
-    return InferOutcome(
-        outputs=outputs,
-        age_s=resident.engine_age_s,
-        program_generation=resident.record.program_generation,
-        statistics_generation=resident.record.statistics_generation,
-        noise=noise,
-    )
-
-
-def _not_answering(state: State, name: str) -> Error:
-    if name in state.out_of_service:
-        return UnavailableError(
-            f"Model '{name}' does not answer while its tiles are being programmed. Repeat the request.", model=name
-        )
-    try:
-        state.resident(name)
-    except Error as error:
-        return error
-    return NotProgrammedError(f"Model '{name}' is resident but not active. Activate it first.", model=name)
