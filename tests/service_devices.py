@@ -16,18 +16,26 @@ from pcmedge.device import Device
 from pcmedge.image import ChipImage
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.clock import Clock
+from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING
+from pcmedge_emulator.service.scheduling import Scheduling
 from pcmedge_emulator.service.server import Server, serve
 
 WAYS = ("grpc", "unix", "in process")
 
 
 @contextlib.contextmanager
-def served(*images: ChipImage, listen: str = "127.0.0.1:0", lab: bool = True, **chip: Any) -> Iterator[Server]:
+def served(
+    *images: ChipImage,
+    listen: str = "127.0.0.1:0",
+    lab: bool = True,
+    scheduling: Scheduling = DEFAULT_SCHEDULING,
+    **chip: Any,
+) -> Iterator[Server]:
     """A server on a real port over a chip with a manual clock and these images."""
     with Chip(clock=Clock.manual(), **chip) as made:
         for image in images:
             made.program(image)
-        with serve(made, listen, lab=lab) as server:
+        with serve(made, listen, lab=lab, scheduling=scheduling) as server:
             yield server
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,11 @@ def test_an_unwritable_store_is_exit_code_8(tmp_path: Path) -> None:
         ("--physics", "no-such-physics"),
         ("--profile", "no-such-profile"),
         ("--listen", "192.0.2.1:7390"),
+        ("--max-batch-size", "0"),
+        ("--max-batch-size", "4096"),
+        ("--max-batch-size", "8", "--max-queue-delay", "soon"),
+        ("--max-queue-delay", "2ms"),
+        ("--max-queue-size", "0"),
     ],
     ids=" ".join,
 )
@@ -113,6 +119,20 @@ def test_wrong_serve_options_are_exit_code_2(arguments: tuple[str, ...], capsys:
     result = run(capsys, "serve", *arguments, "--json")
     assert result.code == 2, result.out
     assert result.error["message"]
+
+
+def test_a_served_device_batches_as_it_was_told(image: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    options = ("--max-batch-size", "2", "--max-queue-delay", "1h", "--max-queue-size", "5", "--ready-file", ready)
+    with served(image, *options) as (url, _), pcmedge.connect(url, timeout_s=60.0) as one:
+        told = json.loads(ready.read_text())
+        assert (told["max_batch_size"], told["max_queue_delay_s"], told["max_queue_size"]) == (2, 3600.0, 5)
+        spec = one.model_spec().inputs[0]
+        sample = np.zeros((1, *spec.shape[1:]), np.float32)
+        # Each would wait an hour alone: they are answered because they share a run.
+        with pcmedge.connect(url, timeout_s=60.0) as two, ThreadPoolExecutor(2) as pool:
+            answers = [future.result() for future in [pool.submit(device.infer, sample) for device in (one, two)]]
+        assert [len(answer) for answer in answers] == [1, 1]
 
 
 def test_the_emulator_package_serves_too() -> None:

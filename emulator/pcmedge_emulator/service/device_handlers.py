@@ -25,13 +25,21 @@ _GLANCE_S = 0.2
 class DeviceHandlers:
     """One method per call of DeviceService.
 
-    ``capabilities``: names of what the device offers. ``closing`` is set when the device shuts down.
+    ``capabilities``: names of what the device offers. ``closing`` is set when the device shuts down. ``queue`` tells
+    how many inference requests wait now and how many were refused since the start because too many did.
     """
 
-    def __init__(self, chip: Chip, capabilities: tuple[str, ...], closing: threading.Event) -> None:
+    def __init__(
+        self,
+        chip: Chip,
+        capabilities: tuple[str, ...],
+        closing: threading.Event,
+        queue: Callable[[], tuple[int, int]],
+    ) -> None:
         self._chip = chip
         self._capabilities = capabilities
         self._closing = closing
+        self._queue = queue
 
     def get_identity(self, request: device_pb2.GetIdentityRequest, context: CallContext) -> device_pb2.Identity:
         return messages.identity(self._chip.identity(), self._capabilities)
@@ -206,7 +214,12 @@ class DeviceHandlers:
         return messages.self_test(self._chip.self_test(request.model_name))
 
     def get_telemetry(self, request: device_pb2.GetTelemetryRequest, context: CallContext) -> device_pb2.Telemetry:
-        return messages.telemetry(self._chip.telemetry(include_tiles=request.include_tiles), 0)
+        return self._telemetry(request.include_tiles, 0)
+
+    def _telemetry(self, include_tiles: bool, sequence: int) -> device_pb2.Telemetry:
+        queued, rejected = self._queue()
+        reading = self._chip.telemetry(include_tiles=include_tiles)
+        return messages.telemetry(reading, sequence, queued=queued, rejected=rejected)
 
     def watch_telemetry(
         self, request: device_pb2.WatchTelemetryRequest, context: CallContext
@@ -217,7 +230,7 @@ class DeviceHandlers:
         while True:
             self._go_on(context)
             sequence += 1
-            yield messages.telemetry(self._chip.telemetry(include_tiles=request.include_tiles), sequence)
+            yield self._telemetry(request.include_tiles, sequence)
             due_s = time.monotonic() + interval_s
             while (left_s := due_s - time.monotonic()) > 0:
                 self._closing.wait(min(left_s, _GLANCE_S))

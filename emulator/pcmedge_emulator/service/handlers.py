@@ -16,10 +16,16 @@ from pcmedge.protocol.services import DEVICE_SERVICE, INFERENCE_SERVICE, LAB_SER
 from pcmedge.protocol.status import limited
 
 from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.service.batching import Batcher
 from pcmedge_emulator.service.device_handlers import DeviceHandlers
 from pcmedge_emulator.service.guard import typed
 from pcmedge_emulator.service.inference_handlers import InferenceHandlers
 from pcmedge_emulator.service.lab_handlers import LabHandlers
+from pcmedge_emulator.service.scheduling import Scheduler, Scheduling
+from pcmedge_emulator.service.statistics import InferenceStatistics
+from pcmedge_emulator.service.turns import Turns
+
+DEFAULT_SCHEDULING = Scheduling()
 
 CAPABILITIES = (
     "buffer",
@@ -54,13 +60,27 @@ LAB_CAPABILITIES = ("lab", "lab.clock", "lab.noise", "lab.snapshot")
 
 
 class Handlers:
-    """The calls of one chip; ``lab`` says whether LabService is among them."""
+    """The calls of one chip; ``lab`` says whether LabService is among them.
 
-    def __init__(self, chip: Chip, *, lab: bool = False) -> None:
+    ``scheduling``: how inference requests come to the chip. ``at_once``: how many compute at the same time without
+    batching; None for all that come, as in process, where nobody is far away.
+    """
+
+    def __init__(
+        self, chip: Chip, *, lab: bool = False, scheduling: Scheduling = DEFAULT_SCHEDULING, at_once: int | None = None
+    ) -> None:
         self.lab = lab
         self._closing = threading.Event()
-        device = DeviceHandlers(chip, CAPABILITIES + (LAB_CAPABILITIES if lab else ()), self._closing)
-        self._homes: dict[str, Any] = {DEVICE_SERVICE: device, INFERENCE_SERVICE: InferenceHandlers(chip)}
+        statistics = InferenceStatistics()
+        self._scheduler: Scheduler = (
+            Batcher(chip, scheduling, statistics.executed)
+            if scheduling.batches
+            else Turns(chip, scheduling, statistics.executed, at_once=at_once)
+        )
+        capabilities = CAPABILITIES + (LAB_CAPABILITIES if lab else ())
+        device = DeviceHandlers(chip, capabilities, self._closing, self._scheduler.counts)
+        inference = InferenceHandlers(chip, self._scheduler, statistics)
+        self._homes: dict[str, Any] = {DEVICE_SERVICE: device, INFERENCE_SERVICE: inference}
         if lab:
             self._homes[LAB_SERVICE] = LabHandlers(chip)
 
@@ -96,5 +116,11 @@ class Handlers:
             raise answer from error
 
     def close(self) -> None:
-        """Ends streams that would wait for ever; calls under way finish."""
+        """Ends streams that would wait for ever; calls under way finish, and no inference waits for company."""
         self._closing.set()
+        self._scheduler.drain()
+
+    def stop(self) -> None:
+        """Closes, and returns when no inference waits or is computed by this service's own thread any more."""
+        self.close()
+        self._scheduler.close()

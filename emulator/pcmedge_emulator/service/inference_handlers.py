@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pcmedge._contract import inference_pb2
@@ -15,7 +17,9 @@ from pcmedge.protocol.status import to_stream_reply
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.outcomes import InferOutcome, ModelInfo
 from pcmedge_emulator.service.guard import typed
+from pcmedge_emulator.service.scheduling import Caller, Scheduler, Submitted, samples_of
 from pcmedge_emulator.service.statistics import InferenceStatistics
+from pcmedge_emulator.service.streaming import one_by_one, read_ahead
 
 EXTENSIONS = ("model_repository", "statistics")
 PLATFORM = "pcm_analog"
@@ -23,13 +27,27 @@ _SHARED_MEMORY = "shared_memory_region"
 _CLASSIFICATION = "classification"
 
 
-class InferenceHandlers:
-    """One method per call of GRPCInferenceService."""
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A request that was taken on: its samples, when it came, and how long reading its tensors took."""
 
-    def __init__(self, chip: Chip) -> None:
+    submitted: Submitted
+    samples: int
+    started_ns: int
+    input_ns: int
+
+    def leave(self) -> None:
+        self.submitted.leave()
+
+
+class InferenceHandlers:
+    """One method per call of GRPCInferenceService; ``scheduler`` brings requests to the chip."""
+
+    def __init__(self, chip: Chip, scheduler: Scheduler, statistics: InferenceStatistics) -> None:
         self._chip = chip
         self._serial = chip.identity().serial
-        self._statistics = InferenceStatistics()
+        self._scheduler = scheduler
+        self._statistics = statistics
 
     # ------------------------------------------------------------------------------------------------ health, metadata
 
@@ -84,14 +102,7 @@ class InferenceHandlers:
             known = ", ".join(sorted(models)) or "none"
             raise ModelNotFoundError(f"The device holds no model '{name}'; it holds {known}.", model=name)
         model = models[name]
-        if version not in ("", str(model.program_generation)):
-            raise ModelNotFoundError(
-                f"Model '{name}' is resident in version {model.program_generation} (its program generation), not "
-                f"{version!r}. Leave the version empty for the current one.",
-                model=name,
-                version=version,
-                resident=model.program_generation,
-            )
+        _check_version(name, version, model.program_generation)
         return model
 
     # ------------------------------------------------------------------------------------------------------- inference
@@ -99,25 +110,47 @@ class InferenceHandlers:
     def model_infer(
         self, request: inference_pb2.ModelInferRequest, context: CallContext
     ) -> inference_pb2.ModelInferResponse:
-        started = time.perf_counter_ns()
-        try:
+        asked = self._ask(request, context)
+        context.on_end(asked.leave)
+        return self._answer(request, asked)
+
+    def _ask(self, request: inference_pb2.ModelInferRequest, caller: Caller, *, patient: bool = False) -> _Asked:
+        """Checks a request and submits it; ``patient``: a full queue is waited for."""
+        started_ns = time.perf_counter_ns()
+        with self._counting_failure(request, started_ns):
             _check_parameters(request)
             if request.model_version:
                 self._model(request.model_name, request.model_version)
+            if request.outputs:
+                specs = self._chip.image(request.model_name).manifest.model.outputs
+                _check_outputs(request, [spec.name for spec in specs])
             inputs = tensors.read_inputs(request)
-            read = time.perf_counter_ns()
-            outcome = self._chip.infer(request.model_name, inputs)
-            computed = time.perf_counter_ns()
-            reply = self._reply(request, outcome)
+            input_ns = time.perf_counter_ns() - started_ns
+            submitted = self._scheduler.submit(request.model_name, inputs, caller, patient=patient)
+        return _Asked(submitted, samples_of(inputs), started_ns, input_ns)
+
+    def _answer(self, request: inference_pb2.ModelInferRequest, asked: _Asked) -> inference_pb2.ModelInferResponse:
+        with self._counting_failure(request, asked.started_ns):
+            answer = asked.submitted.result()
+            computed_ns = time.perf_counter_ns()
+            # Programmed again while the request waited, the model may be another one than was asked for.
+            _check_version(request.model_name, request.model_version, answer.outcome.program_generation)
+            reply = self._reply(request, answer.outcome)
+        output_ns = time.perf_counter_ns() - computed_ns
+        self._statistics.succeeded(
+            request.model_name, asked.samples, asked.input_ns, answer.queue_ns, answer.infer_ns, output_ns
+        )
+        return reply
+
+    @contextlib.contextmanager
+    def _counting_failure(self, request: inference_pb2.ModelInferRequest, started_ns: int) -> Iterator[None]:
+        try:
+            yield
         except Error:
             # Counted for resident models only: names that clients make up must not grow a table.
             if any(model.name == request.model_name for model in self._chip.models()):
-                self._statistics.failed(request.model_name, time.perf_counter_ns() - started)
+                self._statistics.failed(request.model_name, time.perf_counter_ns() - started_ns)
             raise
-        samples = max((array.shape[0] for array in inputs.values() if array.ndim), default=1)
-        written = time.perf_counter_ns()
-        self._statistics.succeeded(request.model_name, samples, read - started, computed - read, written - computed)
-        return reply
 
     def _reply(
         self, request: inference_pb2.ModelInferRequest, outcome: InferOutcome
@@ -132,12 +165,7 @@ class InferenceHandlers:
         reply.parameters["pcm_device_serial"].string_param = self._serial
         outputs = dict(outcome.outputs)
         if request.outputs:
-            unknown = [tensor.name for tensor in request.outputs if tensor.name not in outputs]
-            if unknown:
-                raise InputError(
-                    f"model {request.model_name!r} has outputs {', '.join(outputs)}; asked for {', '.join(unknown)}",
-                    model=request.model_name,
-                )
+            _check_outputs(request, list(outputs))
             outputs = {tensor.name: outputs[tensor.name] for tensor in request.outputs}
         # Who sends typed contents may not read raw ones.
         tensors.add_outputs(reply, outputs, raw=bool(request.raw_input_contents))
@@ -146,9 +174,21 @@ class InferenceHandlers:
     def model_stream_infer(
         self, requests: Iterator[inference_pb2.ModelInferRequest], context: CallContext
     ) -> Iterator[inference_pb2.ModelStreamInferResponse]:
-        for request in requests:
+        def ask(request: inference_pb2.ModelInferRequest, caller: Caller) -> _Asked:
+            # A stream that finds the queue full is read no further; gRPC's flow control then holds its sender.
+            return self._ask(request, caller, patient=True)
+
+        ahead = self._scheduler.ahead
+        requests = iter(requests)
+        for request, asked in (
+            read_ahead(requests, context, ask, self._scheduler.wake, ahead)
+            if ahead > 1
+            else one_by_one(requests, context, ask)
+        ):
             try:
-                reply = self.model_infer(request, context)
+                if isinstance(asked, Exception):
+                    raise asked
+                reply = self._answer(request, asked)
             except Exception as error:
                 yield to_stream_reply(typed(error, "ModelStreamInfer"), request)
             else:
@@ -194,6 +234,25 @@ class InferenceHandlers:
     ) -> inference_pb2.RepositoryModelUnloadResponse:
         self._chip.deactivate(request.model_name)
         return inference_pb2.RepositoryModelUnloadResponse()
+
+
+def _check_version(name: str, version: str, resident: int) -> None:
+    if version not in ("", str(resident)):
+        raise ModelNotFoundError(
+            f"Model '{name}' is resident in version {resident} (its program generation), not {version!r}. Leave the "
+            "version empty for the current one.",
+            model=name,
+            version=version,
+            resident=resident,
+        )
+
+
+def _check_outputs(request: inference_pb2.ModelInferRequest, known: Sequence[str]) -> None:
+    if unknown := [tensor.name for tensor in request.outputs if tensor.name not in known]:
+        raise InputError(
+            f"model {request.model_name!r} has outputs {', '.join(known)}; asked for {', '.join(unknown)}",
+            model=request.model_name,
+        )
 
 
 def _check_parameters(request: inference_pb2.ModelInferRequest) -> None:

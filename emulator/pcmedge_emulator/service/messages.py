@@ -151,7 +151,7 @@ def self_test(value: outcomes.SelfTestOutcome) -> device_pb2.SelfTestResult:
     return _message(device_pb2.SelfTestResult, value)
 
 
-def telemetry(value: outcomes.Telemetry, sequence: int) -> device_pb2.Telemetry:
+def telemetry(value: outcomes.Telemetry, sequence: int, *, queued: int, rejected: int) -> device_pb2.Telemetry:
     models = [
         _message(
             device_pb2.ModelTelemetry,
@@ -161,7 +161,14 @@ def telemetry(value: outcomes.Telemetry, sequence: int) -> device_pb2.Telemetry:
         )
         for model in value.models
     ]
-    return _message(device_pb2.Telemetry, value, models=models, sequence=sequence)
+    return _message(
+        device_pb2.Telemetry,
+        value,
+        models=models,
+        sequence=sequence,
+        requests_queued=queued,
+        requests_rejected=rejected,
+    )
 
 
 def event(value: outcomes.Event) -> device_pb2.Event:

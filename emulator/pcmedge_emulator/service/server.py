@@ -19,7 +19,8 @@ from pcmedge.protocol.status import to_status
 
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.service.binding import bind, release
-from pcmedge_emulator.service.handlers import Handlers
+from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING, Handlers
+from pcmedge_emulator.service.scheduling import Scheduling
 
 MAX_MESSAGE_BYTES = 64 << 20
 THREADS = 32
@@ -51,9 +52,22 @@ class Server:
     The chip belongs to whoever made it and is not closed here.
     """
 
-    def __init__(self, chip: Chip, listen: Address, *, lab: bool, threads: int, max_message_bytes: int) -> None:
-        self._handlers = Handlers(chip, lab=lab)
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="pcm-rpc")
+    def __init__(
+        self,
+        chip: Chip,
+        listen: Address,
+        *,
+        lab: bool,
+        threads: int,
+        max_message_bytes: int,
+        scheduling: Scheduling,
+    ) -> None:
+        # Streams and inferences that compute leave threads for short calls, and so do inferences that wait: the queue
+        # is full before the pool is. Threads are started when they are needed.
+        shared = max(1, threads - _RESERVED_THREADS)
+        workers = threads + shared + scheduling.max_queue_size + scheduling.max_batch_size
+        self._handlers = Handlers(chip, lab=lab, scheduling=scheduling, at_once=shared)
+        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="pcm-rpc")
         self._server = grpc.server(
             self._pool,
             options=[
@@ -64,11 +78,11 @@ class Server:
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ],
-            maximum_concurrent_rpcs=4 * threads,
+            maximum_concurrent_rpcs=workers + 3 * threads,
         )
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        streams = threading.BoundedSemaphore(max(1, threads - _RESERVED_THREADS))
+        streams = threading.BoundedSemaphore(shared)
         self._server.add_generic_rpc_handlers((_Calls(self._handlers, streams),))
         try:
             self._address = bind(self._server, listen)
@@ -76,6 +90,7 @@ class Server:
         except BaseException:
             self._server.stop(None)
             self._pool.shutdown(wait=False)
+            self._handlers.stop()
             raise
         for service in ("", *SERVICES):
             if service != LAB_SERVICE or lab:
@@ -103,6 +118,7 @@ class Server:
             self._health.enter_graceful_shutdown()
             self._handlers.close()
             self._server.stop(grace_s).wait()
+            self._handlers.stop()
             self._pool.shutdown(wait=False)
             release(self._address)
 
@@ -122,14 +138,21 @@ def serve(
     lab: bool = False,
     threads: int = THREADS,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    scheduling: Scheduling = DEFAULT_SCHEDULING,
 ) -> Server:
     """Serve a chip at ``grpc://host:port``, ``host:port`` (port 0: any free one) or ``unix:///path``.
 
-    ``lab``: also offer LabService. ``threads``: calls answered at once. Raises AddressInUseError if somebody listens
+    ``lab``: also offer LabService. ``threads``: calls answered at once, those that wait for the chip not counted.
+    ``scheduling``: dynamic batching and the queue of inference requests. Raises AddressInUseError if somebody listens
     there already, InputValueError for an address this machine cannot listen on.
     """
     return Server(
-        chip, parse_address(listen, listen=True), lab=lab, threads=threads, max_message_bytes=max_message_bytes
+        chip,
+        parse_address(listen, listen=True),
+        lab=lab,
+        threads=threads,
+        max_message_bytes=max_message_bytes,
+        scheduling=scheduling,
     )
 
 

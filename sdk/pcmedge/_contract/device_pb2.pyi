@@ -550,7 +550,7 @@ class WatchTelemetryRequest(_message.Message):
     def __init__(self, interval_s: _Optional[float] = ..., include_tiles: bool = ...) -> None: ...
 
 class Telemetry(_message.Message):
-    __slots__ = ("time_unix_s", "device_time_s", "uptime_s", "state", "models", "tiles", "free_tiles", "requests_served", "requests_failed", "memory_bytes", "sequence", "degraded_reasons")
+    __slots__ = ("time_unix_s", "device_time_s", "uptime_s", "state", "models", "tiles", "free_tiles", "requests_served", "requests_failed", "memory_bytes", "sequence", "degraded_reasons", "requests_queued", "requests_rejected")
     TIME_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     DEVICE_TIME_S_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
@@ -563,6 +563,8 @@ class Telemetry(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_REASONS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_QUEUED_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_REJECTED_FIELD_NUMBER: _ClassVar[int]
     time_unix_s: float
     device_time_s: float
     uptime_s: float
@@ -575,7 +577,9 @@ class Telemetry(_message.Message):
     memory_bytes: int
     sequence: int
     degraded_reasons: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., uptime_s: _Optional[float] = ..., state: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelTelemetry, _Mapping]]] = ..., tiles: _Optional[int] = ..., free_tiles: _Optional[int] = ..., requests_served: _Optional[int] = ..., requests_failed: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., sequence: _Optional[int] = ..., degraded_reasons: _Optional[_Iterable[str]] = ...) -> None: ...
+    requests_queued: int
+    requests_rejected: int
+    def __init__(self, time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., uptime_s: _Optional[float] = ..., state: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelTelemetry, _Mapping]]] = ..., tiles: _Optional[int] = ..., free_tiles: _Optional[int] = ..., requests_served: _Optional[int] = ..., requests_failed: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., sequence: _Optional[int] = ..., degraded_reasons: _Optional[_Iterable[str]] = ..., requests_queued: _Optional[int] = ..., requests_rejected: _Optional[int] = ...) -> None: ...
 
 class ModelTelemetry(_message.Message):
     __slots__ = ("model_name", "age_s", "program_generation", "statistics_generation", "inferences", "last_recalibration_age_s", "median_drift_factor", "adc_saturation", "last_agreement", "energy_j", "tiles", "recalibrations", "recalibrations_refused")

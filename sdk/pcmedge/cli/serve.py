@@ -18,7 +18,7 @@ import typer
 from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, Json
 from pcmedge.cli.plain import to_plain
 from pcmedge.cli.session import DEFAULT_LISTEN
-from pcmedge.durations import format_duration
+from pcmedge.durations import format_duration, parse_duration
 from pcmedge.errors import FileUnwritableError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -80,6 +80,20 @@ def run(
     converters: Annotated[Converters, typer.Option(help="ideal: no DAC and ADC rounding.")] = Converters.profile,
     read_noise: Annotated[ReadNoise, typer.Option(metavar="KIND", help=READ_NOISE_HELP)] = ReadNoise.additive,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    max_batch_size: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="SAMPLES",
+            help="Compute requests of several clients together, up to so many samples; 1: alone.",
+        ),
+    ] = 1,
+    max_queue_delay: Annotated[
+        str, typer.Option(metavar="TIME", help="How long a request waits for company to share a batch with, e.g. 2ms.")
+    ] = "0",
+    max_queue_size: Annotated[
+        int, typer.Option(min=1, metavar="REQUESTS", help="Requests that may wait; one more is answered BUSY.")
+    ] = 128,
     ready_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write address and process id here when ready.", show_default=False),
@@ -96,6 +110,7 @@ def run(
       pcmedge serve model.pcmi
       pcmedge serve --listen unix:///run/pcm0.sock --store /var/lib/pcm0
       pcmedge serve model.pcmi --listen 127.0.0.1:0 --clock manual --lab --json
+      pcmedge serve model.pcmi --max-batch-size 32 --max-queue-delay 2ms
 
     Exit codes: 0 stopped, 2 wrong argument, 3 not an image, 7 address in use, 8 store in use
     or unwritable, 10 the 'emulator' extra is missing.
@@ -103,6 +118,7 @@ def run(
     from pcmedge.cli.output import Output
 
     out = Output(json=json)
+    scheduling = _scheduling(max_batch_size, max_queue_delay, max_queue_size)
     with _signals() as stopping:
         to_hold = None if image is None else _open(image)
         chip = _chip(
@@ -119,7 +135,16 @@ def run(
         with chip:
             if to_hold is not None:
                 _hold(chip, to_hold, out, stopping)
-            _serve(chip, listen, lab=lab, store=store, ready_file=ready_file, out=out, stopping=stopping)
+            _serve(
+                chip,
+                listen,
+                scheduling,
+                lab=lab,
+                store=store,
+                ready_file=ready_file,
+                out=out,
+                stopping=stopping,
+            )
 
 
 @contextmanager
@@ -146,6 +171,18 @@ def _open(path: Path) -> ChipImage:
     return ChipImage.open(path)
 
 
+def _scheduling(max_batch_size: int, max_queue_delay: str, max_queue_size: int) -> Any:
+    try:
+        from pcmedge_emulator.service.scheduling import Scheduling
+    except ModuleNotFoundError as problem:
+        raise MissingExtraError.for_extra("emulator", "Emulating a device") from problem
+    return Scheduling(
+        max_batch_size=max_batch_size,
+        max_queue_delay_s=parse_duration(max_queue_delay),
+        max_queue_size=max_queue_size,
+    )
+
+
 def _chip(*, clock: str | None, **settings: Any) -> Any:
     try:
         from pcmedge_emulator.chip import Chip
@@ -170,6 +207,7 @@ def _hold(chip: Any, image: ChipImage, out: Output, stopping: threading.Event) -
 def _serve(
     chip: Any,
     listen: str,
+    scheduling: Any,
     *,
     lab: bool,
     store: Path | None,
@@ -179,7 +217,7 @@ def _serve(
 ) -> None:
     from pcmedge_emulator.service.server import serve
 
-    server = serve(chip, listen, lab=lab)
+    server = serve(chip, listen, lab=lab, scheduling=scheduling)
     try:
         ready = {
             "event": "ready",
@@ -188,6 +226,9 @@ def _serve(
             "serial": chip.identity().serial,
             "models": [model.name for model in chip.models()],
             "lab": lab,
+            "max_batch_size": scheduling.max_batch_size,
+            "max_queue_delay_s": scheduling.max_queue_delay_s,
+            "max_queue_size": scheduling.max_queue_size,
             "store": store,
             "persistent": store is not None,
         }

@@ -64,7 +64,8 @@ def draw(console: Screen, reading: Telemetry) -> None:
 
     console.say(
         f"{reading.state}, up {format_duration(reading.uptime_s)}; "
-        f"requests: {reading.requests_served} served, {reading.requests_failed} failed; "
+        f"requests: {reading.requests_served} served, {reading.requests_failed} failed, "
+        f"{reading.requests_queued} waiting, {reading.requests_rejected} refused; "
         f"{reading.free_tiles} of {reading.tiles} tiles free; {reading.memory_bytes / 2**20:.0f} MiB",
     )
     for reason in reading.degraded_reasons:

@@ -263,6 +263,8 @@ class Telemetry:
     """``state``: "idle", "serving", "programming", "recalibrating" or "degraded". Requests count since start.
 
     ``degraded_reasons``: why "degraded", one sentence each; also while the state says what the device is busy with.
+    ``requests_queued``: inference requests that wait for the chip now; ``requests_rejected``: answered BUSY because too
+    many waited.
     """
 
     time_unix_s: float
@@ -277,6 +279,8 @@ class Telemetry:
     memory_bytes: int
     sequence: int
     degraded_reasons: tuple[str, ...] = ()
+    requests_queued: int = 0
+    requests_rejected: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
