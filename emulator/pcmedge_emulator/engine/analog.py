@@ -21,8 +21,9 @@ from pcmedge_emulator.engine import converters
 from pcmedge_emulator.engine.converters import Codes
 from pcmedge_emulator.engine.geometry import Band, dense, driven, has_bias_row, per_column
 from pcmedge_emulator.engine.graph import GraphBuilder, ParameterLayout
+from pcmedge_emulator.engine.integer import IntegerWeights, integer_weights
 from pcmedge_emulator.engine.program import Block, ChipProgram
-from pcmedge_emulator.engine.state import Parameters, Snapshot
+from pcmedge_emulator.engine.state import Parameters, Precision, Snapshot
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -39,12 +40,26 @@ class BandKey:
     index: int
 
 
+@dataclass(frozen=True)
+class NoiseInput:
+    """A pair of session inputs: numbers ``gaussian`` from the bank, and the ``signs`` they are multiplied with.
+
+    ``like`` is a tensor of the shape of the numbers. ``planes``: of a convolution, whose signs are one per picture and
+    channel; otherwise one per vector.
+    """
+
+    gaussian: str
+    signs: str
+    like: str
+    planes: bool
+
+
 @dataclass
 class AnalogContext:
     """What the lowering of analog nodes shares: the graph so far, the state of the chip, and what it must expose.
 
-    ``noise`` maps session inputs that carry Gaussian numbers to the tensor whose shape they have; ``codes`` maps bands
-    to their ADC codes (those inside a loop body only with ``record_codes``).
+    ``noise`` are the session inputs that carry read noise; ``codes`` maps bands to their ADC codes (those inside a loop
+    body only with ``record_codes``). ``weight_bits`` is what int8 products round the conductances to.
     """
 
     program: ChipProgram
@@ -53,17 +68,28 @@ class AnalogContext:
     layout: ParameterLayout
     noise_mode: NoiseMode
     record_codes: bool = False
-    noise: dict[str, str] = field(default_factory=dict)
+    precision: Precision = "exact"
+    weight_bits: int = 8
+    noise: list[NoiseInput] = field(default_factory=list)
     codes: dict[BandKey, Codes] = field(default_factory=dict)
 
     @property
     def ideal(self) -> bool:
         return self.snapshot.converters == "ideal"
 
+    @property
+    def integer(self) -> bool:
+        """Whether products are int8 ones, ADC included: in turbo, unless noise has to enter before the ADC."""
+        return self.precision == "turbo" and self.snapshot.read_noise == "off"
+
     def dac(self, builder: GraphBuilder, x: str, block: Block, hint: str) -> Codes:
         """DAC codes of ``x``; ideal converters hand the values through."""
         if self.ideal:
             return Codes(x, False, 0)
+        if self.integer:
+            return converters.as_integer(
+                builder, x, block.dac_step, self.program.profile.dac_bits, block.dac_signed, hint
+            )
         return converters.quantise(builder, x, block.dac_step, self.program.profile.dac_bits, block.dac_signed, hint)
 
     def scale_parameter(self, layer: str, block: Block, index: int, band: Band) -> str:
@@ -110,6 +136,10 @@ class AnalogContext:
         rows = _input_part(block, band, dense(block, band, self.snapshot.conductances))
         return (rows * gain).astype(np.float32)
 
+    def integer_weights(self, block: Block, band: Band) -> IntegerWeights:
+        """:meth:`matrix` and :meth:`column_offset` in int8 and int32."""
+        return integer_weights(self.matrix(block, band), self.column_offset(block, band), self.weight_bits)
+
     def noise_matrix(self, block: Block, band: Band) -> FloatArray:
         """Variance per squared code of every cell of the input rows, float32 (input-dependent noise)."""
         return _input_part(block, band, self._cell_variances(block, band)).astype(np.float32)
@@ -132,11 +162,16 @@ class AnalogContext:
         sigma = per_column(block, band, self.snapshot.column_sigma) * self.column_gain(block, band)
         return sigma * block.dac_step if self.ideal else sigma
 
-    def noise_input(self, hint: str, like: str) -> str:
-        """A session input with standard normal numbers of the shape of tensor ``like``."""
-        name = self.builder.fresh(f"{hint}/gaussian")
-        self.noise[name] = like
-        return name
+    def noise_input(self, hint: str, like: str, planes: bool) -> NoiseInput:
+        """Session inputs with standard normal numbers of the shape of tensor ``like``, and with their signs."""
+        made = NoiseInput(
+            gaussian=self.builder.fresh(f"{hint}/gaussian"),
+            signs=self.builder.fresh(f"{hint}/signs"),
+            like=like,
+            planes=planes,
+        )
+        self.noise.append(made)
+        return made
 
 
 def with_read_noise(
@@ -144,19 +179,21 @@ def with_read_noise(
     builder: GraphBuilder,
     p: str,
     gaussian: str,
+    signs: str,
     variance: Callable[[], str],
     sigma: Callable[[], npt.NDArray[np.float64]],
     hint: str,
 ) -> str:
-    """p + spread * gaussian. The spread is ``sigma`` per column (shaped to broadcast), or, where the noise depends on
-    the input, the root of the tensor ``variance``: a second matrix-vector product."""
+    """p + signs * spread * gaussian. The spread is ``sigma`` per column (shaped to broadcast), or, where the noise
+    depends on the input, the root of the tensor ``variance``: a second matrix-vector product."""
     if context.noise_mode != "added":
         return p
     if context.snapshot.read_noise == "additive":
         spread = builder.constant(sigma(), np.float32, f"{hint}/sigma")
     else:
         spread = builder.node("Sqrt", [variance()], f"{hint}/spread")
-    return builder.node("Add", [p, builder.node("Mul", [gaussian, spread], f"{hint}/noise")], f"{hint}/noisy")
+    signed = builder.node("Mul", [signs, spread], f"{hint}/signed")
+    return builder.node("Add", [p, builder.node("Mul", [gaussian, signed], f"{hint}/noise")], f"{hint}/noisy")
 
 
 def read_out(
@@ -167,8 +204,15 @@ def read_out(
     if context.ideal:
         return converters.times_column(builder, p, scale, spatial, hint)
     codes = converters.quantise(builder, p, 1.0, context.program.profile.adc_bits, True, f"{hint}/adc")
+    return scaled(context, builder, key, codes, scale, spatial)
+
+
+def scaled(
+    context: AnalogContext, builder: GraphBuilder, key: BandKey, codes: Codes, scale: str, spatial: int | None
+) -> str:
+    """The digital scale alone, of ADC codes that are there already; records them."""
     context.codes[key] = codes
-    return converters.scaled_by_column(builder, codes, scale, spatial, hint)
+    return converters.scaled_by_column(builder, codes, scale, spatial, f"{key.layer}/{key.block}/{key.index}")
 
 
 def total(builder: GraphBuilder, parts: list[str], hint: str) -> str:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from pcmedge_emulator.engine import converters
-from pcmedge_emulator.engine.analog import AnalogContext, BandKey, FloatArray, read_out, total, with_read_noise
+from pcmedge_emulator.engine.analog import (
+    AnalogContext,
+    BandKey,
+    FloatArray,
+    read_out,
+    scaled,
+    total,
+    with_read_noise,
+)
 from pcmedge_emulator.engine.converters import Codes
 from pcmedge_emulator.engine.geometry import Band, bands, driven
+from pcmedge_emulator.engine.integer import integer_conv
 from pcmedge_emulator.engine.program import Block
+
+Number = TypeVar("Number", np.float32, np.int8)
 
 
 def lower_conv(context: AnalogContext, node: onnx.NodeProto, codes: Codes) -> str:
@@ -28,7 +39,16 @@ def lower_conv(context: AnalogContext, node: onnx.NodeProto, codes: Codes) -> st
         first, stop = driven(block, band)
         # A band with nothing but the bias reads some channel with weights of zero, for the shape of its output.
         channels = (first // area, -(-stop // area)) if first < stop else (0, 1)
-        x = converters.as_float(builder, _channels(context, block, codes, channels, area, hint), hint)
+        part = _channels(context, block, codes, channels, area, hint)
+        key = BandKey(layer, block.name, index)
+        if context.integer:
+            whole = context.integer_weights(block, band)
+            kernels, adc_bits = _kernels(whole.values, band, channels, kernel), context.program.profile.adc_bits
+            adc = integer_conv(builder, part, kernels, whole, adc_bits, hint, attributes)
+            scale = context.scale_parameter(layer, block, index, band)
+            parts.append(scaled(context, builder, key, adc, scale, len(kernel)))
+            continue
+        x = converters.as_float(builder, part, hint)
 
         def weights(matrix: FloatArray, band: Band = band, channels: tuple[int, int] = channels) -> FloatArray:
             return _kernels(matrix, band, channels, kernel)
@@ -51,19 +71,20 @@ def lower_conv(context: AnalogContext, node: onnx.NodeProto, codes: Codes) -> st
             def sigma(band: Band = band) -> npt.NDArray[np.float64]:
                 return context.sigma(block, band).reshape((-1,) + (1,) * len(kernel))
 
-            p = with_read_noise(context, builder, p, context.noise_input(hint, p), variance, sigma, hint)
+            noise = context.noise_input(hint, p, planes=True)
+            p = with_read_noise(context, builder, p, noise.gaussian, noise.signs, variance, sigma, hint)
         scale = context.scale_parameter(layer, block, index, band)
-        parts.append(read_out(context, builder, BandKey(layer, block.name, index), p, scale, len(kernel)))
+        parts.append(read_out(context, builder, key, p, scale, len(kernel)))
     return total(builder, parts, f"{layer}/{block.name}")
 
 
 def _kernels(
-    matrix: FloatArray, band: Band, channels: tuple[int, int], kernel: tuple[int, ...]
-) -> npt.NDArray[np.float32]:
+    matrix: npt.NDArray[Number], band: Band, channels: tuple[int, int], kernel: tuple[int, ...]
+) -> npt.NDArray[Number]:
     """[groups, rows, columns] -> [groups * columns, channels, *kernel], zero where a row tile cuts through a kernel."""
     area = int(np.prod(kernel))
     groups, rows, columns = matrix.shape
-    padded = np.zeros((groups, (channels[1] - channels[0]) * area, columns), np.float32)
+    padded = np.zeros((groups, (channels[1] - channels[0]) * area, columns), matrix.dtype)
     start = band.first_row - channels[0] * area
     if rows:
         padded[:, start : start + rows] = matrix
@@ -89,4 +110,4 @@ def _channels(
             f"{hint}/channels",
             axis=1,
         )
-    return Codes(name, codes.integer, codes.full_scale)
+    return codes.named(name)

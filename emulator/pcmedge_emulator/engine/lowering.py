@@ -14,14 +14,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from pcmedge_emulator.engine.analog import AnalogContext, BandKey, NoiseMode
+from pcmedge_emulator.engine.analog import AnalogContext, BandKey, NoiseInput, NoiseMode
 from pcmedge_emulator.engine.converters import Codes, as_float
 from pcmedge_emulator.engine.convolution import lower_conv
 from pcmedge_emulator.engine.graph import GraphBuilder, ParameterLayout, tensor_names, unknown_shape
 from pcmedge_emulator.engine.product import lower_matmul
 from pcmedge_emulator.engine.program import ChipProgram
 from pcmedge_emulator.engine.recurrent import lower_lstm
-from pcmedge_emulator.engine.state import Snapshot
+from pcmedge_emulator.engine.state import Precision, Snapshot
 from pcmedge_emulator.engine.statistics import Mode, rewrite_batch_norm
 from pcmedge_emulator.engine.validation import ONNX_OPSET, layer_name
 
@@ -35,20 +35,27 @@ Purpose = Literal["run", "shapes", "saturation", "batch", "paired"]
 class Lowered:
     """A plain ONNX model, and what its extra inputs and outputs mean.
 
-    ``noise`` are the session inputs that take Gaussian numbers; with purpose "shapes" the outputs ``shapes`` tell
-    their shapes, in the same order. ``statistics`` maps a batch norm to its outputs (mean, variance). ``saturation``
-    maps a row tile to its outputs (codes at full scale per column, all codes).
+    ``noise`` are the session inputs that take read noise; with purpose "shapes" the outputs ``shapes`` tell the shapes
+    of their numbers, in the same order. ``statistics`` maps a batch norm to its outputs (mean, variance).
+    ``saturation`` maps a row tile to its outputs (codes at full scale per column, all codes).
     """
 
     model: onnx.ModelProto
     layout: ParameterLayout
-    noise: tuple[str, ...]
+    noise: tuple[NoiseInput, ...]
     shapes: tuple[str, ...]
     statistics: dict[str, tuple[str, str]]
     saturation: dict[BandKey, tuple[str, str]]
 
 
-def lower(program: ChipProgram, snapshot: Snapshot, purpose: Purpose) -> Lowered:
+def lower(
+    program: ChipProgram,
+    snapshot: Snapshot,
+    purpose: Purpose,
+    *,
+    precision: Precision = "exact",
+    weight_bits: int = 8,
+) -> Lowered:
     """The plain graph for one purpose: inference, noise shapes, inference with saturation counts, or measurement."""
     graph = program.model.graph
     builder, layout = GraphBuilder(tensor_names(graph)), ParameterLayout()
@@ -60,6 +67,8 @@ def lower(program: ChipProgram, snapshot: Snapshot, purpose: Purpose) -> Lowered
         layout=layout,
         noise_mode=noise_mode,
         record_codes=purpose == "saturation",
+        precision=precision,
+        weight_bits=weight_bits,
     )
     mode: Mode = purpose if purpose in ("batch", "paired") else "run"
     statistics = _copy_nodes(context, graph.node, mode)
@@ -69,13 +78,15 @@ def lower(program: ChipProgram, snapshot: Snapshot, purpose: Purpose) -> Lowered
     if purpose in ("batch", "paired"):
         outputs = [unknown_shape(name) for pair in statistics.values() for name in pair]
     elif purpose == "shapes":
-        shapes = [builder.node("Shape", [like], "noise-shape") for like in context.noise.values()]
+        shapes = [builder.node("Shape", [noise.like], "noise-shape") for noise in context.noise]
         outputs = [unknown_shape(name, TensorProto.INT64) for name in shapes]
     elif purpose == "saturation":
         saturation = {key: _count_saturated(context, key, codes) for key, codes in context.codes.items()}
         for count, size in saturation.values():
             outputs += [unknown_shape(count), unknown_shape(size, TensorProto.INT64)]
-    noise = [unknown_shape(name) for name in context.noise] if noise_mode == "added" else []
+    noise = [unknown_shape(name) for given in context.noise for name in (given.gaussian, given.signs)]
+    if noise_mode != "added":
+        noise = []
     model = assemble(builder, layout, [*graph.input, *noise], outputs, graph.initializer)
     return Lowered(model, layout, tuple(context.noise), tuple(shapes), statistics, saturation)
 
@@ -162,12 +173,32 @@ def _count_saturated(context: AnalogContext, key: BandKey, codes: Codes) -> tupl
     return count, builder.node("Size", [codes.name], hint)
 
 
-def lower_layer(program: ChipProgram, snapshot: Snapshot, layer: str, block: str) -> tuple[onnx.ModelProto, list[str]]:
+def lower_layer(
+    program: ChipProgram,
+    snapshot: Snapshot,
+    layer: str,
+    block: str,
+    *,
+    precision: Precision = "exact",
+    weight_bits: int = 8,
+) -> tuple[onnx.ModelProto, list[str]]:
     """One block of one layer, without read noise: input ``codes`` (float32), outputs its ADC codes per row tile."""
     node = next(node for node in program.model.graph.node if node.domain == "pcm" and layer_name(node) == layer)
     builder, layout = GraphBuilder(["codes"]), ParameterLayout()
-    context = AnalogContext(program=program, snapshot=snapshot, builder=builder, layout=layout, noise_mode="off")
+    context = AnalogContext(
+        program=program,
+        snapshot=snapshot,
+        builder=builder,
+        layout=layout,
+        noise_mode="off",
+        precision=precision,
+        weight_bits=weight_bits,
+    )
     codes = Codes("codes", False, 0)
+    if context.integer:
+        signed = program.layers[layer].blocks[block].dac_signed
+        kind = TensorProto.INT8 if signed else TensorProto.UINT8
+        codes = Codes(builder.node("Cast", ["codes"], "whole", to=kind), True, 0, signed)
     if node.op_type == "AnalogConv":
         lower_conv(context, node, codes)
     else:

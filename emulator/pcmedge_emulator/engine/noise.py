@@ -1,9 +1,13 @@
-"""Gaussian numbers for read noise, from a bank drawn once per process.
+"""Gaussian numbers for read noise, from a bank drawn once per process, with signs drawn for every call.
 
 Drawing fresh normals for every MVM costs several times the inference itself. Instead each call reads consecutive,
-disjoint slices of one large precomputed bank from a random start. The bank holds what a call needs where memory allows;
-at its end the call goes on from the front between two session runs, never inside one: the engine makes micro-batches
-small enough for that.
+disjoint slices of one large precomputed bank from a random start, and multiplies them with random signs of its own: one
+for each picture and channel of a convolution, one for each vector of a matrix product. A normal number times a sign is
+the same normal number; but where two calls read the same slices, the signs make them uncorrelated, and an average over
+pictures has the variance of independent ones however many calls share the bank.
+
+At the end of the bank a call goes on from its front between two session runs, never inside one: a bank smaller than
+what one run takes is refused.
 """
 
 from __future__ import annotations
@@ -19,11 +23,14 @@ from pcmedge.errors import InputShapeError
 
 FloatArray = npt.NDArray[np.float32]
 
-# Any fixed key: every process has the same bank, and what differs between calls is where they start.
+# Any fixed key: every process has the same bank, and what differs between calls is where they start, and their signs.
 _BANK_KEY = 0x70636D65646765
-# What many calls cannot average away is the bank's own sampling error, which falls with its size: 2^22 are 16 MiB.
+# Averages over the positions of one plane see the bank's own sampling error, which falls with its size: 16 MiB.
 _SMALLEST = 1 << 22
+# What a call of many samples may make of it: 64 MiB. Only a run that cannot be cut takes more, up to 1 GiB.
+_COMFORTABLE = 1 << 24
 _LARGEST = 1 << 28
+_STEP = 1 << 20
 # A walk that passes the end loses up to two session runs of numbers there, a micro-batch each.
 _SPARE_SAMPLES = 64
 
@@ -42,44 +49,61 @@ def gaussian_bank(size: int) -> FloatArray:
         return _bank[:size]
 
 
-def bank_size(per_sample: int, largest_slice: int, limit: int, samples: int = 1) -> int:
+def bank_bytes() -> int:
+    """Memory of the bank of this process. It grows with what calls need and does not shrink."""
+    return _bank.nbytes
+
+
+def bank_size(per_sample: int, run: int, samples: int = 1, limit: int | None = None) -> int:
     """How large a bank serves a call of ``samples`` samples that each need ``per_sample`` numbers.
 
-    A power of two: what the call takes with some room to spare, at least 2^22 numbers and 256 samples' worth, but no
-    more than ``limit`` unless one sample or the ``largest_slice`` (one MVM of a measurement batch) needs it. Raises
-    :class:`InputShapeError` beyond 2^28 numbers (1 GiB).
+    What the call takes with some room to spare, at least 2^22 numbers and 256 samples' worth, but no more than 2^24
+    unless one session run of ``run`` numbers (of a batch that cannot be cut) needs it. ``limit``: the largest bank
+    allowed, 2^28 numbers (1 GiB) by default. Raises :class:`InputShapeError` if a run needs more than that: products
+    of one batch would share their noise.
     """
-    least = max(2 * per_sample, 2 * largest_slice)
-    if least > _LARGEST:
+    most = _LARGEST if limit is None else limit
+    if run > most:
         raise InputShapeError(
-            f"read noise needs {per_sample} numbers for one sample and {largest_slice} for one product, "
-            f"expected at most {_LARGEST // 2}; use smaller inputs or batches"
+            f"read noise needs {run} numbers for one batch, expected at most {most}, what its bank may hold; use "
+            "smaller inputs or batches",
+            needed=run,
+            limit=most,
         )
-    wanted = max(least, min(limit, max(_SMALLEST, 256 * per_sample, (samples + _SPARE_SAMPLES) * per_sample)))
-    return 1 << (wanted - 1).bit_length()
+    wanted = min(_COMFORTABLE, max(_SMALLEST, 256 * per_sample, (samples + _SPARE_SAMPLES) * per_sample))
+    # A run that fills the bank still needs places to start from.
+    wanted = max(wanted, run + _STEP)
+    return min(most, -(-wanted // _STEP) * _STEP)
 
 
 @dataclass(frozen=True)
 class NoisePlan:
-    """What one session run takes from the bank: a slice of ``counts[i]`` numbers in ``shapes[i]`` per noise input."""
+    """What one session run takes: per noise input a slice of ``counts[i]`` numbers of the bank in ``shapes[i]``, and
+    ``sign_counts[i]`` signs in ``sign_shapes[i]``; ``total`` numbers in all."""
 
     shapes: tuple[tuple[int, ...], ...]
     counts: tuple[int, ...]
     total: int
-    largest: int
+    sign_shapes: tuple[tuple[int, ...], ...]
+    sign_counts: tuple[int, ...]
 
     @classmethod
-    def of(cls, shapes: Sequence[tuple[int, ...]]) -> NoisePlan:
-        """The plan for these shapes."""
+    def of(cls, shapes: Sequence[tuple[int, ...]], planes: Sequence[bool] = ()) -> NoisePlan:
+        """The plan for these shapes; ``planes[i]`` as :class:`pcmedge_emulator.engine.analog.NoiseInput` (or False)."""
+        kinds = planes or [False] * len(shapes)
         counts = tuple(math.prod(shape) for shape in shapes)
-        return cls(tuple(shapes), counts, sum(counts), max(counts, default=0))
+        signs = tuple(
+            (*shape[:2], *(1 for _axis in shape[2:])) if plane else (*shape[:-1], 1)
+            for shape, plane in zip(shapes, kinds, strict=True)
+        )
+        return cls(tuple(shapes), counts, sum(counts), signs, tuple(math.prod(shape) for shape in signs))
 
 
 class NoiseCursor:
     """One call's walk through the bank: consecutive slices from a random start, and on from the front at the end.
 
     ``needed`` is what the call takes in all. A walk of at most half the bank stays in one piece; a longer one uses no
-    number twice unless it needs more than the bank holds.
+    number twice unless it needs more than the bank holds, and then with other signs.
     """
 
     def __init__(self, bank: FloatArray, rng: np.random.Generator, needed: int) -> None:
@@ -93,14 +117,24 @@ class NoiseCursor:
         return self._bank.size
 
     def slices(self, plan: NoisePlan) -> list[FloatArray]:
-        """The numbers of one session run, as views of the bank: in a row and disjoint if the bank holds as many."""
-        if plan.total <= self.size:
-            self._make_room(plan.total)
+        """The numbers of one session run, as views of the bank: in a row and disjoint. The bank holds as many."""
+        assert plan.total <= self.size  # bank_size
+        self._make_room(plan.total)
         found = []
         for shape, count in zip(plan.shapes, plan.counts, strict=True):
-            self._make_room(count)
             found.append(self._bank[self._position : self._position + count].reshape(shape))
             self._position += count
+        return found
+
+    def signs(self, plan: NoisePlan) -> list[FloatArray]:
+        """Fresh signs, 1 or -1, for one session run."""
+        count = sum(plan.sign_counts)
+        bits = np.unpackbits(np.frombuffer(self._rng.bytes(-(-count // 8)), np.uint8), count=count)
+        signs = np.where(bits, np.float32(1), np.float32(-1))
+        found, first = [], 0
+        for shape, size in zip(plan.sign_shapes, plan.sign_counts, strict=True):
+            found.append(signs[first : first + size].reshape(shape))
+            first += size
         return found
 
     def _make_room(self, needed: int) -> None:

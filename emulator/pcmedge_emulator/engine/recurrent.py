@@ -74,9 +74,11 @@ def _one_direction(
     h, c = (_initial_state(builder, state, one, gates, hidden, hint) for state in (initial_h, initial_c))
     rows = bands(recurrent)
     scales = {index: context.scale_parameter(layer, recurrent, index, band) for index, band in enumerate(rows)}
-    noise = [context.noise_input(f"{hint}/{i}", gates) for i in range(len(rows))] if context.noise_mode != "off" else []
-    if context.noise_mode == "shapes":
-        noise = []
+    noise: list[str] = []
+    if context.noise_mode != "off":
+        made = [context.noise_input(f"{hint}/{i}", gates, planes=False) for i in range(len(rows))]
+        if context.noise_mode == "added":
+            noise = [name for one_input in made for name in (one_input.gaussian, one_input.signs)]
     body, codes = _step(context, layer, hidden, recurrent.name, scales, len(noise))
     names = [builder.fresh(f"{hint}/{part}") for part in ("last_h", "last_c", "states")]
     recorded = [builder.fresh(f"{hint}/codes") for _code in codes]
@@ -91,7 +93,7 @@ def _one_direction(
         scan_output_directions=backward * (1 + len(recorded)),
     )
     for (key, code), name in zip(codes.items(), recorded, strict=True):
-        context.codes[key] = Codes(name, code.integer, code.full_scale)
+        context.codes[key] = code.named(name)
     return names[2], names[0], names[1]
 
 
@@ -113,10 +115,12 @@ def _step(
     hint = f"{layer}/{block_name}/step"
     body = context.builder.child()
     h, c, gates = (body.fresh(f"{hint}/{part}") for part in ("h", "c", "gates"))
-    gaussians = [body.fresh(f"{hint}/gaussian") for _index in range(noises)]
+    noise = [body.fresh(f"{hint}/{'signs' if index % 2 else 'gaussian'}") for index in range(noises)]
     outside = set(context.codes)
     codes_in = context.dac(body, h, block, f"{hint}/dac")
-    recurrent = lower_matmul(context, body, layer, block, codes_in, gaussians, scales)
+    recurrent = lower_matmul(
+        context, body, layer, block, codes_in, list(zip(noise[::2], noise[1::2], strict=True)), scales
+    )
     codes = {key: context.codes.pop(key) for key in list(context.codes) if key not in outside}
     summed = body.node("Add", [gates, recurrent], f"{hint}/gates")
     parts = [body.fresh(f"{hint}/{gate}") for gate in ("i", "o", "f", "g")]
@@ -130,15 +134,19 @@ def _step(
     # Scan wants the shapes of its body's outputs, which cannot be inferred from noise inputs of unknown shape.
     outputs = [_row(name, hidden) for name in (next_h, next_c, state)]
     if context.record_codes:
-        outputs += [
-            _row(code.name, 4 * hidden, onnx.TensorProto.INT8 if code.integer else onnx.TensorProto.FLOAT)
-            for code in codes.values()
-        ]
+        outputs += [_row(code.name, 4 * hidden, _type(code)) for code in codes.values()]
     else:
         codes = {}
-    inputs = [_row(h, hidden), _row(c, hidden), *(_row(name, 4 * hidden) for name in (gates, *gaussians))]
+    inputs = [_row(h, hidden), _row(c, hidden), _row(gates, 4 * hidden)]
+    inputs += [_row(name, 1 if index % 2 else 4 * hidden) for index, name in enumerate(noise)]
     graph = helper.make_graph(body.nodes, f"pcm/{hint}", inputs, outputs)
     return graph, codes
+
+
+def _type(codes: Codes) -> int:
+    if not codes.integer:
+        return int(onnx.TensorProto.FLOAT)
+    return int(onnx.TensorProto.INT8 if codes.signed else onnx.TensorProto.UINT8)
 
 
 def _row(name: str, width: int, dtype: int = onnx.TensorProto.FLOAT) -> onnx.ValueInfoProto:

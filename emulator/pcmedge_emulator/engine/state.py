@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 Converters = Literal["profile", "ideal"]
 ReadNoise = Literal["off", "additive", "input-dependent"]
+Precision = Literal["exact", "turbo"]
+"""Arithmetic of the products: float32, or int8 where nothing has to enter between product and ADC."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
