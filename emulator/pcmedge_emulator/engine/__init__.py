@@ -8,17 +8,22 @@ from pcmedge_emulator.engine.fast import FastEngine
 from pcmedge_emulator.engine.inputs import check_inputs
 from pcmedge_emulator.engine.program import AnalogLayer, BatchNorm, Block, ChipProgram, TensorSpec
 from pcmedge_emulator.engine.reference import ReferenceEngine
-from pcmedge_emulator.engine.state import Parameters, Snapshot
+from pcmedge_emulator.engine.resources import EngineMemory, available_cores, default_threads
+from pcmedge_emulator.engine.state import Parameters, Precision, Snapshot
 
 __all__ = [
     "AnalogLayer",
     "BatchNorm",
     "Block",
     "ChipProgram",
+    "EngineMemory",
     "FastEngine",
     "Parameters",
+    "Precision",
     "ReferenceEngine",
     "Snapshot",
     "TensorSpec",
+    "available_cores",
     "check_inputs",
+    "default_threads",
 ]

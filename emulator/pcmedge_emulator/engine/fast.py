@@ -4,58 +4,40 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
 from pcmedge.errors import InputValueError, UnimplementedError
 
-from pcmedge_emulator.engine import integer
 from pcmedge_emulator.engine.geometry import bands, of_tile
 from pcmedge_emulator.engine.graph import PARAMETERS
 from pcmedge_emulator.engine.inputs import check_inputs
-from pcmedge_emulator.engine.lowering import Lowered, Purpose, lower, lower_layer
-from pcmedge_emulator.engine.noise import NoiseCursor, NoisePlan, bank_size, gaussian_bank
+from pcmedge_emulator.engine.lowering import Lowered, Purpose
+from pcmedge_emulator.engine.noise import bank_bytes
 from pcmedge_emulator.engine.program import ChipProgram
+from pcmedge_emulator.engine.resources import EngineMemory, default_micro_batch
+from pcmedge_emulator.engine.session import Opener, Ready, parameter_feed
+from pcmedge_emulator.engine.session import session_options as session_options
 from pcmedge_emulator.engine.state import Parameters, Precision, Snapshot
+from pcmedge_emulator.engine.supply import NoiseSupply
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 Seed = int | np.random.Generator | None
 
-# What is ready to run: the lowered graph without its constants, its session, and the bytes of the constants.
-_Ready = tuple[Lowered, onnxruntime.InferenceSession, int]
-
 _IMAGE_PARAMETERS = Parameters()
-
-
-def session_options(threads: int, *, optimise: bool = True) -> onnxruntime.SessionOptions:
-    """Session options of an exact session.
-
-    ONNX Runtime would fuse DequantizeLinear, Conv and QuantizeLinear into an int8 convolution, rounding the
-    conductances, and drop a converter that follows another; both are switched off.
-    """
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    options.add_session_config_entry("session.disable_double_qdq_remover", "1")
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    if not optimise:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return options
 
 
 class FastEngine:
     """Runs a program on one snapshot; safe to use from several threads at once.
 
     ``threads`` is ONNX Runtime's intra-op thread count, ``micro_batch`` the largest batch of one session run (a larger
-    request is cut up: it stays in the caches, and the noise bank stays small), ``noise_values`` the largest noise bank
-    allowed. ``precision``: "exact" multiplies in float32, "turbo" in int8 (``integer.py``), with
-    conductances of ``weight_bits`` bits: as many as this processor multiplies right, if None.
+    request is cut up: it stays in the caches, memory stays bounded, and the noise bank stays small; None chooses it by
+    the largest activation), ``noise_values`` the largest noise bank allowed. ``precision``: "exact" multiplies in
+    float32, "turbo" in int8 (``integer.py``), with conductances of ``weight_bits`` bits: as many as this processor
+    multiplies right, if None.
 
     Raises :class:`InputValueError` for a snapshot that does not fit the program, :class:`UnimplementedError` for IR
     drop, which only the reference engine computes, and for turbo without 8-bit codes.
@@ -67,12 +49,12 @@ class FastEngine:
         snapshot: Snapshot,
         *,
         threads: int = 1,
-        micro_batch: int = 32,
+        micro_batch: int | None = None,
         noise_values: int | None = None,
         precision: Precision = "exact",
         weight_bits: int | None = None,
     ) -> None:
-        if micro_batch < 1:
+        if micro_batch is not None and micro_batch < 1:
             raise InputValueError(f"expected micro_batch >= 1, found {micro_batch}")
         snapshot.check(program)
         if program.profile.ir_drop and snapshot.converters != "ideal":
@@ -80,22 +62,14 @@ class FastEngine:
                 f"the chip profile has IR drop ({program.profile.ir_drop}), which the fast engine does not compute; "
                 'use engine="reference"'
             )
-        if precision == "turbo":
-            _check_turbo(program, snapshot)
         self.program = program
         self.snapshot = snapshot
-        self._threads = threads
-        self._micro_batch = micro_batch
-        self._noise_values = noise_values
-        self._lowering: _Lowering = {
-            "precision": precision,
-            "weight_bits": weight_bits or (integer.weight_bits() if precision == "turbo" else integer.WEIGHT_BITS),
-        }
+        self._opener = Opener(program, snapshot, threads, precision, weight_bits)
+        self._micro_batch = default_micro_batch(program) if micro_batch is None else micro_batch
+        self._noise = NoiseSupply(self._opener, noise_values)
         self._lock = threading.Lock()
-        self._sessions: dict[str, _Ready] = {}
+        self._sessions: dict[str, Ready] = {}
         self._layers: dict[tuple[str, str], tuple[onnxruntime.InferenceSession, list[str]]] = {}
-        self._noise_shapes: dict[object, tuple[list[tuple[list[int], list[int]]], list[bool]]] = {}
-        self._plans: dict[object, NoisePlan] = {}
         self._packed: tuple[Parameters, FloatArray] | None = None
         self._session("run")
 
@@ -128,7 +102,7 @@ class FastEngine:
         A second session, slower by the counting: meant for a sample of the requests. Ideal converters never saturate
         and give an empty table.
         """
-        lowered, _session, _size = self._session("saturation")
+        lowered, _session = self._session("saturation")
         names = [spec.name for spec in self.program.outputs]
         counts = [name for pair in lowered.saturation.values() for name in pair]
         results = self._run_batches("saturation", names + counts, inputs, parameters, noise_seed)
@@ -164,14 +138,14 @@ class FastEngine:
         if not self.program.statistics:
             check_inputs(self.program, inputs)
             return {}
-        lowered, session, _size = self._session(method)
+        lowered, session = self._session(method)
         checked, batch = check_inputs(self.program, inputs)
         feeds: dict[str, Array] = dict(checked)
         digital = self.program.reference_statistics if reference is None else reference
-        feeds |= self._parameter_feed(lowered.layout.pack(parameters, digital))
+        feeds |= parameter_feed(lowered.layout.pack(parameters, digital))
         if lowered.noise:
-            cursor = self._cursor(checked, batch, batch, noise_seed)
-            feeds |= _noise_feed(lowered, cursor, self._plan(checked, batch))
+            cursor = self._noise.cursor(checked, batch, batch, noise_seed)
+            feeds |= self._noise.feed(lowered, cursor, checked, batch)
         names = [name for pair in lowered.statistics.values() for name in pair]
         values = [_own(value) for value in session.run(names, feeds)]
         return {node: (values[2 * index], values[2 * index + 1]) for index, node in enumerate(lowered.statistics)}
@@ -188,8 +162,7 @@ class FastEngine:
         chosen = self.program.layers[layer].blocks[block]
         with self._lock:
             if (layer, block) not in self._layers:
-                model, names = lower_layer(self.program, self.snapshot, layer, block, **self._lowering)
-                self._layers[layer, block] = (_open(model, self._threads), names)
+                self._layers[layer, block] = self._opener.open_layer(layer, block)
             session, names = self._layers[layer, block]
         feeds = {"codes": np.ascontiguousarray(codes, dtype=np.float32)}
         for value in session.get_inputs():
@@ -203,30 +176,35 @@ class FastEngine:
                 found[tile.tile] = np.moveaxis(of_tile(chosen, tile, last), -1, axis)
         return found
 
+    @property
+    def micro_batch(self) -> int:
+        """The largest batch of one session run."""
+        return self._micro_batch
+
+    def memory(self) -> EngineMemory:
+        """Bytes this engine holds now."""
+        tables = (self.snapshot.conductances, self.snapshot.pair_sums or {})
+        held = sum(values.nbytes for table in tables for values in table.values())
+        constants = {purpose: lowered.constant_bytes for purpose, (lowered, _session) in dict(self._sessions).items()}
+        return EngineMemory(constants, held, bank_bytes())
+
     def model(self, purpose: Purpose = "run") -> bytes:
         """The lowered plain ONNX model, serialized; for looking at it and for tests."""
-        data: bytes = lower(self.program, self.snapshot, purpose, **self._lowering).model.SerializeToString()
+        data: bytes = self._opener.lower(purpose).model.SerializeToString()
         return data
 
     def packed_parameters(self, parameters: Parameters = _IMAGE_PARAMETERS) -> FloatArray:
         """What the session input ``pcm/parameters`` of :meth:`model` is given for these parameters."""
         return self._pack(self._session("run")[0], parameters)
 
-    def _session(self, purpose: Purpose) -> _Ready:
+    def _session(self, purpose: Purpose) -> Ready:
         # Opening a session for a recalibration must not hold up requests, which have theirs already.
         if (ready := self._sessions.get(purpose)) is not None:
             return ready
         with self._lock:
             if purpose not in self._sessions:
-                self._sessions[purpose] = self._lower(purpose)
+                self._sessions[purpose] = self._opener.open(purpose)
             return self._sessions[purpose]
-
-    def _lower(self, purpose: Purpose) -> _Ready:
-        lowered = lower(self.program, self.snapshot, purpose, **self._lowering)
-        session = _open(lowered.model, self._threads)
-        constants = sum(len(tensor.raw_data) for tensor in lowered.model.graph.initializer)
-        # The session has its own copy of the conductances; a second one would only take memory.
-        return replace(lowered, model=onnx.ModelProto()), session, constants
 
     def _run_batches(
         self,
@@ -238,21 +216,20 @@ class FastEngine:
     ) -> list[list[Array]]:
         """One result list per micro-batch."""
         checked, batch = check_inputs(self.program, inputs)
-        lowered, session, _size = self._session(purpose)
-        fixed = self._parameter_feed(self._pack(lowered, parameters))
+        lowered, session = self._session(purpose)
+        fixed = parameter_feed(self._pack(lowered, parameters))
         size = self._micro_batch if self._may_cut() else batch
         cursor = None
         if lowered.noise:
-            cursor = self._cursor(checked, batch, 1 if self._may_cut() else batch, noise_seed)
+            cursor = self._noise.cursor(checked, batch, 1 if self._may_cut() else batch, noise_seed)
             if self._may_cut():
-                # At most half the bank in one session run, so that a run at its front has places to start from.
-                size = max(1, min(size, cursor.size // max(1, 2 * self._plan(checked, 1).total)))
+                size = min(size, self._noise.most_at_once(checked, cursor))
         results = []
         for start in range(0, batch, size):
             part = {name: values[start : start + size] for name, values in checked.items()}
             feeds = {**part, **fixed}
             if cursor is not None:
-                feeds |= _noise_feed(lowered, cursor, self._plan(checked, min(size, batch - start)))
+                feeds |= self._noise.feed(lowered, cursor, checked, min(size, batch - start))
             results.append(session.run(names, feeds))
         return results
 
@@ -268,78 +245,6 @@ class FastEngine:
         """Whether a batch may be run in parts: axis 0 of every input and output is the free batch axis."""
         specs = (*self.program.inputs, *self.program.outputs)
         return bool(self.program.inputs) and all(spec.shape and spec.shape[0] is None for spec in specs)
-
-    def _cursor(self, checked: Mapping[str, Array], batch: int, at_once: int, noise_seed: Seed) -> NoiseCursor:
-        """A walk through a bank that fits this engine, for a call of ``batch`` samples, ``at_once`` in one run."""
-        sample = self._plan(checked, 1).total
-        run = self._plan(checked, at_once).total
-        bank = gaussian_bank(bank_size(sample, run, batch, self._noise_values))
-        return NoiseCursor(bank, np.random.default_rng(noise_seed), sample * batch)
-
-    def _plan(self, checked: Mapping[str, Array], batch: int) -> NoisePlan:
-        """What a run of ``batch`` samples takes from the bank; linear in the batch, found from one and two samples."""
-        signature = tuple((name, values.shape[1:]) for name, values in checked.items())
-        plan = self._plans.get((signature, batch))
-        if plan is None:
-            if signature not in self._noise_shapes:
-                self._noise_shapes[signature] = self._find_shapes(checked)
-            found, planes = self._noise_shapes[signature]
-            shapes = [tuple(a + (batch - 1) * (b - a) for a, b in zip(one, two, strict=True)) for one, two in found]
-            plan = NoisePlan.of(shapes, planes)
-            self._plans[signature, batch] = plan
-        return plan
-
-    def _find_shapes(self, checked: Mapping[str, Array]) -> tuple[list[tuple[list[int], list[int]]], list[bool]]:
-        """Shapes of the noise inputs for one sample and for two (both alike if the model fixes its batch), and kinds.
-
-        The session that tells them holds the conductances once more, so it is not kept.
-        """
-        lowered, session, _bytes = self._lower("shapes")
-        free = all(spec.shape and spec.shape[0] is None for spec in self.program.inputs)
-        found = []
-        for count in (1, 2):
-            feeds: dict[str, Array] = self._parameter_feed(lowered.layout.pack(_IMAGE_PARAMETERS))
-            feeds |= {
-                name: np.repeat(values[:1], count, axis=0) if free else values for name, values in checked.items()
-            }
-            found.append([values.tolist() for values in session.run(list(lowered.shapes), feeds)])
-        return list(zip(*found, strict=True)), [noise.planes for noise in lowered.noise]
-
-    @staticmethod
-    def _parameter_feed(packed: FloatArray) -> dict[str, Array]:
-        return {PARAMETERS: packed} if packed.size else {}
-
-
-class _Lowering(TypedDict):
-    precision: Precision
-    weight_bits: int
-
-
-def _check_turbo(program: ChipProgram, snapshot: Snapshot) -> None:
-    """UnimplementedError unless the converters' codes are whole numbers of 8 bits."""
-    profile = program.profile
-    if snapshot.converters == "ideal":
-        raise UnimplementedError(
-            'precision "turbo" multiplies converter codes, which converters="ideal" leaves out; use precision "exact"'
-        )
-    if max(profile.dac_bits, profile.adc_bits) > integer.WEIGHT_BITS:
-        raise UnimplementedError(
-            f'precision "turbo" multiplies codes of at most 8 bits, found a chip profile with {profile.dac_bits}-bit '
-            f'DACs and {profile.adc_bits}-bit ADCs; use precision "exact"',
-            dac_bits=profile.dac_bits,
-            adc_bits=profile.adc_bits,
-        )
-
-
-def _noise_feed(lowered: Lowered, cursor: NoiseCursor, plan: NoisePlan) -> dict[str, FloatArray]:
-    feed = dict(zip((noise.gaussian for noise in lowered.noise), cursor.slices(plan), strict=True))
-    return feed | dict(zip((noise.signs for noise in lowered.noise), cursor.signs(plan), strict=True))
-
-
-def _open(model: Any, threads: int) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), session_options(threads), providers=["CPUExecutionProvider"]
-    )
 
 
 def _joined(parts: list[Array]) -> Array:

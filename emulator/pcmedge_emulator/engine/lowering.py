@@ -38,6 +38,7 @@ class Lowered:
     ``noise`` are the session inputs that take read noise; with purpose "shapes" the outputs ``shapes`` tell the shapes
     of their numbers, in the same order. ``statistics`` maps a batch norm to its outputs (mean, variance).
     ``saturation`` maps a row tile to its outputs (codes at full scale per column, all codes).
+    ``constant_bytes``: what the model's constants take.
     """
 
     model: onnx.ModelProto
@@ -46,6 +47,7 @@ class Lowered:
     shapes: tuple[str, ...]
     statistics: dict[str, tuple[str, str]]
     saturation: dict[BandKey, tuple[str, str]]
+    constant_bytes: int
 
 
 def lower(
@@ -88,7 +90,8 @@ def lower(
     if noise_mode != "added":
         noise = []
     model = assemble(builder, layout, [*graph.input, *noise], outputs, graph.initializer)
-    return Lowered(model, layout, tuple(context.noise), tuple(shapes), statistics, saturation)
+    constants = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    return Lowered(model, layout, tuple(context.noise), tuple(shapes), statistics, saturation, constants)
 
 
 def assemble(
