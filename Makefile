@@ -13,7 +13,7 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 PEERS := .venv-peers
 PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-peers fidelity science check format contract size clean help
+.PHONY: demo test test-peers fidelity science bench check format contract size clean help
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -33,6 +33,13 @@ fidelity: $(PEERS)/.peers           ## measure docs/results/fidelity.md again
 science: $(VENV)/.dev           ## the published experiment, measured again: make science DATA=folder-with-CIFAR-10
 	@test -n "$(DATA)" || { echo 'make science DATA=PATH, a folder with CIFAR-10 (docs/data.md says in which forms)'; exit 2; }
 	$(BIN)/python -m benchmarks.science --data '$(DATA)' --part test --first-chip 100 --resume
+
+# Without the peers' environment (no Python 3.11 or 3.12, or no wheel) the rest is measured, and what is missing is said.
+bench: $(VENV)/.dev           ## engine, serving and device against digital inference and aihwkit: make bench QUICK=--quick
+	-@$(MAKE) --no-print-directory $(PEERS)/.peers
+	$(BIN)/python -m benchmarks.engine $(QUICK)
+	$(BIN)/python -m benchmarks.serving $(QUICK)
+	$(BIN)/python -m benchmarks.device $(QUICK)
 
 check: $(VENV)/.dev           ## lint, types, generated code
 	$(BIN)/ruff check .

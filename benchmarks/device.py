@@ -209,7 +209,8 @@ def _plan(options: argparse.Namespace, precision: str) -> DriftPlan | None:
     if precision != "exact":
         if "precision" not in {field.name for field in dataclasses.fields(DriftPlan)}:
             return None
-        settings["precision"] = precision
+        # Frozen noise: an int8 product has no place for noise of its own.
+        settings |= {"precision": precision, "read_noise": "off"}
     return DriftPlan(**settings)
 
 

@@ -80,7 +80,7 @@ def resnet34(folder: Path, *, quick: bool = False, progress: Progress | None = N
     definition = _module(RESNET34)
     side = 224
     if quick:
-        definition.STAGES, side = ((64, 1), (64, 1)), 32
+        definition.STAGES, side = ((8, 1),) * 4, 32
     module = _calm(definition.ResNet34, side)
     name = "resnet34-quick" if quick else "resnet34"
     return _workload(folder, name, module, "random", side, samples=8, progress=progress)

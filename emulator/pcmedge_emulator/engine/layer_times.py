@@ -22,9 +22,10 @@ import onnx
 import onnxruntime
 from pcmedge.errors import InputValueError
 
-from pcmedge_emulator.engine.fast import FastEngine, session_options
+from pcmedge_emulator.engine.fast import FastEngine
 from pcmedge_emulator.engine.graph import PARAMETERS
 from pcmedge_emulator.engine.program import ChipProgram
+from pcmedge_emulator.engine.session import session_options
 from pcmedge_emulator.engine.state import Parameters
 from pcmedge_emulator.engine.validation import layer_name
 
