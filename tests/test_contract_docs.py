@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from pcmedge.errors import Error
-from pcmedge_emulator.service.handlers import CAPABILITIES, LAB_CAPABILITIES
+from pcmedge_emulator.service.handlers import CAPABILITIES, LAB_CAPABILITIES, TURBO_CAPABILITY
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "device-contract.md").read_text(encoding="utf-8")
 
@@ -28,7 +28,7 @@ def test_every_capability_is_in_the_table() -> None:
         cells = line.split("|")
         if len(cells) > 2:
             documented |= set(re.findall(r"`([a-z.-]+)`", cells[1]))
-    assert documented == {*CAPABILITIES, *LAB_CAPABILITIES, "lab.faults", "lab.temperature"}
+    assert documented == {*CAPABILITIES, *LAB_CAPABILITIES, TURBO_CAPABILITY, "lab.faults", "lab.temperature"}
 
 
 def test_rules_are_numbered_without_gaps() -> None:

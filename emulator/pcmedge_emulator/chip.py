@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pcmedge._contract.image_pb2 import ChipProfile
+from pcmedge.errors import InputValueError
 from pcmedge.image import ChipImage
 
 from pcmedge_emulator import buffers, images, inference, observe, policies, recalibration, selftest
@@ -23,6 +24,7 @@ from pcmedge_emulator.arguments import folder, one_of, text, whole
 from pcmedge_emulator.calibration.adabs import MOST_READS
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
 from pcmedge_emulator.clock import Clock
+from pcmedge_emulator.engine import Precision, available_cores, default_threads
 from pcmedge_emulator.identity import device_record, own_technology
 from pcmedge_emulator.inference import CheckedRequest
 from pcmedge_emulator.lab_verbs import LabVerbs
@@ -57,6 +59,18 @@ from pcmedge_emulator.store import Store
 MOST_SERIAL, MOST_THREADS = 64, 1024
 
 
+def chosen_precision(precision: str, engine: EngineKind, converters: Converters) -> Precision:
+    """The arithmetic asked for. InputValueError for an unknown one, and for turbo where there is none."""
+    precisions: tuple[Precision, ...] = ("exact", "turbo")
+    chosen = one_of("precision", precision, precisions)
+    if chosen == "turbo" and (engine != "fast" or converters == "ideal"):
+        raise InputValueError(
+            f"precision 'turbo' multiplies converter codes in the fast engine; expected engine 'fast' and converters "
+            f"'profile', found {engine!r} and {converters!r}. Leave precision at 'exact'."
+        )
+    return chosen
+
+
 class Chip(LabVerbs):
     """An emulated PCM inference chip. Thread-safe; a context manager. Every verb raises only :mod:`pcmedge.errors`.
 
@@ -69,6 +83,9 @@ class Chip(LabVerbs):
       stored one.
     * ``store``: a directory (raises StoreInUseError, StoreUnwritableError, StoreCorruptError), or None for memory.
     * ``converters``: "ideal" computes without DAC and ADC. ``read_noise``: noise of each matrix-vector product.
+    * ``engine``: "fast", or "reference", the definition. ``precision``: arithmetic of the fast one's products, "exact"
+      (float32) or "turbo" (int8 where read_noise is "off"; docs/engine.md). ``threads``: of one inference; None takes
+      half of the processors, at most 8.
     * ``default_policy``: of a freshly programmed image. ``same_read``: recalibration sees inference's own read noise
       (for studies of what that would gain; never the default).
 
@@ -90,7 +107,8 @@ class Chip(LabVerbs):
         engine: str = "fast",
         converters: str = "profile",
         read_noise: str = "additive",
-        threads: int = 1,
+        precision: str = "exact",
+        threads: int | None = None,
         default_policy: Policy = DEFAULT_POLICY,
         same_read: bool = False,
         store_max_bytes: int | None = None,
@@ -100,7 +118,8 @@ class Chip(LabVerbs):
         noises: tuple[ReadNoise, ...] = ("additive", "off", "input-dependent")
         chosen = (one_of("engine", engine, engines), one_of("converters", converters, conversions))
         noise = one_of("read_noise", read_noise, noises)
-        threads = whole("threads", threads, 1, MOST_THREADS)
+        arithmetic = chosen_precision(precision, chosen[0], chosen[1])
+        at_once = default_threads(available_cores()) if threads is None else whole("threads", threads, 1, MOST_THREADS)
         if serial is not None:
             serial = text("serial", serial, MOST_SERIAL)
         if seed is not None:
@@ -116,7 +135,8 @@ class Chip(LabVerbs):
                 engine=chosen[0],
                 converters=chosen[1],
                 read_noise=noise,
-                threads=threads,
+                precision=arithmetic,
+                threads=at_once,
             )
 
         self._default_policy = default_policy
@@ -160,6 +180,11 @@ class Chip(LabVerbs):
     @property
     def default_policy(self) -> Policy:
         return self._default_policy
+
+    @property
+    def precision(self) -> Precision:
+        """Arithmetic of the products."""
+        return self._state.circuits.precision
 
     def identity(self) -> Identity:
         return observe.identity(self._state)

@@ -21,7 +21,7 @@ from pcmedge_emulator.calibration.gdc import GdcReading
 from pcmedge_emulator.crossbar.converters import dac_limits
 from pcmedge_emulator.crossbar.idle import idle_cells
 from pcmedge_emulator.crossbar.tile import TileDevices, column_noise_sigma, conductances, net, total
-from pcmedge_emulator.engine import ChipProgram, FastEngine, Parameters, ReferenceEngine, Snapshot
+from pcmedge_emulator.engine import ChipProgram, FastEngine, Parameters, Precision, ReferenceEngine, Snapshot
 from pcmedge_emulator.physics.technology import Technology
 from pcmedge_emulator.records import ModelRecord
 
@@ -47,6 +47,7 @@ class Circuits:
     engine: EngineKind = "fast"
     converters: Converters = "profile"
     read_noise: ReadNoise = "additive"
+    precision: Precision = "exact"
     threads: int = 1
 
     @property
@@ -186,7 +187,7 @@ class Programmed:
     def engine(self, snapshot: Snapshot, circuits: Circuits) -> FastEngine | ReferenceEngine:
         if circuits.engine == "reference":
             return ReferenceEngine(self.program, snapshot)
-        return FastEngine(self.program, snapshot, threads=circuits.threads)
+        return FastEngine(self.program, snapshot, threads=circuits.threads, precision=circuits.precision)
 
 
 @dataclass(frozen=True, kw_only=True)

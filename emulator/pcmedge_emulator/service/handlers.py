@@ -56,6 +56,7 @@ CAPABILITIES = (
     "tile.read",
 )
 LAB_CAPABILITIES = ("lab", "lab.clock", "lab.noise", "lab.snapshot")
+TURBO_CAPABILITY = "infer.turbo"
 """What this device offers; docs/device-contract.md says what each name promises."""
 
 
@@ -78,6 +79,8 @@ class Handlers:
             else Turns(chip, scheduling, statistics.executed, at_once=at_once)
         )
         capabilities = CAPABILITIES + (LAB_CAPABILITIES if lab else ())
+        if chip.precision == "turbo":
+            capabilities += (TURBO_CAPABILITY,)
         device = DeviceHandlers(chip, capabilities, self._closing, self._scheduler.counts)
         inference = InferenceHandlers(chip, self._scheduler, statistics)
         self._homes: dict[str, Any] = {DEVICE_SERVICE: device, INFERENCE_SERVICE: inference}

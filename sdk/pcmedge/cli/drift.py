@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, ImagePath, Json, comma_separated
+from pcmedge.cli.options import (
+    PHYSICS_HELP,
+    READ_NOISE_HELP,
+    ImagePath,
+    Json,
+    Precision,
+    PrecisionOption,
+    comma_separated,
+)
 from pcmedge.cli.samples import LABEL_NAMES, Part, read_samples
 from pcmedge.errors import FileUnwritableError, InputError
 
@@ -50,6 +58,7 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     physics: Annotated[str, typer.Option(metavar="NAME", help=PHYSICS_HELP)] = "pcm-90nm",
     read_noise: Annotated[ReadNoise, typer.Option(metavar="KIND", help=READ_NOISE_HELP)] = ReadNoise.additive,
+    precision: PrecisionOption = Precision.exact,
     samples: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Take N of them, of every class its share.", show_default="all"),
@@ -97,6 +106,7 @@ def run(
         realisations=realisations,
         physics=physics,
         read_noise=read_noise.value,
+        precision=precision.value,
     )
     opened = ChipImage.open(image)
     with out.progress("reading") as bar:

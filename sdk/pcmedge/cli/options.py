@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,17 @@ Timeout = Annotated[
 
 PHYSICS_HELP = "pcm-90nm, pcm-14nm, pcm-14nm-single or ideal."
 READ_NOISE_HELP = "Short-term noise of each product: additive, input-dependent or off."
+
+
+class Precision(enum.StrEnum):
+    exact = "exact"
+    turbo = "turbo"
+
+
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option("--precision", help="Arithmetic of the emulation: turbo is int8, faster with --read-noise off."),
+]
 
 
 def comma_separated(text: str) -> tuple[str, ...]:

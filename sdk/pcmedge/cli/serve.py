@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, Json
+from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, Json, Precision, PrecisionOption
 from pcmedge.cli.plain import to_plain
 from pcmedge.cli.session import DEFAULT_LISTEN
 from pcmedge.durations import format_duration, parse_duration
@@ -79,7 +79,11 @@ def run(
     ] = None,
     converters: Annotated[Converters, typer.Option(help="ideal: no DAC and ADC rounding.")] = Converters.profile,
     read_noise: Annotated[ReadNoise, typer.Option(metavar="KIND", help=READ_NOISE_HELP)] = ReadNoise.additive,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    precision: PrecisionOption = Precision.exact,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of one inference.", show_default="half of the processors, at most 8"),
+    ] = None,
     max_batch_size: Annotated[
         int,
         typer.Option(
@@ -130,9 +134,12 @@ def run(
             store=store,
             converters=converters.value,
             read_noise=read_noise.value,
+            precision=precision.value,
             threads=threads,
         )
         with chip:
+            if precision is Precision.turbo and read_noise is not ReadNoise.off:
+                out.note("turbo multiplies in int8 with --read-noise off only; with noise per product it is like exact")
             if to_hold is not None:
                 _hold(chip, to_hold, out, stopping)
             _serve(

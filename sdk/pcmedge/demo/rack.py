@@ -43,6 +43,7 @@ def serve_all(spec: dict[str, Any]) -> None:
                 seed=device["seed"],
                 clock=Clock.manual(),
                 default_policy=MANUAL,
+                threads=1,
             )
             stack.enter_context(chip)
             server = serve(chip, address_for(spec["folder"], device["name"]), lab=True)

@@ -32,7 +32,8 @@ def Emulator(
     converters: str = "profile",
     read_noise: str = "additive",
     engine: str = "fast",
-    threads: int = 1,
+    precision: str = "exact",
+    threads: int | None = None,
 ) -> Device:
     """An emulated PCM chip in this process, programmed with ``image`` if one is given.
 
@@ -41,8 +42,9 @@ def Emulator(
     or device seconds per second. ``store``: folder that keeps the state over restarts (then physics, seed, serial and
     clock left out are the stored ones, and an image that is resident already is not programmed again); None keeps it
     in memory. ``profile``: chip geometry; None takes the first image's. ``converters``: "profile", or "ideal" for none.
-    ``read_noise``: "additive", "off" or "input-dependent". ``engine``: "fast" or "reference". ``threads``: processor
-    threads per inference.
+    ``read_noise``: "additive", "off" or "input-dependent". ``engine``: "fast" or "reference". ``precision``: "exact",
+    or "turbo" for products in int8, which are faster with ``read_noise="off"``. ``threads``: processor threads per
+    inference; None takes half of the processors, at most 8.
 
     Close the device, or use it as a context manager. Raises MissingExtraError without the extra "emulator",
     StoreInUseError, StoreUnwritableError, StoreCorruptError, and what :meth:`Device.program` raises.
@@ -65,6 +67,7 @@ def Emulator(
         engine=engine,
         converters=converters,
         read_noise=read_noise,
+        precision=precision,
         threads=threads,
     )
     handlers = Handlers(chip, lab=True)

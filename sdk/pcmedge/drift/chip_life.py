@@ -71,6 +71,7 @@ def digital_accuracy(image: ChipImage, output: str, inputs: Arrays, labels: NDAr
         technology="ideal",
         converters="ideal",
         read_noise="off",
+        threads=1,
         clock=Clock.manual(),
     ) as chip:
         chip.program(image)
@@ -97,6 +98,8 @@ def live(task: ChipTask, tick: Callable[[], None] | None = None, stop: Callable[
         clock=Clock.manual(),
         read_noise=plan.read_noise,
         converters=plan.converters,
+        precision=plan.precision,
+        threads=1,
         default_policy=MANUAL,
         same_read=plan.same_read,
     ) as chip:

@@ -27,10 +27,10 @@ class DriftPlan:
     ``ages_s``: ages of the programmed chip, seconds or durations ("1h", "30d", "1y" = 365 d); kept sorted, in seconds.
     ``chips``: how many chips, of seeds ``first_seed``, ``first_seed + 1``, ... ``realisations``: read-noise
     realisations that inference sees at each age; compensation measures on one of its own unless ``same_read``.
-    ``physics``, ``read_noise``, ``converters``: of the emulated chips, as ``pcmedge serve`` takes them; ``physics`` may
-    also be a ``Technology`` of your own. ``batches``, ``batch_size``: AdaBS's n and m; 0 is the image's default.
-    ``gdc_everywhere``: the adaptive modes apply drift factors in layers with batch norm too. ``micro_batch``: samples
-    per inference. ``keep_correct``: rows say which samples were right.
+    ``physics``, ``read_noise``, ``converters``, ``precision``: of the emulated chips, as ``pcmedge serve`` takes them;
+    ``physics`` may also be a ``Technology`` of your own. ``batches``, ``batch_size``: AdaBS's n and m; 0 is the
+    image's default. ``gdc_everywhere``: the adaptive modes apply drift factors in layers with batch norm too.
+    ``micro_batch``: samples per inference. ``keep_correct``: rows say which samples were right.
 
     A mode starts from the freshly programmed chip at every age and is committed without asking the guard, so that a
     row says what the method does and not what the guard thinks of it.
@@ -44,6 +44,7 @@ class DriftPlan:
     physics: str | Technology = "pcm-90nm"
     read_noise: Literal["additive", "off", "input-dependent"] = "additive"
     converters: Literal["profile", "ideal"] = "profile"
+    precision: Literal["exact", "turbo"] = "exact"
     same_read: bool = False
     batches: int = 0
     batch_size: int = 0
@@ -62,6 +63,8 @@ class DriftPlan:
             raise InputValueError(f"modes of a drift study are {', '.join(MODES)}; found {found}.")
         if not ages:
             raise InputValueError("A drift study needs at least one age, for instance '1d'.")
+        if self.precision not in ("exact", "turbo"):
+            raise InputValueError(f"precision is 'exact' or 'turbo', found {self.precision!r}.")
         for name in ("chips", "realisations", "micro_batch"):
             if getattr(self, name) < 1:
                 raise InputValueError(f"{name} must be at least 1, found {getattr(self, name)}.")
