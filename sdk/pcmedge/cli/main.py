@@ -16,6 +16,7 @@ import typer
 
 from pcmedge import __version__
 from pcmedge.cli import (
+    benchmark,
     buffer,
     compile,
     demo,
@@ -28,6 +29,7 @@ from pcmedge.cli import (
     inspect,
     lab,
     policy,
+    profile,
     program,
     recalibrate,
     selftest,
@@ -113,6 +115,8 @@ def _register() -> None:
         ("read-tile", tile.run, USE),
         ("demo", demo.run, STUDY),
         ("drift", drift.run, STUDY),
+        ("benchmark", benchmark.run, STUDY),
+        ("profile", profile.run, STUDY),
         ("doctor", doctor.run, STUDY),
     )
     for name, command, panel in commands:

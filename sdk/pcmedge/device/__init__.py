@@ -1,5 +1,6 @@
 """Talking to PCM devices: connect to one, or make an emulated one; the same :class:`Device` either way."""
 
+from pcmedge.device._benchmark import BatchTiming, Benchmark, benchmark
 from pcmedge.device.async_device import AsyncDevice, AsyncLab
 from pcmedge.device.async_emulator import AsyncEmulator
 from pcmedge.device.connecting import connect, connect_async
@@ -37,6 +38,8 @@ __all__ = [
     "AsyncDevice",
     "AsyncEmulator",
     "AsyncLab",
+    "BatchTiming",
+    "Benchmark",
     "BufferDescription",
     "Clock",
     "Device",
@@ -63,6 +66,7 @@ __all__ = [
     "TileProgramming",
     "TileReadout",
     "TileTelemetry",
+    "benchmark",
     "connect",
     "connect_async",
 ]
