@@ -76,17 +76,18 @@ def measure(options: argparse.Namespace, folder: Path, progress: Progress) -> di
             for batch in (1, large)
         }
         tile = getattr(runs.get(PEER), "keywords", {}).get("tile", "")
+    rates = machine.rates(options.threads, seconds=0.01 if options.quick else 1.0)
     return report.document(
         "engine",
         settings=command.settings(
             options, network=workload.name, batches=[1, large], precision_of_peer=tile, macs=workload.macs
         ),
         outcomes=_outcomes(taken, large, absent),
-        lines=_lines(taken, absent, tile),
+        lines=[*_lines(taken, absent, tile), *_floors(workload, taken, rates)],
         more={
             "seconds": {str(batch): found for batch, found in taken.items()},
             "profile": _profile(options, workload, large, absent),
-            "rates": machine.rates(options.threads, seconds=0.01 if options.quick else 1.0),
+            "rates": rates,
         },
     )
 
@@ -170,6 +171,21 @@ def _lines(taken: dict[int, dict[str, list[float]]], absent: dict[str, str], til
             spread = Spread.of(milliseconds) if milliseconds else None
             found.append(Line(group=f"batch {batch}", name=name, unit="ms", found=spread, note=note))
     return found
+
+
+def _floors(workload: Workload, taken: dict[int, dict[str, list[float]]], rates: dict[str, float]) -> list[Line]:
+    """What the multiplications alone would take at the rate that a large float32 matrix product reaches here."""
+    note = f"{rates['macs_per_s'] / 1e9:,.1f} G multiply-accumulates/s, {rates['bytes_per_s'] / 1e9:,.1f} GB/s copied"
+    return [
+        Line(
+            group="floor",
+            name=f"float32 products of batch {batch}",
+            unit="ms",
+            found=Spread.of([1e3 * workload.macs * batch / rates["macs_per_s"]]),
+            note=note,
+        )
+        for batch in taken
+    ]
 
 
 def _profile(options: argparse.Namespace, workload: Workload, large: int, absent: dict[str, str]) -> dict[str, Any]:
