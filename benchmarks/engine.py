@@ -147,13 +147,15 @@ def _turn_of_peer(peer: peers.Peer, batch: int, *, calls: int, tile: str) -> Cal
 
 def _outcomes(taken: dict[int, dict[str, list[float]]], large: int, absent: dict[str, str]) -> list[Outcome]:
     found = []
-    for (name, batch), (limit, stretch) in AGAINST_FLOAT.items():
+    for (name, wanted), (limit, stretch) in AGAINST_FLOAT.items():
+        batch = large if wanted > 1 else 1
         goal = Goal(what=f"{name}, batch {batch}: time against {FLOAT}", limit=limit, stretch=stretch)
-        found.append(judged(goal, ratio(taken[large if batch > 1 else 1], name, FLOAT), absent.get(name, "")))
-    for (name, batch), times in AGAINST_PEER.items():
+        found.append(judged(goal, ratio(taken[batch], name, FLOAT), absent.get(name, "")))
+    for (name, wanted), times in AGAINST_PEER.items():
+        batch = large if wanted > 1 else 1
         goal = Goal(what=f"{name}, batch {batch}: speed against aihwkit", limit=times, direction=">=")
-        spread = ratio(taken[large if batch > 1 else 1], PEER, name)
-        found.append(judged(goal, spread, absent.get(name) or absent.get(PEER, "")))
+        why = absent.get(name) or absent.get(PEER, "")
+        found.append(judged(goal, ratio(taken[batch], PEER, name), why))
     return found
 
 
