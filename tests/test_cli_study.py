@@ -160,6 +160,30 @@ def test_ctrl_c_during_a_study_leaves_nothing_behind(sources: Sources, image: Pa
     assert not output.exists()
 
 
+def test_a_study_goes_on_where_ctrl_c_stopped_it(
+    sources: Sources, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    with start(*study(sources, image, output, "--chips", "500", "--workers", "1", "--json")) as process:
+        while not list(output.glob("measured/chip-*.json")):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    kept = len(list(output.glob("measured/chip-*.json")))
+    assert kept >= 1
+    assert f"{kept} measured chip" in err
+    assert "--resume" in err
+
+    few = study(sources, image, output, "--chips", str(kept + 1), "--workers", "1", "--json")
+    resumed = run(capsys, *few, "--resume")
+    assert resumed.code == 0
+    assert sorted(each.name for each in output.iterdir()) == ["drift.parquet", "drift.png"]
+    whole = (output / "drift.parquet").read_bytes()
+    assert run(capsys, *few).code == 0
+    assert (output / "drift.parquet").read_bytes() == whole
+
+
 IMPORT_THAT_MISREADS_CTRL_C = """
 import os, signal, sys, time
 

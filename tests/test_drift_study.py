@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
+import contextlib
 import json
 import math
 import subprocess
@@ -165,6 +166,58 @@ def test_ctrl_c_ends_the_study_and_its_workers(image: ChipImage, some: Pictures,
     with pytest.raises(KeyboardInterrupt):
         run_study(image, some.tensors, some.labels, plan=PLAN, workers=workers, progress=interrupt)
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stopped_study_goes_on_after_the_last_whole_chip(
+    image: ChipImage, some: Pictures, study: DriftStudy, tmp_path: Path, workers: int
+) -> None:
+    keep = tmp_path / "kept"
+
+    def interrupt(done: int, total: int) -> None:
+        if list(keep.glob("*.json")):
+            raise KeyboardInterrupt
+
+    seen: list[int] = []
+    with contextlib.suppress(KeyboardInterrupt):  # two workers may be done both at once
+        run_study(image, some.tensors, some.labels, plan=PLAN, workers=workers, progress=interrupt, keep=keep)
+    kept = len(list(keep.glob("*.json")))
+    assert kept >= 1
+    again = run_study(
+        image, some.tensors, some.labels, plan=PLAN, workers=1, progress=lambda done, _: seen.append(done), keep=keep
+    )
+    assert again.rows == study.rows
+    assert seen[0] == kept * len(PLAN.ages) * len(PLAN.modes)
+    assert len(list(keep.glob("*.json"))) == PLAN.chips
+
+
+def test_kept_chips_serve_a_study_of_more_chips_and_no_other(
+    image: ChipImage, some: Pictures, study: DriftStudy, tmp_path: Path
+) -> None:
+    def measured(plan: DriftPlan, pictures: np.ndarray, labels: np.ndarray) -> tuple[int, DriftStudy]:
+        seen: list[int] = []
+        found = run_study(
+            image, pictures, labels, plan=plan, workers=1, progress=lambda done, _: seen.append(done), keep=tmp_path
+        )
+        return seen[-1] - seen[0], found
+
+    one, all_modes = replace(PLAN, chips=1, keep_correct=True), len(PLAN.ages) * len(PLAN.modes)
+    assert measured(one, some.tensors, some.labels)[0] == all_modes
+    count, two = measured(replace(one, chips=2), some.tensors, some.labels)
+    assert count == all_modes
+    assert [replace(row, correct=b"") for row in two.rows] == list(study.rows)
+    assert all(len(row.correct) == 10 for row in two.rows)
+    # The second chip of seed 0 is the first one of seed 1.
+    count, last = measured(replace(one, first_seed=1), some.tensors, some.labels)
+    assert count == 0
+    assert [row.chip for row in last.rows] == [0] * len(last.rows)
+    assert [row.accuracy for row in last.rows] == [row.accuracy for row in two.rows if row.chip == 1]
+
+    assert measured(replace(one, batches=1), some.tensors, some.labels)[0] == all_modes
+    assert measured(one, some.tensors, np.roll(some.labels, 1))[0] == all_modes
+    for path in tmp_path.iterdir():
+        path.write_text(path.read_text()[:-9])
+    assert measured(one, some.tensors, some.labels)[0] == all_modes
 
 
 def test_without_noise_and_drift_the_chip_is_the_digital_network(image: ChipImage, some: Pictures) -> None:

@@ -25,7 +25,7 @@ from pcmedge.errors import FileUnwritableError, InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pcmedge.cli.output import ProgressLine, Screen
+    from pcmedge.cli.output import Output, ProgressLine, Screen
     from pcmedge.drift import DriftStudy, Summary
     from pcmedge.image import ChipImage
 
@@ -79,11 +79,15 @@ def run(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder for the results.", show_default="NAME-drift"),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last whole chip of a study that was stopped.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure accuracy over simulated age: chips x times x modes x read-noise realisations.
 
-    Writes drift.parquet (one row per measurement) and drift.png (accuracy over age with the spread over chips).
+    Writes drift.parquet (one row per measurement) and drift.png (accuracy over age with the spread over chips). After
+    Ctrl-C the chips that were measured whole are kept; the same command with --resume goes on.
 
     \b
     Examples:
@@ -113,15 +117,17 @@ def run(
         inputs, labels = _read(opened, data, samples, part, label_name, bar)
     folder = output or Path(f"{opened.name}-drift")
     files = {"parquet": folder / "drift.parquet", "png": folder / "drift.png"}
-    with _made(folder), out.progress(f"ageing {chips} chips") as bar:
-        study = run_study(
-            opened,
-            inputs,
-            labels,
-            plan=plan,
-            workers=workers,
-            progress=lambda done, total: bar.update("", done, total),
-        )
+    with _made(folder), _kept(folder / "measured", out, resume=resume) as kept:
+        with out.progress(f"ageing {chips} chips") as bar:
+            study = run_study(
+                opened,
+                inputs,
+                labels,
+                plan=plan,
+                workers=workers,
+                progress=lambda done, total: bar.update("", done, total),
+                keep=kept,
+            )
         study.to_parquet(files["parquet"])
         study.plot(files["png"])
     out.result(_document(study, files), lambda console: _draw(console, study, files))
@@ -178,6 +184,30 @@ def _made(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             folder.rmdir()
         raise
+
+
+@contextmanager
+def _kept(folder: Path, out: Output, *, resume: bool) -> Iterator[Path]:
+    """Where measured chips lie until the study is whole. Those of an earlier one are used only if that is wanted."""
+    if not resume:
+        _remove(folder)
+    try:
+        yield folder
+    except BaseException:
+        if found := len(list(folder.glob("chip-*.json"))):
+            whole = "chip is" if found == 1 else "chips are"
+            out.note(f"{found} measured {whole} kept in {folder}; the same command with --resume goes on after that.")
+        else:
+            _remove(folder)
+        raise
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.glob("chip-*.json"):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _document(study: DriftStudy, files: dict[str, Path]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ChipTask:
-    """Everything a worker needs: files in ``folder`` (``image.pcmi``, ``data.npz``), and which chip of the plan."""
+    """Everything a worker needs: files in ``folder`` (``image.pcmi``, the data), and which chip of the plan."""
 
     folder: str
     plan: DriftPlan
@@ -43,11 +44,22 @@ def emulator() -> type[Chip]:
     return Chip
 
 
+def store_data(folder: str, inputs: Arrays, labels: NDArray[Any]) -> None:
+    """What :func:`load_data` reads: a file per array, because one of several cannot be mapped into memory."""
+    for place, values in enumerate(inputs.values()):
+        np.save(Path(folder) / f"input-{place}.npy", values, allow_pickle=False)
+    (Path(folder) / "inputs.json").write_text(json.dumps(list(inputs)))
+    np.save(Path(folder) / "labels.npy", labels, allow_pickle=False)
+
+
 def load_data(folder: str) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
-    """Inputs by name and labels, as :func:`pcmedge.drift.run.run_study` put them there."""
-    with np.load(Path(folder) / "data.npz", allow_pickle=False) as stored:
-        inputs = {name.removeprefix("input:"): stored[name] for name in stored.files if name.startswith("input:")}
-        return inputs, stored["labels"]
+    """Inputs by name and labels. Mapped, not read: all chips of a study share the pages of one copy."""
+    names = json.loads((Path(folder) / "inputs.json").read_text())
+    inputs = {
+        name: np.load(Path(folder) / f"input-{place}.npy", mmap_mode="r", allow_pickle=False)
+        for place, name in enumerate(names)
+    }
+    return inputs, np.load(Path(folder) / "labels.npy", allow_pickle=False)
 
 
 def right(
