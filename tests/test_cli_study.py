@@ -164,7 +164,7 @@ def test_a_study_goes_on_where_ctrl_c_stopped_it(
     sources: Sources, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    with start(*study(sources, image, output, "--chips", "500", "--workers", "1", "--json")) as process:
+    with start(*study(sources, image, output, "--chips", "500", "--workers", "1")) as process:
         while not list(output.glob("measured/chip-*.json")):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)

@@ -194,11 +194,12 @@ def _kept(folder: Path, out: Output, *, resume: bool) -> Iterator[Path]:
     try:
         yield folder
     except BaseException:
-        if found := len(list(folder.glob("chip-*.json"))):
+        found = len(list(folder.glob("chip-*.json")))
+        if not found:
+            _remove(folder)
+        elif not out.json:
             whole = "chip is" if found == 1 else "chips are"
             out.note(f"{found} measured {whole} kept in {folder}; the same command with --resume goes on after that.")
-        else:
-            _remove(folder)
         raise
     _remove(folder)
 
