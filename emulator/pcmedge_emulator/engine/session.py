@@ -57,11 +57,16 @@ class Opener:
         if precision == "turbo":
             _check_turbo(program, snapshot)
             weight_bits = integer.weight_bits() if weight_bits is None else weight_bits
-        self._program, self._snapshot, self._threads = program, snapshot, threads
+        self.program, self._snapshot, self._threads = program, snapshot, threads
         self._precision, self._weight_bits = precision, weight_bits or integer.WEIGHT_BITS
 
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        """What of snapshot and arithmetic decides which operators a lowered graph has."""
+        return self._snapshot.read_noise, self._snapshot.converters, self._precision
+
     def lower(self, purpose: Purpose) -> Lowered:
-        return lower(self._program, self._snapshot, purpose, precision=self._precision, weight_bits=self._weight_bits)
+        return lower(self.program, self._snapshot, purpose, precision=self._precision, weight_bits=self._weight_bits)
 
     def open(self, purpose: Purpose) -> Ready:
         lowered = self.lower(purpose)
@@ -72,7 +77,7 @@ class Opener:
     def open_layer(self, layer: str, block: str) -> tuple[onnxruntime.InferenceSession, list[str]]:
         """A session of one block alone, and its outputs: see :func:`pcmedge_emulator.engine.lowering.lower_layer`."""
         model, names = lower_layer(
-            self._program, self._snapshot, layer, block, precision=self._precision, weight_bits=self._weight_bits
+            self.program, self._snapshot, layer, block, precision=self._precision, weight_bits=self._weight_bits
         )
         return self._session(model), names
 
@@ -82,7 +87,7 @@ class Opener:
         The session that tells them holds the conductances once more, so it is not kept.
         """
         lowered, session = self.open("shapes")
-        free = all(spec.shape and spec.shape[0] is None for spec in self._program.inputs)
+        free = all(spec.shape and spec.shape[0] is None for spec in self.program.inputs)
         found = []
         for count in (1, 2):
             feeds = parameter_feed(lowered.layout.pack(Parameters()))

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from pcmedge_emulator.engine.lowering import Lowered
 from pcmedge_emulator.engine.noise import NoiseCursor, NoisePlan, bank_size, gaussian_bank
+from pcmedge_emulator.engine.program import ChipProgram
 from pcmedge_emulator.engine.session import Opener, Shapes
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
+
+
+# Shapes follow from program and inputs, not from conductances: a chip that ages takes a new engine at every step, and
+# none but the first opens the session that tells them.
+_shapes: WeakKeyDictionary[ChipProgram, dict[object, Shapes]] = WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 class NoiseSupply:
@@ -21,7 +30,6 @@ class NoiseSupply:
 
     def __init__(self, opener: Opener, limit: int | None) -> None:
         self._opener, self._limit = opener, limit
-        self._shapes: dict[object, Shapes] = {}
         self._plans: dict[object, NoisePlan] = {}
 
     def cursor(
@@ -44,13 +52,19 @@ class NoiseSupply:
         signature = tuple((name, values.shape[1:]) for name, values in checked.items())
         plan = self._plans.get((signature, batch))
         if plan is None:
-            if signature not in self._shapes:
-                self._shapes[signature] = self._opener.noise_shapes(checked)
-            found, planes = self._shapes[signature]
+            found, planes = self._shapes(signature, checked)
             shapes = [tuple(a + (batch - 1) * (b - a) for a, b in zip(one, two, strict=True)) for one, two in found]
             plan = NoisePlan.of(shapes, planes)
             self._plans[signature, batch] = plan
         return plan
+
+    def _shapes(self, signature: object, checked: Mapping[str, Array]) -> Shapes:
+        with _lock:
+            known = _shapes.setdefault(self._opener.program, {})
+        key = (signature, self._opener.kind)
+        if key not in known:
+            known[key] = self._opener.noise_shapes(checked)
+        return known[key]
 
     def feed(
         self, lowered: Lowered, cursor: NoiseCursor, checked: Mapping[str, Array], batch: int
