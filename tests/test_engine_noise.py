@@ -216,6 +216,10 @@ def test_noise_needs_beyond_any_bank_are_refused() -> None:
     assert bank_size(1000, 1000, samples=10**6) == 1 << 24
     assert bank_size(1 << 22, 1 << 22) == 1 << 24
     assert bank_size(1 << 18, 1 << 26) == (1 << 26) + (1 << 20)
+    assert bank_size(1 << 18, 1 << 26, largest=1 << 20) == 1 << 24
+    assert bank_size(1 << 18, 1 << 26, largest=1 << 25) == (1 << 25) + (1 << 20)
+    assert bank_size(1 << 18, 1 << 23, largest=1 << 20) == 1 << 24
+    assert bank_size(1 << 10, 1 << 24, largest=1 << 20) == (1 << 24) + (1 << 20)
     assert bank_size(1 << 18, 1 << 18, limit=1 << 18) == 1 << 18
     for size, limit in ((1 << 29, None), (1 << 20, 1 << 18)):
         with pytest.raises(InputShapeError, match="smaller inputs or batches"):

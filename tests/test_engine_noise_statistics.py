@@ -10,6 +10,7 @@ import pytest
 from engine_programs import Maker
 from pcmedge.errors import InputShapeError
 from pcmedge_emulator.engine import ChipProgram, FastEngine, Parameters
+from pcmedge_emulator.engine.noise import NoiseCursor, NoisePlan, gaussian_bank
 
 Noise = np.ndarray
 SIGMA = 30.0
@@ -136,6 +137,43 @@ def test_calls_that_read_the_same_numbers_are_uncorrelated_at_every_lag(make, si
             meetings += largest_correlation(*sizes) > 0.25
     # They do meet: the magnitudes say so.
     assert meetings >= 3
+
+
+def test_layers_that_share_a_bank_in_one_run_are_uncorrelated_at_every_lag() -> None:
+    """Two layers of 36,864 numbers and 4,096 signs each from a bank of 40,000: they meet in every run.
+
+    At the lag where they meet: as for calls, 4,096 random signs. Within a layer nothing is shared.
+    """
+    shape = (64, 64, 3, 3)
+    plan = NoisePlan.of([shape, shape], [True, True])
+    bank = gaussian_bank(40_000)
+    meetings = 0
+    for seed in range(6):
+        cursor = NoiseCursor(bank, np.random.default_rng(seed), plan.total)
+        first, second = (a * b for a, b in zip(cursor.slices(plan), cursor.signs(plan), strict=True))
+        assert largest_correlation(first, second) < FAR / 64
+        assert largest_correlation(first, first, same=True) < FAR / np.sqrt(first.size)
+        sizes = [np.abs(each) - np.sqrt(2 / np.pi) for each in (first, second)]
+        meetings += largest_correlation(*sizes) > 0.25
+    assert meetings == 6
+
+
+def test_a_measurement_beyond_a_comfortable_bank_takes_one_of_its_largest_layer() -> None:
+    """Three layers of 2^23 numbers each, measured in one run: a bank of 2^24 and not of 2^25."""
+    maker = Maker()
+    for name in ("a", "b", "c"):
+        maker.conv("x", f"{name}/conv", maker.rng.normal(0, 0.3, (2, 1, 1, 1)))
+        maker.norm(f"{name}/conv", name, 2, f"{name}/conv")
+    program = maker.program({"x": ["N", 1, 64, 64]}, {name: ["N", 2, 64, 64] for name in "abc"})
+    engine = noisy(maker, program)
+    before = engine.memory().noise_bank
+    found = engine.measure({"x": np.zeros((1024, 1, 64, 64), np.float32)}, Parameters(), method="batch", noise_seed=3)
+    assert engine.memory().noise_bank <= max(before, 4 << 24)
+    # Each layer's own noise, of 2^22 products per channel: the variance within 5 of its standard errors.
+    for name in ("a", "b", "c"):
+        _mean, variance = found[name]
+        ratio = variance / np.square(one_sigma(program, f"{name}/conv"))
+        assert np.abs(ratio - 1).max() < 5 * np.sqrt(2 / 2**22) + 0.001
 
 
 def test_a_bank_smaller_than_what_one_batch_takes_is_refused() -> None:

@@ -6,8 +6,10 @@ for each picture and channel of a convolution, one for each vector of a matrix p
 the same normal number; but where two calls read the same slices, the signs make them uncorrelated, and an average over
 pictures has the variance of independent ones however many calls share the bank.
 
-At the end of the bank a call goes on from its front between two session runs, never inside one: a bank smaller than
-what one run takes is refused.
+At the end of the bank a call goes on from its front between two session runs, never inside one. Where one run takes
+more than a comfortable bank holds (a measurement of a large calibration buffer, which cannot be cut), each layer begins
+at a place of its own: pictures of a batch share nothing still, and where two layers meet, their signs differ. A bank
+smaller than what one layer takes of it is refused, and so is one smaller than a run where its size was asked for.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ FloatArray = npt.NDArray[np.float32]
 _BANK_KEY = 0x70636D65646765
 # Averages over the positions of one plane see the bank's own sampling error, which falls with its size: 16 MiB.
 _SMALLEST = 1 << 22
-# What a call of many samples may make of it: 64 MiB. Only a run that cannot be cut takes more, up to 1 GiB.
+# What calls may make of it: 64 MiB. Only a layer that takes more in one run that cannot be cut does, up to 1 GiB.
 _COMFORTABLE = 1 << 24
 _LARGEST = 1 << 28
 _STEP = 1 << 20
@@ -54,36 +56,39 @@ def bank_bytes() -> int:
     return _bank.nbytes
 
 
-def bank_size(per_sample: int, run: int, samples: int = 1, limit: int | None = None) -> int:
+def bank_size(per_sample: int, run: int, samples: int = 1, limit: int | None = None, largest: int | None = None) -> int:
     """How large a bank serves a call of ``samples`` samples that each need ``per_sample`` numbers.
 
-    What the call takes with some room to spare, at least 2^22 numbers and 256 samples' worth, but no more than 2^24
-    unless one session run of ``run`` numbers (of a batch that cannot be cut) needs it. ``limit``: the largest bank
-    allowed, 2^28 numbers (1 GiB) by default. Raises :class:`InputShapeError` if a run needs more than that: products
-    of one batch would share their noise.
+    What the call takes with some room to spare, at least 2^22 numbers and 256 samples' worth, but no more than 2^24.
+    One session run takes ``run`` numbers, its largest layer ``largest`` of them (all, by default): a bank that does not
+    hold the run holds that layer. ``limit``: the largest bank allowed; such a one holds the run. Raises
+    :class:`InputShapeError` if that, or a layer of more than 2^28 numbers (1 GiB), cannot be.
     """
     most = _LARGEST if limit is None else limit
-    if run > most:
+    needed = run if limit is not None or largest is None else largest
+    if needed > most:
+        what = "layer" if needed < run else "batch"
         raise InputShapeError(
-            f"read noise needs {run} numbers for one batch, expected at most {most}, what its bank may hold; use "
+            f"read noise needs {needed} numbers for one {what}, expected at most {most}, what its bank may hold; use "
             "smaller inputs or batches",
-            needed=run,
+            needed=needed,
             limit=most,
         )
     wanted = min(_COMFORTABLE, max(_SMALLEST, 256 * per_sample, (samples + _SPARE_SAMPLES) * per_sample))
     # A run that fills the bank still needs places to start from.
-    wanted = max(wanted, run + _STEP)
+    wanted = max(wanted, (run if run <= _COMFORTABLE else needed) + _STEP)
     return min(most, -(-wanted // _STEP) * _STEP)
 
 
 @dataclass(frozen=True)
 class NoisePlan:
     """What one session run takes: per noise input a slice of ``counts[i]`` numbers of the bank in ``shapes[i]``, and
-    ``sign_counts[i]`` signs in ``sign_shapes[i]``; ``total`` numbers in all."""
+    ``sign_counts[i]`` signs in ``sign_shapes[i]``; ``total`` numbers in all, of one input ``largest`` at most."""
 
     shapes: tuple[tuple[int, ...], ...]
     counts: tuple[int, ...]
     total: int
+    largest: int
     sign_shapes: tuple[tuple[int, ...], ...]
     sign_counts: tuple[int, ...]
 
@@ -96,7 +101,14 @@ class NoisePlan:
             (*shape[:2], *(1 for _axis in shape[2:])) if plane else (*shape[:-1], 1)
             for shape, plane in zip(shapes, kinds, strict=True)
         )
-        return cls(tuple(shapes), counts, sum(counts), signs, tuple(math.prod(shape) for shape in signs))
+        return cls(
+            tuple(shapes),
+            counts,
+            sum(counts),
+            max(counts, default=0),
+            signs,
+            tuple(math.prod(shape) for shape in signs),
+        )
 
 
 class NoiseCursor:
@@ -117,11 +129,15 @@ class NoiseCursor:
         return self._bank.size
 
     def slices(self, plan: NoisePlan) -> list[FloatArray]:
-        """The numbers of one session run, as views of the bank: in a row and disjoint. The bank holds as many."""
-        assert plan.total <= self.size  # bank_size
-        self._make_room(plan.total)
+        """The numbers of one session run, as views of the bank: in a row and disjoint, if the bank holds as many."""
+        assert plan.largest <= self.size  # bank_size
+        apart = plan.total > self.size
+        if not apart:
+            self._make_room(plan.total)
         found = []
         for shape, count in zip(plan.shapes, plan.counts, strict=True):
+            if apart:
+                self._position = self._up_to(self.size - count)
             found.append(self._bank[self._position : self._position + count].reshape(shape))
             self._position += count
         return found

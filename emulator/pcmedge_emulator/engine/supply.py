@@ -39,8 +39,8 @@ class NoiseSupply:
 
         Raises :class:`pcmedge.errors.InputShapeError` if no bank that is allowed holds what one run takes.
         """
-        sample, run = self.plan(checked, 1).total, self.plan(checked, at_once).total
-        bank = gaussian_bank(bank_size(sample, run, batch, self._limit))
+        sample, run = self.plan(checked, 1).total, self.plan(checked, at_once)
+        bank = gaussian_bank(bank_size(sample, run.total, batch, self._limit, run.largest))
         return NoiseCursor(bank, np.random.default_rng(seed), sample * batch)
 
     def most_at_once(self, checked: Mapping[str, Array], cursor: NoiseCursor) -> int:
