@@ -101,18 +101,20 @@ def _draw(console: Screen, found: Profile, plot: Path | None) -> None:
         f"({found.physics}, age {format_duration(found.age_s)}, read noise {found.read_noise}, {found.precision}); "
         f"on the chip {format_quantity(found.latency_s, 's')} and {format_quantity(found.energy_j, 'J')} a sample"
     )
-    table = Table(box=None, header_style="dim")
-    for title in (
+    # Two lines of headings and no margins: with names of 15 letters it fits into 80 columns.
+    table = Table(box=None, header_style="dim", collapse_padding=True, pad_edge=False)
+    titles = (
         "layer",
         "time",
-        "of it products",
+        "of it\nproducts",
         "share",
         "tiles",
         "MVMs",
-        "chip latency",
-        "chip energy",
-        "ADC full",
-    ):
+        "chip\nlatency",
+        "chip\nenergy",
+        "ADC\nfull",
+    )
+    for title in titles:
         table.add_column(title, justify="left" if title == "layer" else "right", no_wrap=title != "layer")
     for layer in found.layers:
         table.add_row(
