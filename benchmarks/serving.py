@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
+    from pcmedge.cli.polling import wait_in_place
+
+    wait_in_place()
     for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(_name, "1")
 
@@ -27,7 +30,7 @@ from pcmedge_emulator.calibration.policy import MANUAL
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.clock import Clock
 
-from benchmarks.measuring import command, load, networks, report
+from benchmarks.measuring import command, echo, load, networks, report
 from benchmarks.measuring.goals import Goal, Outcome, judged
 from benchmarks.measuring.machine import ROOT
 from benchmarks.measuring.networks import Workload
@@ -36,7 +39,10 @@ from benchmarks.measuring.rounds import Contender, Progress, Spread, take_turns,
 
 IN_PROCESS, GRPC, STREAM, PIPELINE = "in process", "gRPC", "gRPC stream", "gRPC stream, 8 under way"
 UNIX = "gRPC over a Unix socket"
+FLOOR, STREAM_FLOOR = "bare grpcio, as many bytes, no inference", "bare grpcio stream, as many bytes, no inference"
 CLIENTS = 8
+REPLY_BYTES = 256
+"""About what ten scores and the parameters of an answer take."""
 ALONE, TOGETHER = "8 clients, each request alone", "8 clients, dynamic batching"
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 BATCHING = ("--max-batch-size", "--max-queue-delay")
@@ -93,6 +99,7 @@ def _added(workload: Workload, folder: Path, options: argparse.Namespace, progre
         _served(workload, folder, options, listen=socket) as local,
         pcmedge.connect(server.address, wait_s=60) as device,
         pcmedge.connect(local.address, wait_s=60) as neighbour,
+        echo.running(bytes(picture.nbytes), REPLY_BYTES) as floor,
     ):
         chip.program(workload.image)
         one_by_one = _Stream(device, picture, window=1)
@@ -104,6 +111,8 @@ def _added(workload: Workload, folder: Path, options: argparse.Namespace, progre
                 Contender(UNIX, timed(lambda: neighbour.infer(picture), options.calls)),
                 Contender(STREAM, timed(one_by_one.take, options.calls)),
                 Contender(PIPELINE, lambda: timed(lambda: eight.take(options.calls))() / options.calls),
+                Contender(FLOOR, timed(floor.call, options.calls)),
+                Contender(STREAM_FLOOR, timed(floor.stream, options.calls)),
             ]
             return take_turns(contenders, options.rounds, progress=progress, what="one picture")
         finally:

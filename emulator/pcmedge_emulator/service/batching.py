@@ -1,7 +1,8 @@
 """Dynamic batching: requests of several clients that wait at the same time are computed as one batch.
 
-One thread per service takes what waits and runs it; the threads of the requests wait for their part of the result. No
-gRPC here: a request's caller is anything that can say whether it still wants the answer.
+A few threads per service take what waits and run it; the threads of the requests wait for their part of the result.
+While one batch is answered, and its clients think of the next request, another one is computed. No gRPC here: a request's
+caller is anything that can say whether it still wants the answer.
 """
 
 from __future__ import annotations
@@ -83,11 +84,11 @@ class _Group:
 
 
 class Batcher:
-    """A bounded queue before the chip, and the one thread that empties it in batches.
+    """A bounded queue before the chip, and the threads that empty it in batches, ``max_batches_at_once`` of them.
 
     Requests of one kind are taken together, the oldest first, as soon as they are ``max_batch_size`` samples or the
     oldest of them has waited for ``max_queue_delay_s``; with a delay of 0 a batch is what arrived while the previous
-    one was computed. ``executed(model, samples, ns)`` is told of every run of the engine that succeeded.
+    ones were computed. ``executed(model, samples, ns)`` is told of every run of the engine that succeeded.
     """
 
     def __init__(self, chip: Chip, scheduling: Scheduling, executed: Executed) -> None:
@@ -105,8 +106,12 @@ class Batcher:
         self._rejected = 0
         self._draining = False
         self._closed = False
-        self._worker = threading.Thread(target=self._run, name="pcm-batcher", daemon=True)
-        self._worker.start()
+        self._workers = [
+            threading.Thread(target=self._run, name=f"pcm-batcher-{number}", daemon=True)
+            for number in range(scheduling.batches_at_once)
+        ]
+        for worker in self._workers:
+            worker.start()
 
     # ----------------------------------------------------------------------------------------------------- the callers
 
@@ -172,17 +177,18 @@ class Batcher:
         """From now on nothing waits for company: the service shuts down, and calls under way are to finish."""
         with self._lock:
             self._draining = True
-            self._work.notify()
+            self._work.notify_all()
 
     def close(self) -> None:
         """Takes no more requests, and returns when the queue is empty and nothing is computed any more."""
         with self._lock:
             self._closed = self._draining = True
-            self._work.notify()
+            self._work.notify_all()
             self._room.notify_all()
-        self._worker.join()
+        for worker in self._workers:
+            worker.join()
 
-    # ------------------------------------------------------------------------------------------------------ the worker
+    # ----------------------------------------------------------------------------------------------------- the workers
 
     def _run(self) -> None:
         while (batch := self._next()) is not None:

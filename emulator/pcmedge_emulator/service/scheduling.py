@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from pcmedge.errors import BusyError, CancelledError, InputTypeError, InputValueError, UnavailableError
 
 from pcmedge_emulator.arguments import whole
+from pcmedge_emulator.engine import available_cores
 from pcmedge_emulator.outcomes import InferOutcome
 
 MOST = 1024
 """Every request that waits holds a thread, so neither bound may be larger."""
+MOST_AT_ONCE = 64
 LONGEST_DELAY_S = 3600.0
 
 
@@ -28,7 +30,9 @@ class Scheduling:
     * ``max_batch_size``: samples of one run of the engine at most, requests of several clients together; 1 (the
       default) computes every request alone. A larger request is computed alone, it is never refused for its size.
     * ``max_queue_delay_s``: seconds a request waits for company at most while nothing else keeps it waiting. With 0
-      (the default) a batch is what arrived while the one before was computed.
+      (the default) a batch is what arrived while the ones before were computed.
+    * ``max_batches_at_once``: batches computed at the same time; None (the default) for two, one on a single processor.
+      With one, the chip rests while a batch is answered and its clients send what is next.
     * ``max_queue_size``: requests that wait at most, those being computed not counted; one more is answered BUSY.
 
     Raises InputTypeError, InputValueError.
@@ -39,10 +43,13 @@ class Scheduling:
     max_batch_size: int = 1
     max_queue_delay_s: float = 0.0
     max_queue_size: int = 128
+    max_batches_at_once: int | None = None
 
     def __post_init__(self) -> None:
         whole("max_batch_size", self.max_batch_size, 1, MOST)
         whole("max_queue_size", self.max_queue_size, 1, MOST)
+        if self.max_batches_at_once is not None:
+            whole("max_batches_at_once", self.max_batches_at_once, 1, MOST_AT_ONCE)
         delay_s = self.max_queue_delay_s
         if isinstance(delay_s, bool) or not isinstance(delay_s, int | float):
             raise InputTypeError(f"max_queue_delay_s is a number of seconds, got {delay_s!r}.", value=delay_s)
@@ -56,6 +63,11 @@ class Scheduling:
                 "there are none. Set max_batch_size, or leave the delay at 0.",
                 value=delay_s,
             )
+
+    @property
+    def batches_at_once(self) -> int:
+        """What ``max_batches_at_once`` means on this machine."""
+        return self.max_batches_at_once or min(2, available_cores())
 
     @property
     def batches(self) -> bool:

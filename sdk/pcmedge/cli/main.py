@@ -40,6 +40,7 @@ from pcmedge.cli import (
 )
 from pcmedge.cli.interrupts import remembered
 from pcmedge.cli.output import ReaderGone, write_document, write_problem
+from pcmedge.cli.polling import wait_in_place
 from pcmedge.cli.problems import as_error, usage
 from pcmedge.cli.registry import add_command, get_command
 from pcmedge.errors import CancelledError
@@ -129,6 +130,7 @@ _register()
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    wait_in_place()
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 

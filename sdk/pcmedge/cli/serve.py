@@ -98,6 +98,12 @@ def run(
     max_queue_size: Annotated[
         int, typer.Option(min=1, metavar="REQUESTS", help="Requests that may wait; one more is answered BUSY.")
     ] = 128,
+    max_batches_at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="BATCHES", help="Batches computed at the same time.", show_default="2; 1 on one processor"
+        ),
+    ] = None,
     ready_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write address and process id here when ready.", show_default=False),
@@ -122,7 +128,7 @@ def run(
     from pcmedge.cli.output import Output
 
     out = Output(json=json)
-    scheduling = _scheduling(max_batch_size, max_queue_delay, max_queue_size)
+    scheduling = _scheduling(max_batch_size, max_queue_delay, max_queue_size, max_batches_at_once)
     with _signals() as stopping:
         to_hold = None if image is None else _open(image)
         chip = _chip(
@@ -178,7 +184,9 @@ def _open(path: Path) -> ChipImage:
     return ChipImage.open(path)
 
 
-def _scheduling(max_batch_size: int, max_queue_delay: str, max_queue_size: int) -> Any:
+def _scheduling(
+    max_batch_size: int, max_queue_delay: str, max_queue_size: int, max_batches_at_once: int | None
+) -> Any:
     try:
         from pcmedge_emulator.service.scheduling import Scheduling
     except ModuleNotFoundError as problem:
@@ -187,6 +195,7 @@ def _scheduling(max_batch_size: int, max_queue_delay: str, max_queue_size: int) 
         max_batch_size=max_batch_size,
         max_queue_delay_s=parse_duration(max_queue_delay),
         max_queue_size=max_queue_size,
+        max_batches_at_once=max_batches_at_once,
     )
 
 
