@@ -1,8 +1,8 @@
 """Dynamic batching: requests of several clients that wait at the same time are computed as one batch.
 
 A few threads per service take what waits and run it; the threads of the requests wait for their part of the result.
-While one batch is answered, and its clients think of the next request, another one is computed. No gRPC here: a request's
-caller is anything that can say whether it still wants the answer.
+While one batch is answered, and its clients think of the next request, another one is computed. No gRPC here: a
+request's caller is anything that can say whether it still wants the answer.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _KNOWN = ((1, 80), (1, 85))
 def wait_in_place() -> None:
     """Choose the shorter way for this process, unless the user chose something or gRPC runs already.
 
-    For commands only: a library must not decide for all of an application's gRPC. docs/client.md tells applications how.
+    For commands only: a library must not decide for all of an application's gRPC; docs/client.md tells them how.
     """
     if "grpc" in sys.modules or VARIABLE in os.environ:
         return

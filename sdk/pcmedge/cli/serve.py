@@ -184,9 +184,7 @@ def _open(path: Path) -> ChipImage:
     return ChipImage.open(path)
 
 
-def _scheduling(
-    max_batch_size: int, max_queue_delay: str, max_queue_size: int, max_batches_at_once: int | None
-) -> Any:
+def _scheduling(max_batch_size: int, max_queue_delay: str, max_queue_size: int, max_batches_at_once: int | None) -> Any:
     try:
         from pcmedge_emulator.service.scheduling import Scheduling
     except ModuleNotFoundError as problem:
