@@ -98,6 +98,13 @@ class GraphBuilder:
         self.add(operator, inputs, [output], **attributes)
         return output
 
+    def rename(self, made: str, name: str) -> None:
+        """Call the output of the latest node ``name``; of any other tensor an Identity makes a copy."""
+        if self.nodes and list(self.nodes[-1].output) == [made]:
+            self.nodes[-1].output[0] = self.nodes[-1].name = name
+        else:
+            self.add("Identity", [made], [name])
+
     def add(self, operator: str, inputs: Iterable[str], outputs: Iterable[str], **attributes: Any) -> None:
         """Add a node with the outputs named."""
         names = list(outputs)

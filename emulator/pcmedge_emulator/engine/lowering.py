@@ -153,7 +153,7 @@ def _lower_analog(context: AnalogContext, node: onnx.NodeProto) -> None:
             bias = builder.node("Reshape", [bias, shape], f"{layer}/bias")
         builder.add("Add", [y, bias], [node.output[0]])
     else:
-        builder.add("Identity", [y], [node.output[0]])
+        builder.rename(y, node.output[0])
 
 
 def _count_saturated(context: AnalogContext, key: BandKey, codes: Codes) -> tuple[str, str]:

@@ -62,7 +62,11 @@ class CappedInversePower:
     cap: float
 
     def __call__(self, g: Array) -> Array:
-        result = np.power(g, np.float32(self.exponent))
+        # exp(e ln g) instead of a power: numpy vectorises the one and not the other.
+        result = np.maximum(g, np.finfo(np.float32).tiny)
+        np.log(result, out=result)
+        result *= np.float32(self.exponent)
+        np.exp(result, out=result)
         np.maximum(result, np.float32(self.floor), out=result)
         np.divide(np.float32(self.scale), result, out=result)
         return np.minimum(result, np.float32(self.cap), out=result)
