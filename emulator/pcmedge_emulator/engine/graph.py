@@ -115,7 +115,13 @@ def tensor_names(graph: onnx.GraphProto) -> set[str]:
     """Every tensor name a graph uses, bodies included."""
     names = {value.name for value in graph.input} | {value.name for value in graph.output}
     names |= {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
+    return names | names_in(graph.node)
+
+
+def names_in(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Every tensor name that nodes read or write, bodies included."""
+    names: set[str] = set()
+    for node in nodes:
         names.update(node.input)
         names.update(node.output)
         for attribute in node.attribute:

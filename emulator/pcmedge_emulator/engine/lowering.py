@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from pcmedge_emulator.engine.analog import AnalogContext, BandKey, NoiseInput, NoiseMode
 from pcmedge_emulator.engine.converters import Codes, as_float
 from pcmedge_emulator.engine.convolution import lower_conv
-from pcmedge_emulator.engine.graph import GraphBuilder, ParameterLayout, tensor_names, unknown_shape
+from pcmedge_emulator.engine.graph import GraphBuilder, ParameterLayout, names_in, tensor_names, unknown_shape
 from pcmedge_emulator.engine.product import lower_matmul
 from pcmedge_emulator.engine.program import ChipProgram
 from pcmedge_emulator.engine.recurrent import lower_lstm
@@ -109,7 +109,7 @@ def assemble(
     constants = {tensor.name for tensor in tensors}
     real = [value for value in inputs if value.name not in constants]
     # What a rewritten node no longer reads (a batch norm's own statistics) is left behind.
-    used = tensor_names(helper.make_graph(nodes, "used", [], results))
+    used = names_in(nodes) | {value.name for value in results}
     kept = [tensor for tensor in tensors if tensor.name in used]
     graph = helper.make_graph(nodes, "pcmedge", [*real, *packed], results, kept)
     return helper.make_model(
