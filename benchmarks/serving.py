@@ -58,7 +58,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--request", type=int, default=1, help="pictures in a request of the eight clients (default 1)")
     parser.add_argument("--max-batch-size", type=int, default=32, help="of dynamic batching")
-    parser.add_argument("--max-queue-delay", default="2ms", help="of dynamic batching")
+    parser.add_argument("--max-queue-delay", default="0ms", help="of dynamic batching")
     parser.add_argument("--no-resnet34", action="store_true", help="leave ResNet-34 out: compiling it takes minutes")
     options = parser.parse_args(given)
     options.rounds = options.rounds or (2 if options.quick else 15)

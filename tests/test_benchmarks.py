@@ -62,6 +62,8 @@ def test_serving(tmp_path: Path) -> None:
         serving.UNIX,
         serving.STREAM,
         serving.PIPELINE,
+        serving.FLOOR,
+        serving.STREAM_FLOOR,
     }
     assert len(document["images_per_s"][serving.ALONE]) == 2
     for used in document["memory_mib"].values():

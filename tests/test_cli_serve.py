@@ -112,6 +112,7 @@ def test_an_unwritable_store_is_exit_code_8(tmp_path: Path) -> None:
         ("--max-batch-size", "8", "--max-queue-delay", "soon"),
         ("--max-queue-delay", "2ms"),
         ("--max-queue-size", "0"),
+        ("--max-batches-at-once", "0"),
     ],
     ids=" ".join,
 )
@@ -123,10 +124,12 @@ def test_wrong_serve_options_are_exit_code_2(arguments: tuple[str, ...], capsys:
 
 def test_a_served_device_batches_as_it_was_told(image: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready.json"
-    options = ("--max-batch-size", "2", "--max-queue-delay", "1h", "--max-queue-size", "5", "--ready-file", ready)
+    options: tuple[Any, ...] = ("--max-batch-size", "2", "--max-queue-delay", "1h", "--max-queue-size", "5")
+    options += ("--max-batches-at-once", "3", "--ready-file", ready)
     with served(image, *options) as (url, _), pcmedge.connect(url, timeout_s=60.0) as one:
         told = json.loads(ready.read_text())
         assert (told["max_batch_size"], told["max_queue_delay_s"], told["max_queue_size"]) == (2, 3600.0, 5)
+        assert told["max_batches_at_once"] == 3
         spec = one.model_spec().inputs[0]
         sample = np.zeros((1, *spec.shape[1:]), np.float32)
         # Each would wait an hour alone: they are answered because they share a run.

@@ -476,6 +476,33 @@ class _Gated(Chip):
         assert self.open.wait(PATIENCE_S)
         return super().infer(*arguments, **options)
 
+    def infer_together(self, *arguments: Any, **options: Any) -> Any:
+        self.entered.release()
+        assert self.open.wait(PATIENCE_S)
+        return super().infer_together(*arguments, **options)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_as_many_batches_are_computed_at_once_as_was_said(at_once: int) -> None:
+    with _Gated(clock=Clock.manual(), **DIGITAL) as chip:
+        chip.program(classifier())
+        scheduling = Scheduling(max_batch_size=4, max_batches_at_once=at_once)
+        with serve(chip, scheduling=scheduling) as server, clients(server, 6) as (pool, devices):
+            first = [pool.submit(device.infer, pictures(1)) for device in devices[:at_once]]
+            for _ in range(at_once):
+                assert chip.entered.acquire(timeout=PATIENCE_S)
+            rest = [pool.submit(device.infer, pictures(1)) for device in devices[at_once:]]
+            wait_until(lambda: server_queue(server) == len(rest))
+            assert not chip.entered.acquire(blocking=False)
+            chip.open.set()
+            for future in (*first, *rest):
+                close_to(future.result(PATIENCE_S), alone(pictures(1)))
+
+
+def server_queue(server: Server) -> int:
+    with pcmedge.connect(server.address) as observer:
+        return observer.telemetry().requests_queued
+
 
 def test_without_batching_requests_wait_in_a_bounded_queue_too() -> None:
     with _Gated(clock=Clock.manual(), **DIGITAL) as chip:
@@ -512,6 +539,8 @@ def test_without_batching_requests_wait_in_a_bounded_queue_too() -> None:
         ({"max_batch_size": 1 << 20}, InputValueError),
         ({"max_queue_size": 0}, InputValueError),
         ({"max_queue_size": True}, InputTypeError),
+        ({"max_batches_at_once": 0}, InputValueError),
+        ({"max_batches_at_once": 1.0}, InputTypeError),
         ({"max_batch_size": 2, "max_queue_delay_s": -1.0}, InputValueError),
         ({"max_batch_size": 2, "max_queue_delay_s": float("nan")}, InputValueError),
         ({"max_batch_size": 2, "max_queue_delay_s": "2ms"}, InputTypeError),

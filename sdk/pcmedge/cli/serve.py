@@ -243,6 +243,7 @@ def _serve(
             "max_batch_size": scheduling.max_batch_size,
             "max_queue_delay_s": scheduling.max_queue_delay_s,
             "max_queue_size": scheduling.max_queue_size,
+            "max_batches_at_once": scheduling.batches_at_once,
             "store": store,
             "persistent": store is not None,
         }
