@@ -39,7 +39,8 @@ from benchmarks.measuring.rounds import Contender, Progress, Spread, take_turns,
 
 IN_PROCESS, GRPC, STREAM, PIPELINE = "in process", "gRPC", "gRPC stream", "gRPC stream, 8 under way"
 UNIX = "gRPC over a Unix socket"
-FLOOR, STREAM_FLOOR = "bare grpcio, as many bytes, no inference", "bare grpcio stream, as many bytes, no inference"
+FLOOR, STREAM_FLOOR = "bare grpcio, as many bytes, as long busy", "bare grpcio stream, as many bytes, as long busy"
+"""What is left without pcmedge: nothing over grpcio can add less."""
 CLIENTS = 8
 REPLY_BYTES = 256
 """About what ten scores and the parameters of an answer take."""
@@ -99,9 +100,12 @@ def _added(workload: Workload, folder: Path, options: argparse.Namespace, progre
         _served(workload, folder, options, listen=socket) as local,
         pcmedge.connect(server.address, wait_s=60) as device,
         pcmedge.connect(local.address, wait_s=60) as neighbour,
-        echo.running(bytes(picture.nbytes), REPLY_BYTES) as floor,
+        ExitStack() as stack,
     ):
         chip.program(workload.image)
+        chip.infer(name, inputs)
+        busy_s = timed(lambda: chip.infer(name, inputs), options.calls)()
+        floor = stack.enter_context(echo.running(bytes(picture.nbytes), REPLY_BYTES, busy_s=busy_s))
         one_by_one = _Stream(device, picture, window=1)
         eight = _Stream(device, picture, window=CLIENTS)
         try:
@@ -314,6 +318,8 @@ def _lines(
         Line(group="one picture", name=name, unit="ms", found=Spread.of([1e3 * each for each in seconds]))
         for name, seconds in added.items()
     ]
+    for name in (GRPC, UNIX, STREAM, FLOOR, STREAM_FLOOR):
+        found.append(Line(group="added to in process", name=name, unit="ms", found=_difference(added, name)))
     for name, rates in sweep.items():
         found.append(Line(group="throughput", name=name, unit="images/s", found=Spread.of(rates)))
     for name in (ALONE, TOGETHER):

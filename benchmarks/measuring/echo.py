@@ -1,6 +1,7 @@
 """The floor under every gRPC call: a server of nothing but grpcio, python -m benchmarks.measuring.echo
 
-It answers as many bytes as it is asked for, to a call and on a stream, and computes nothing.
+It answers as many bytes as it is asked for, to a call and on a stream, and computes nothing; but it can be busy for as
+long as an inference takes, because a processor that waited sleeps more deeply and takes longer to wake.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import queue
 import subprocess
 import sys
+import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,11 +42,10 @@ class Echo:
 
 
 @contextmanager
-def running(request: bytes, reply: int) -> Iterator[Echo]:
-    """An echo server in a process of its own that answers ``reply`` bytes, and a client of it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.measuring.echo", str(reply)], stdout=subprocess.PIPE, text=True
-    )
+def running(request: bytes, reply: int, *, busy_s: float) -> Iterator[Echo]:
+    """An echo server in a process of its own, ``reply`` bytes after ``busy_s`` seconds, and a client of it."""
+    words = [sys.executable, "-m", "benchmarks.measuring.echo", str(reply), str(busy_s)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         with grpc.insecure_channel(f"127.0.0.1:{int(process.stdout.readline())}") as channel:
@@ -56,14 +58,22 @@ def running(request: bytes, reply: int) -> Iterator[Echo]:
         process.stdout.close()
 
 
-def main(reply: int) -> None:
-    answer = bytes(reply)
+def main(reply: int, busy_s: float) -> None:
+    answer, work = bytes(reply), bytes(1 << 14)
+
+    def compute() -> None:
+        # Without Python's lock, as an inference: nothing else of the server is held up.
+        end = time.perf_counter() + busy_s
+        while time.perf_counter() < end:
+            zlib.crc32(work)
 
     def call(request: bytes, context: grpc.ServicerContext) -> bytes:
+        compute()
         return answer
 
     def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         for _ in requests:
+            compute()
             yield answer
 
     server = grpc.server(ThreadPoolExecutor(8))
@@ -78,4 +88,4 @@ def main(reply: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), float(sys.argv[2]))
