@@ -1,7 +1,7 @@
-"""The floor under every gRPC call: a server of nothing but grpcio, python -m benchmarks.measuring.echo
+"""The floor under every gRPC call: nothing but grpcio around an emulated chip, python -m benchmarks.measuring.bare
 
-It answers as many bytes as it is asked for, to a call and on a stream, and computes nothing; but it can be busy for as
-long as an inference takes, because a processor that waited sleeps more deeply and takes longer to wake.
+It answers a fixed number of bytes, to a call and on a stream, after the same inference that a service computes. Without
+one the floor would be too low: a processor that waited has gone to sleep, and one that computed has cold caches.
 """
 
 from __future__ import annotations
@@ -9,20 +9,24 @@ from __future__ import annotations
 import queue
 import subprocess
 import sys
-import time
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
+from pcmedge.image import ChipImage
+from pcmedge_emulator.calibration.policy import MANUAL
+from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.clock import Clock
 
 SERVICE, CALL, STREAM = "floor", "Call", "Stream"
 
 
-class Echo:
-    """A client of the echo server: ``call`` and ``stream`` send ``request`` and wait for the answer."""
+class Client:
+    """A client of that server: ``call`` and ``stream`` send ``request`` and wait for the answer."""
 
     def __init__(self, channel: grpc.Channel, request: bytes) -> None:
         self._request = request
@@ -42,39 +46,38 @@ class Echo:
 
 
 @contextmanager
-def running(request: bytes, reply: int, *, busy_s: float) -> Iterator[Echo]:
-    """An echo server in a process of its own, ``reply`` bytes after ``busy_s`` seconds, and a client of it."""
-    words = [sys.executable, "-m", "benchmarks.measuring.echo", str(reply), str(busy_s)]
+def running(image: Path, request: bytes, reply: int, *, threads: int) -> Iterator[Client]:
+    """A server in a process of its own that answers ``reply`` bytes when a picture is through, and a client of it."""
+    words = [sys.executable, "-m", "benchmarks.measuring.bare", str(image), str(reply), str(threads)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         with grpc.insecure_channel(f"127.0.0.1:{int(process.stdout.readline())}") as channel:
-            echo = Echo(channel, request)
-            yield echo
-            echo.close()
+            client = Client(channel, request)
+            yield client
+            client.close()
     finally:
         process.terminate()
         process.wait()
         process.stdout.close()
 
 
-def main(reply: int, busy_s: float) -> None:
-    answer, work = bytes(reply), bytes(1 << 14)
+def main(path: Path, reply: int, threads: int) -> None:
+    answer, image = bytes(reply), ChipImage.open(path)
+    chip = Chip(clock=Clock.manual(), default_policy=MANUAL, threads=threads)
+    chip.program(image)
+    spec = image.manifest.model.inputs[0]
 
-    def compute() -> None:
-        # Without Python's lock, as an inference: nothing else of the server is held up.
-        end = time.perf_counter() + busy_s
-        while time.perf_counter() < end:
-            zlib.crc32(work)
-
-    def call(request: bytes, context: grpc.ServicerContext) -> bytes:
-        compute()
+    def compute(request: bytes) -> bytes:
+        picture = np.frombuffer(request, np.float32).reshape(1, *spec.shape[1:])
+        chip.infer(image.name, {str(spec.name): picture})
         return answer
 
+    def call(request: bytes, context: grpc.ServicerContext) -> bytes:
+        return compute(request)
+
     def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        for _ in requests:
-            compute()
-            yield answer
+        yield from map(compute, requests)
 
     server = grpc.server(ThreadPoolExecutor(8))
     handlers = {
@@ -88,4 +91,4 @@ def main(reply: int, busy_s: float) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
