@@ -27,6 +27,7 @@ from pcmedge_emulator import codec, stored_models
 from pcmedge_emulator.clock import Clock, ClockMode, ClockState
 from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.engine import FastEngine, ReferenceEngine
+from pcmedge_emulator.history import SelfTestHistory
 from pcmedge_emulator.journal import Journal
 from pcmedge_emulator.lease import LeaseBook
 from pcmedge_emulator.operations import Operations
@@ -158,6 +159,7 @@ class State:
             engine_age_s=age_s,
             first_seed=self.streams.products(record.program_generation, self.device.boots),
             counters=Counters(),
+            history=SelfTestHistory(record.program_generation, model.self_tests),
         )
 
     # --------------------------------------------------------------------------------------------------- conductances
