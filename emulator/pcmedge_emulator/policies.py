@@ -128,15 +128,22 @@ def _self_tested(state: State, resident: Resident, age_s: float) -> _Wish | None
     state.refresh(name)
     result = self_test(state, name, "policy")
     wanted = not result.passed and record.policy.kind is not PolicyKind.MANUAL and _may_run(record, age_s)
-    in_vain = 0 if result.passed else record.in_vain + wanted
-    _note(state, name, last_self_test_age_s=age_s, in_vain=in_vain)
     why = f"agreement {result.agreement:.4g}, below {floor:.4g}"
-    passed_before = not 0.0 <= record.last_agreement < floor
-    if passed_before != result.passed:
+    _note(
+        state,
+        name,
+        last_self_test_age_s=age_s,
+        in_vain=0 if result.passed else record.in_vain + wanted,
+        failing=not result.passed,
+    )
+    if record.failing == result.passed:
         kind = "self-test-passed" if result.passed else "self-test-failed"
         message = f"The self-test of '{name}' passes again." if result.passed else f"Self-test of '{name}': {why}."
         details = {"agreement": f"{result.agreement:.4f}", "threshold": f"{floor:.4f}", "age_s": f"{age_s:.3f}"}
-        state.report(kind, message, name, details)
+        state.commit(
+            lambda transaction: stored_models.write(transaction, state.resident(name)),
+            events=[state.event(kind, message, name, details)],
+        )
     return _Wish(cause=PolicyKind.SELF_TEST.value, why=why) if wanted else None
 
 

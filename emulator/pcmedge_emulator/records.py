@@ -39,7 +39,8 @@ class ModelRecord:
     ``last_run_age_s`` is the age at the last recalibration, committed or refused, ``last_check_age_s`` that at the last
     look of a DRIFT policy, ``factor_at_last_run`` the median drift factor then, ``last_self_test_age_s`` that of the
     policy's last self-test; ``last_committed_age_s``, ``last_agreement`` and ``agreement_as_programmed`` are negative
-    if there was none. ``in_vain`` counts recalibrations for self-tests since one passed.
+    if there was none. ``in_vain`` counts recalibrations for self-tests since one passed; ``failing``: the
+    policy's last self-test did not pass, and the journal says so.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ModelRecord:
     last_self_test_age_s: float = 0.0
     agreement_as_programmed: float = -1.0
     in_vain: int = 0
+    failing: bool = False
 
     @property
     def agreement_floor(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -113,7 +113,7 @@ def _time(option: str, text: str | None) -> float | None:
 
 
 def _policy(
-    kind: Kind, *, every: str | None, ratio: float | None, threshold: float | None, reads: int, tests: dict[str, float]
+    kind: Kind, *, every: str | None, ratio: float | None, threshold: float | None, reads: int, tests: dict[str, Any]
 ) -> Policy:
     """The policy the options describe. Raises InputValueError if the one number the kind needs is missing.
 
@@ -121,7 +121,7 @@ def _policy(
     """
     from pcmedge.device.results import Policy
 
-    figure: dict[str, float] = {}
+    figure: dict[str, Any] = {}
     match kind:
         case Kind.manual:
             return Policy(kind=kind.value, **tests)
