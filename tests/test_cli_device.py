@@ -319,9 +319,9 @@ def test_nobody_there_is_exit_code_6(sources: Sources, capsys: pytest.CaptureFix
 
 
 def test_a_fallback_answers_for_a_device_that_is_gone(
-    image: Path, batch: Path, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image: Path, sources: Sources, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gone = f"unix://{tmp_path}/nobody.sock"
+    gone, batch = f"unix://{tmp_path}/nobody.sock", sources.data
     for fallback in (device, image):
         answered = run(capsys, "infer", "--input", batch, "--device", gone, "--fallback", fallback, "--json")
         assert answered.code == 0

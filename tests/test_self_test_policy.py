@@ -13,6 +13,7 @@ from chip_models import INPUT, OUTPUT, digits, digits_image
 from cli_process import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_parts import tiny_image
 from pcmedge import device as client
 from pcmedge.errors import DeviceStateError, InputValueError
 from pcmedge_emulator.calibration.policy import MANUAL, Policy, PolicyKind
@@ -288,3 +289,14 @@ def test_policies_travel_whole() -> None:
 def test_impossible_figures_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputValueError, match=next(iter(wrong))):
         Policy(**wrong)  # type: ignore[arg-type]
+
+
+def test_an_image_without_reference_inputs_takes_no_policy_that_tests_it() -> None:
+    nothing = ({"x": np.empty((0, 2, 4, 4), np.float32)}, {"y": np.empty((0, 5), np.float32)})
+    with Chip(clock=Clock.manual(), default_policy=MANUAL) as chip:
+        chip.program(tiny_image(reference=nothing))
+        assert history(chip) == ()
+        for policy in (Policy(kind=PolicyKind.SELF_TEST), Policy(self_test_interval_s=60.0)):
+            with pytest.raises(DeviceStateError, match="no reference inputs"):
+                chip.set_policy("tiny", policy)
+        assert chip.policy("tiny")[0] == MANUAL

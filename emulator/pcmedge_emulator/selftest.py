@@ -19,7 +19,7 @@ from pcmedge_emulator.state import State
 def reference(programmed: Programmed) -> tuple[Inputs, Callable[[Inputs], guard.Agreement]] | None:
     """The image's reference inputs, and how outputs for them agree with the digital ones; None if it has none."""
     inputs, outputs = programmed.image.reference_set()
-    if not inputs or not outputs:
+    if not sample_count(inputs) or not outputs:
         return None
     wanted = programmed.image.manifest.application.class_output
     name = wanted if wanted in outputs else next(iter(outputs))

@@ -24,6 +24,7 @@ from pcmedge._contract.image_pb2 import ChipProfile
 from pcmedge.errors import CancelledError, Error, GenerationMismatchError, ModelNotFoundError, NotProgrammedError
 
 from pcmedge_emulator import codec, stored_models
+from pcmedge_emulator.calibration.adabs import sample_count
 from pcmedge_emulator.clock import Clock, ClockMode, ClockState
 from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.engine import FastEngine, ReferenceEngine
@@ -183,7 +184,7 @@ class State:
         )
         engine = programmed.engine(snapshot, self.circuits)
         inputs, _ = programmed.image.reference_set()
-        if inputs and isinstance(engine, FastEngine):
+        if sample_count(inputs) and isinstance(engine, FastEngine):
             engine.run({name: values[:1] for name, values in inputs.items()}, noise_seed=0)
         return engine
 
