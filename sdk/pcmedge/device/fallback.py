@@ -28,6 +28,9 @@ from pcmedge.device.results import InferResult
 from pcmedge.errors import Error, InputError, InputValueError, NotFoundError, UnavailableError, UnimplementedError
 
 _LOG = logging.getLogger("pcmedge.fallback")
+# A library writes on nobody's stderr unless logging is set up; only a listener's own exceptions are not to be lost.
+_LOG.addHandler(logging.NullHandler())
+_LISTENERS_LOG = logging.getLogger("pcmedge.listeners")
 
 T = TypeVar("T")
 
@@ -310,7 +313,7 @@ class FallbackDevice:
                 try:
                     listener(turnover)
                 except Exception:
-                    _LOG.exception("on_turnover failed for turn-over %d", turnover.sequence)
+                    _LISTENERS_LOG.exception("on_turnover failed for turn-over %d", turnover.sequence)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
