@@ -326,6 +326,7 @@ def test_a_fallback_answers_for_a_device_that_is_gone(
         answered = run(capsys, "infer", "--input", batch, "--device", gone, "--fallback", fallback, "--json")
         assert (answered.code, answered.err) == (0, "")
         assert answered.document["answered_by"] == "fallback"
+        assert [turnover["reason"] for turnover in answered.document["turnovers"]] == ["UNAVAILABLE"]
     assert answered.document["device_serial"] == "fallback"
     told = run(capsys, "infer", "--input", batch, "--device", gone, "--fallback", image)
     assert told.err.count("the fallback answers") == 1

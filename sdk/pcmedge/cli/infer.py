@@ -97,28 +97,32 @@ def run(
         pixels = read_picture(input) if picture else _one_array(input)
         with connect() as connected:
             ranking = connected.classify(pixels, top_k=top_k, model=model)
-            _tell_turnovers(out, connected)
+            turned = _turnovers(out, connected)
         classes = [{"label": label, "probability": probability} for label, probability in ranking]
-        out.result({"classes": classes}, lambda console: _draw_classes(console, ranking))
+        out.result({"classes": classes} | turned, lambda console: _draw_classes(console, ranking))
         return
     if output is not None:
         check_writable_kind(output)
     inputs = read_inputs(input)
     with connect() as connected:
         result = connected.infer_detailed(inputs, model=model)
-        _tell_turnovers(out, connected)
+        turned = _turnovers(out, connected)
     if output is not None:
         write_arrays(output, result.outputs)
-    out.result(_document(result, output), lambda console: _draw(console, result, output, detailed=detailed))
+    out.result(_document(result, output) | turned, lambda console: _draw(console, result, output, detailed=detailed))
 
 
-def _tell_turnovers(out: Output, device: Device | FallbackDevice) -> None:
-    """Why the fallback was asked, if it was."""
+def _turnovers(out: Output, device: Device | FallbackDevice) -> dict[str, Any]:
+    """What a document says of why the fallback was asked, if there is one; a person is told."""
     from pcmedge.device import FallbackDevice
 
-    if isinstance(device, FallbackDevice):
-        for turnover in device.turnovers():
+    if not isinstance(device, FallbackDevice):
+        return {}
+    turnovers = device.turnovers()
+    if not out.json:
+        for turnover in turnovers:
             out.note(f"the {turnover.to_device} answers: {turnover.message}")
+    return {"turnovers": turnovers}
 
 
 def _one_array(path: Path) -> Any:
