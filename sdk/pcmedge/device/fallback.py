@@ -103,9 +103,10 @@ class FallbackDevice:
         stable_s: float = 60.0,
         on_turnover: Callable[[Turnover], object] | None = None,
     ) -> None:
+        first_s = checked_timeout(probe_first_s, "probe_first_s")
         pace = Pace(
-            first_s=checked_timeout(probe_first_s, "probe_first_s"),
-            longest_s=checked_timeout(max(probe_longest_s, probe_first_s), "probe_longest_s"),
+            first_s=first_s,
+            longest_s=max(first_s, checked_timeout(probe_longest_s, "probe_longest_s")),
             recovery_probes=_count("recovery_probes", recovery_probes),
             stable_s=checked_timeout(stable_s, "stable_s"),
             self_test_interval_s=_optional("self_test_interval_s", self_test_interval_s),
