@@ -1,11 +1,13 @@
 """Talking to PCM devices: connect to one, or make an emulated one; the same :class:`Device` either way."""
 
 from pcmedge.device._benchmark import BatchTiming, Benchmark, benchmark
+from pcmedge.device._turnover import Turnover
 from pcmedge.device.async_device import AsyncDevice, AsyncLab
 from pcmedge.device.async_emulator import AsyncEmulator
 from pcmedge.device.connecting import connect, connect_async
 from pcmedge.device.device import Device, Lab
 from pcmedge.device.emulator import Emulator
+from pcmedge.device.fallback import FallbackDevice, FallbackResult, FallbackStatus
 from pcmedge.device.results import (
     Advance,
     BufferDescription,
@@ -25,6 +27,7 @@ from pcmedge.device.results import (
     RecalibrationResult,
     ResidentModel,
     SelfTest,
+    SelfTestRecord,
     Snapshot,
     Telemetry,
     Tensor,
@@ -45,6 +48,9 @@ __all__ = [
     "Device",
     "Emulator",
     "Event",
+    "FallbackDevice",
+    "FallbackResult",
+    "FallbackStatus",
     "Fault",
     "Geometry",
     "Identity",
@@ -60,12 +66,14 @@ __all__ = [
     "RecalibrationResult",
     "ResidentModel",
     "SelfTest",
+    "SelfTestRecord",
     "Snapshot",
     "Telemetry",
     "Tensor",
     "TileProgramming",
     "TileReadout",
     "TileTelemetry",
+    "Turnover",
     "benchmark",
     "connect",
     "connect_async",
