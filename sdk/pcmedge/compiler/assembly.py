@@ -20,6 +20,7 @@ from pcmedge._contract.image_pb2 import (
     WeightBlock,
 )
 from pcmedge.errors import CompileError
+from pcmedge.frontends.interface import Interface, describe
 from pcmedge.image import ChipImage, Tile, build_image
 from pcmedge.image.datatypes import datatype_name
 
@@ -61,6 +62,7 @@ class Parts:
     reference: tuple[dict[str, Array], dict[str, Array]]
     labels: Sequence[str] | None
     preprocessing: Any
+    interface: Interface
     provenance: Provenance
 
 
@@ -108,6 +110,7 @@ def _manifest(parts: Parts) -> Manifest:
     manifest.application.CopyFrom(
         application(labels, parts.preprocessing, inputs, outputs, _probabilities(parts.graph))
     )
+    describe(parts.interface, manifest)
     return manifest
 
 

@@ -10,6 +10,7 @@ import onnx
 
 from pcmedge._contract.image_pb2 import ChipProfile, Preprocessing
 from pcmedge.errors import AnalogShareError, ImageTooLargeError
+from pcmedge.frontends.interface import interface_of
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import get_profile
 
@@ -169,6 +170,7 @@ def compile(
             reference=(reference_inputs, reference_outputs),
             labels=labels,
             preprocessing=preprocessing,
+            interface=interface_of(source.model),
             provenance=provenance(source, options, len(next(iter(samples.values())))),
         )
     )

@@ -24,6 +24,7 @@ from pcmedge.image.format import (
     align,
     corrupt,
 )
+from pcmedge.image.interface import interface_problems
 from pcmedge.image.manifest import (
     BUFFER,
     FORMAT_VERSION,
@@ -51,7 +52,7 @@ def parse_manifest(data: Bytes, header: Header) -> Manifest:
     Raises ImageFeatureError for a newer format version or an unknown required feature, otherwise ImageCorruptError
     with ``check`` one of ``manifest-parse``, ``manifest-version``, ``manifest-features``, ``manifest-model``,
     ``manifest-profile``, ``manifest-segments``, ``segment-layout``, ``manifest-layers``, ``manifest-buffer``,
-    ``manifest-application``.
+    ``manifest-application``, ``manifest-interface``.
     """
     manifest = Manifest()
     try:
@@ -69,6 +70,8 @@ def parse_manifest(data: Bytes, header: Header) -> Manifest:
     _check_layout(manifest, header)
     _check_layers(manifest)
     _check_application(manifest)
+    if problem := next(interface_problems(manifest), None):
+        raise corrupt("manifest-interface", problem)
     return manifest
 
 
