@@ -14,6 +14,7 @@ from pcmedge._contract.image_pb2 import Provenance
 from pcmedge.errors import CompileError
 from pcmedge.frontends import onnx as onnx_frontend
 from pcmedge.frontends import torch as torch_frontend
+from pcmedge.image.naming import model_name
 
 from . import support
 from .folding import fold
@@ -21,7 +22,7 @@ from .graph import Graph
 from .layers import Matching, match
 from .names import module_paths
 from .normalise import free_batch_axis, normalise
-from .options import Options, model_name
+from .options import Options
 from .statistics import name_batch_norms
 
 

@@ -38,7 +38,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
         model.CopyFrom(source)
     else:
         model = _read(Path(source))
-    _refuse_external_data(model)
+    refuse_external_data(model)
     _check_opset(model)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
@@ -87,7 +87,8 @@ def _read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _refuse_external_data(model: onnx.ModelProto) -> None:
+def refuse_external_data(model: onnx.ModelProto) -> None:
+    """CompileError if the model keeps tensors in other files."""
     from onnx.external_data_helper import uses_external_data
 
     external = [tensor.name for tensor in _tensors(model.graph) if uses_external_data(tensor)]

@@ -53,6 +53,24 @@ def _signature_problems(signature: CallSignature, manifest: Manifest) -> Iterato
             yield f"signature {signature.key!r} names tensors the model does not have: {', '.join(unknown)}"
 
 
+def as_given(spec: TensorSpec, values: Array) -> Array:
+    """Float values as the tensor of the program takes them: as they are, or in its codes or integers."""
+    dtype = numpy_dtype(spec.datatype)
+    if dtype.kind not in "iu":
+        return values
+    if spec.HasField("quantization"):
+        return quantise(values, spec.quantization)
+    limits = np.iinfo(dtype)
+    return np.asarray(np.clip(np.rint(values), limits.min, limits.max).astype(dtype))
+
+
+def as_values(spec: TensorSpec, tensor: Array) -> Array:
+    """What an output of the program stands for: itself, or the values of its codes."""
+    if spec.HasField("quantization") and tensor.dtype == numpy_dtype(spec.quantization.datatype):
+        return dequantise(tensor, spec.quantization)
+    return tensor
+
+
 def quantise(values: Array, quantization: Quantization) -> Array:
     """Codes of values: value / scale, rounded half to even, + zero point, saturated."""
     dtype = numpy_dtype(quantization.datatype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -35,10 +34,10 @@ from pcmedge.image.manifest import (
     TARGETS,
     needed_features,
 )
+from pcmedge.image.naming import NAME
 from pcmedge.image.profiles import check_profile
 from pcmedge.image.synthetic import GENERATORS, MOST_CHOSEN
 
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OPERATOR_BLOCKS: Final = {
     "AnalogConv": ({"W"},),
     "AnalogGemm": ({"W"},),
@@ -100,7 +99,7 @@ def _check_features(manifest: Manifest) -> None:
 
 def _check_model(manifest: Manifest) -> None:
     model = manifest.model
-    if not _NAME.fullmatch(model.name):
+    if not NAME.fullmatch(model.name):
         raise corrupt("manifest-model", f"model name {model.name!r} is not 1 to 128 characters of [A-Za-z0-9._-]")
     if model.version == 0:
         raise corrupt("manifest-model", "the model has no version (1 or larger)")
