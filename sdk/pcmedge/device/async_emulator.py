@@ -17,7 +17,7 @@ P = ParamSpec("P")
 
 
 def awaited(make: Callable[P, Device], name: str, twin: str) -> Callable[P, Coroutine[Any, Any, AsyncDevice]]:
-    """``make`` for an event loop; its device must have a :class:`LocalTransport`. ``twin``: what ``make`` is known as."""
+    """``make`` for an event loop; its device has a :class:`LocalTransport`. ``twin``: what ``make`` is known as."""
 
     @functools.wraps(make)
     async def made(*args: P.args, **kwargs: P.kwargs) -> AsyncDevice:

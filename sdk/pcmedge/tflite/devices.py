@@ -1,0 +1,69 @@
+"""The device an Interpreter runs on, with its model there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pcmedge
+from pcmedge.device.device import Device
+from pcmedge.errors import InputTypeError, InputValueError
+from pcmedge.image import ChipImage
+from pcmedge.protocol.address import ENVIRONMENT
+from pcmedge.tflite.images import image_of
+
+Model = tuple[str | os.PathLike[str] | None, bytes | None]
+Compilation = tuple[Any, Mapping[str, Any], str | os.PathLike[str] | None]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A device, the name of the model on it, and whether whoever opened it has to close it."""
+
+    device: Device
+    model: str
+    owned: bool
+
+
+def open_device(*, model: Model, device: Any, emulator: Mapping[str, Any], compilation: Compilation) -> Opened:
+    """The device meant, programmed with the model.
+
+    ``model``: path and content, one of them; ``emulator``: physics, seed and threads of one in this process;
+    ``compilation``: calibration, options of ``compile``, cache folder.
+    """
+    if device is None and not os.environ.get(ENVIRONMENT):
+        image = image_of(*model, *compilation)
+        return Opened(pcmedge.Emulator(image, **emulator), image.name, owned=True)
+    for name in ("physics", "seed"):
+        if emulator[name] is not None:
+            where = "device=" if device is not None else f"${ENVIRONMENT}"
+            raise InputValueError(
+                f"{name}: for an emulator in this process; {where} names a device, which has its own", argument=name
+            )
+    if not isinstance(device, Device | str | None):
+        raise InputTypeError(f"device is a URL or a pcmedge.Device; found {type(device).__name__}", argument="device")
+    owned = not isinstance(device, Device)
+    opened = device if isinstance(device, Device) else pcmedge.connect(device)
+    try:
+        return Opened(opened, _placed(opened, model, compilation), owned)
+    except BaseException:
+        if owned:
+            opened.close()
+        raise
+
+
+def _placed(device: Device, model: Model, compilation: Compilation) -> str:
+    """See that the device runs the model; its name there."""
+    if "program" not in device.identity().capabilities:
+        return device.model_spec().name
+    image = image_of(*model, *compilation)
+    if not _active(device, image):
+        device.program(image)
+    return image.name
+
+
+def _active(device: Device, image: ChipImage) -> bool:
+    digest = image.sha256.hex()
+    return any(held.image_sha256 == digest and held.active for held in device.models())
