@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pcmedge.device.device import Device
 from pcmedge.errors import InputTypeError, InputValueError
 from pcmedge.image import ChipImage
 from pcmedge.protocol.address import ENVIRONMENT
-from pcmedge.tflite.images import image_of
+from pcmedge.tflite.images import image_of, model_bytes
 
 Model = tuple[str | os.PathLike[str] | None, bytes | None]
 Compilation = tuple[Any, Mapping[str, Any], str | os.PathLike[str] | None]
@@ -57,11 +58,25 @@ def open_device(*, model: Model, device: Any, emulator: Mapping[str, Any], compi
 def _placed(device: Device, model: Model, compilation: Compilation) -> str:
     """See that the device runs the model; its name there."""
     if "program" not in device.identity().capabilities:
-        return device.model_spec().name
+        return _held(device, model)
     image = image_of(*model, *compilation)
     if not _active(device, image):
         device.program(image)
     return image.name
+
+
+def _held(device: Device, model: Model) -> str:
+    """The model of a device that takes no other; if one is given it must be this very file."""
+    name = device.model_spec().name
+    if any(model):
+        digest = hashlib.sha256(model_bytes(*model)).hexdigest()
+        if not any(held.image_sha256 == digest and held.name == name for held in device.models()):
+            raise InputValueError(
+                f"{device.address} cannot be programmed and holds another model, '{name}'; give the very file it runs, "
+                "or no model to take it as it is",
+                argument="model_path",
+            )
+    return name
 
 
 def _active(device: Device, image: ChipImage) -> bool:

@@ -37,7 +37,7 @@ def image_of(
     A ``.tflite`` model is compiled once per content, calibration and options: the last images are kept in memory, and
     all of them in the folder ``cache`` if one is named.
     """
-    data = _read(path, content)
+    data = model_bytes(path, content)
     if data.startswith(_IMAGE_MAGIC):
         if calibration is not None or options:
             given = [*(["calibration"] if calibration is not None else []), *options]
@@ -55,7 +55,7 @@ def image_of(
     if calibration is None:
         raise CalibrationError(
             "This .tflite model has not been compiled for a chip, and the converter ranges of its tiles come from "
-            "typical inputs. Give some hundred of them, calibration=samples (as set_tensor takes them, first axis the batch), "
+            "typical inputs. Give some hundred of them, calibration=samples (first axis the batch), "
             "or compile once (pcmedge compile model.tflite --calibration samples.npy) and give the .pcmi file."
         )
     samples = _materialised(calibration)
@@ -76,7 +76,8 @@ def image_of(
     return image
 
 
-def _read(path: str | os.PathLike[str] | None, content: bytes | None) -> bytes:
+def model_bytes(path: str | os.PathLike[str] | None, content: bytes | None) -> bytes:
+    """The bytes of the model given, by path or as they are."""
     if (not path) == (not content):
         raise InputValueError(
             "expected model_path or model_content, one of the two; found " + ("both" if path else "neither"),
