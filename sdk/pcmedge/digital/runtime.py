@@ -22,9 +22,15 @@ class Runtime(Protocol):
 
     software: str
     batch: int | None
-    inputs: Sequence[TensorSpec]
-    outputs: Sequence[TensorSpec]
-    signatures: Sequence[CallSignature]
+
+    @property
+    def inputs(self) -> Sequence[TensorSpec]: ...
+
+    @property
+    def outputs(self) -> Sequence[TensorSpec]: ...
+
+    @property
+    def signatures(self) -> Sequence[CallSignature]: ...
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name, in the file's order; ``inputs`` have been checked. One call at a time."""

@@ -13,10 +13,7 @@ from pcmedge.device.device import Device
 from pcmedge.errors import InputTypeError, InputValueError
 from pcmedge.image import ChipImage
 from pcmedge.protocol.address import ENVIRONMENT
-from pcmedge.tflite.images import image_of, model_bytes
-
-Model = tuple[str | os.PathLike[str] | None, bytes | None]
-Compilation = tuple[Any, Mapping[str, Any], str | os.PathLike[str] | None]
+from pcmedge.tflite.images import Given, image_of, model_bytes
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,10 @@ class Opened:
     owned: bool
 
 
-def open_device(*, model: Model, device: Any, emulator: Mapping[str, Any], compilation: Compilation) -> Opened:
-    """The device meant, programmed with the model.
-
-    ``model``: path and content, one of them; ``emulator``: physics, seed and threads of one in this process;
-    ``compilation``: calibration, options of ``compile``, cache folder.
-    """
+def open_device(given: Given, device: Any, emulator: Mapping[str, Any]) -> Opened:
+    """The device meant, programmed with the model given; ``emulator``: physics, seed and threads of one made here."""
     if device is None and not os.environ.get(ENVIRONMENT):
-        image = image_of(*model, *compilation)
+        image = image_of(given)
         return Opened(pcmedge.Emulator(image, **emulator), image.name, owned=True)
     for name in ("physics", "seed"):
         if emulator[name] is not None:
@@ -48,28 +41,28 @@ def open_device(*, model: Model, device: Any, emulator: Mapping[str, Any], compi
     owned = not isinstance(device, Device)
     opened = device if isinstance(device, Device) else pcmedge.connect(device)
     try:
-        return Opened(opened, _placed(opened, model, compilation), owned)
+        return Opened(opened, _placed(opened, given), owned)
     except BaseException:
         if owned:
             opened.close()
         raise
 
 
-def _placed(device: Device, model: Model, compilation: Compilation) -> str:
+def _placed(device: Device, given: Given) -> str:
     """See that the device runs the model; its name there."""
     if "program" not in device.identity().capabilities:
-        return _held(device, model)
-    image = image_of(*model, *compilation)
+        return _held(device, given)
+    image = image_of(given)
     if not _active(device, image):
         device.program(image)
     return image.name
 
 
-def _held(device: Device, model: Model) -> str:
+def _held(device: Device, given: Given) -> str:
     """The model of a device that takes no other; if one is given it must be this very file."""
     name = device.model_spec().name
-    if any(model):
-        digest = hashlib.sha256(model_bytes(*model)).hexdigest()
+    if given.has_model:
+        digest = hashlib.sha256(model_bytes(given)).hexdigest()
         if not any(held.image_sha256 == digest and held.name == name for held in device.models()):
             raise InputValueError(
                 f"{device.address} cannot be programmed and holds another model, '{name}'; give the very file it runs, "

@@ -31,9 +31,10 @@ def _both(kind: type[Error], builtin: type[Exception]) -> type[Error]:
     def reduce(error: Error) -> tuple[Any, ...]:
         return (_rebuilt, (kind, builtin, error.message, error.metadata))
 
-    members = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduce}
+    members: dict[str, Any] = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduce}
     return type(kind.__name__, (kind, builtin), members)
 
 
 def _rebuilt(kind: type[Error], builtin: type[Exception], message: str, metadata: dict[str, str]) -> Error:
-    return _both(kind, builtin)(message, **metadata)
+    both: type[Error] = _both(kind, builtin)  # type: ignore[arg-type]  # mypy finds __hash__ of a class in its instances
+    return both(message, **metadata)

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,50 +26,62 @@ _kept: OrderedDict[str, ChipImage] = OrderedDict()
 _lock = threading.Lock()
 
 
-def image_of(
-    path: str | os.PathLike[str] | None,
-    content: bytes | None,
-    calibration: Any,
-    options: Mapping[str, Any],
-    cache: str | os.PathLike[str] | None,
-) -> ChipImage:
-    """The image a model stands for; ``options`` are those of :func:`pcmedge.compile`.
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What an Interpreter is given: a model by path or content, and how to compile it if it has not been.
+
+    ``options`` are those of :func:`pcmedge.compile`; ``cache`` is a folder of compiled images.
+    """
+
+    path: str | os.PathLike[str] | None
+    content: bytes | None
+    calibration: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    cache: str | os.PathLike[str] | None = None
+
+    @property
+    def has_model(self) -> bool:
+        return bool(self.path or self.content)
+
+
+def image_of(given: Given) -> ChipImage:
+    """The image a model stands for.
 
     A ``.tflite`` model is compiled once per content, calibration and options: the last images are kept in memory, and
     all of them in the folder ``cache`` if one is named.
     """
-    data = model_bytes(path, content)
+    data = model_bytes(given)
     if data.startswith(_IMAGE_MAGIC):
-        if calibration is not None or options:
-            given = [*(["calibration"] if calibration is not None else []), *options]
+        if given.calibration is not None or given.options:
+            names = [*(["calibration"] if given.calibration is not None else []), *given.options]
             raise InputValueError(
-                f"{', '.join(given)}: for compiling, and a chip image (.pcmi) has been compiled. Leave them out, or "
+                f"{', '.join(names)}: for compiling, and a chip image (.pcmi) has been compiled. Leave them out, or "
                 "give the .tflite model.",
-                argument=given[0],
+                argument=names[0],
             )
         return ChipImage.from_bytes(data)
     if data[4:8] != _TFLITE_IDENTIFIER:
         raise InputValueError(
-            f"expected a .tflite model or a chip image (.pcmi), found neither in {path or 'model_content'}",
+            f"expected a .tflite model or a chip image (.pcmi), found neither in {given.path or 'model_content'}",
             argument="model_path",
         )
-    if calibration is None:
+    if given.calibration is None:
         raise CalibrationError(
             "This .tflite model has not been compiled for a chip, and the converter ranges of its tiles come from "
             "typical inputs. Give some hundred of them, calibration=samples (first axis the batch), "
             "or compile once (pcmedge compile model.tflite --calibration samples.npy) and give the .pcmi file."
         )
-    samples = _materialised(calibration)
-    key = _key(data, samples, options)
+    given = replace(given, calibration=_materialised(given.calibration))
+    key = _key(data, given)
     if key is None:
-        return _compiled(path, data, samples, options)
+        return _compiled(data, given)
     with _lock:
         if (known := _kept.get(key)) is not None:
             _kept.move_to_end(key)
             return known
-    image = _stored(key, cache) or _compiled(path, data, samples, options)
-    if cache is not None:
-        _store(image, key, cache)
+    image = _stored(key, given.cache) or _compiled(data, given)
+    if given.cache is not None:
+        _store(image, key, given.cache)
     with _lock:
         _kept[key] = image
         while len(_kept) > KEPT_IN_MEMORY:
@@ -76,9 +89,10 @@ def image_of(
     return image
 
 
-def model_bytes(path: str | os.PathLike[str] | None, content: bytes | None) -> bytes:
+def model_bytes(given: Given) -> bytes:
     """The bytes of the model given, by path or as they are."""
-    if (not path) == (not content):
+    path, content = given.path, given.content
+    if bool(path) == bool(content):
         raise InputValueError(
             "expected model_path or model_content, one of the two; found " + ("both" if path else "neither"),
             argument="model_path",
@@ -97,16 +111,14 @@ def model_bytes(path: str | os.PathLike[str] | None, content: bytes | None) -> b
         raise FileMissingError(f"expected a model at '{path}'; cannot read it: {error.strerror}", path=path) from error
 
 
-def _compiled(
-    path: str | os.PathLike[str] | None, data: bytes, calibration: Any, options: Mapping[str, Any]
-) -> ChipImage:
+def _compiled(data: bytes, given: Given) -> ChipImage:
     import pcmedge
 
     # From the bytes that were looked at and hashed, also if the file has changed since.
     with tempfile.TemporaryDirectory(prefix="pcmedge-") as folder:
-        copy = Path(folder) / f"{Path(os.fsdecode(path)).stem if path else 'model'}.tflite"
+        copy = Path(folder) / f"{Path(os.fsdecode(given.path)).stem if given.path else 'model'}.tflite"
         copy.write_bytes(data)
-        return pcmedge.compile(copy, calibration=calibration, **options)
+        return pcmedge.compile(copy, calibration=given.calibration, **given.options)
 
 
 def _stored(key: str, cache: str | os.PathLike[str] | None) -> ChipImage | None:
@@ -143,15 +155,15 @@ def _materialised(calibration: Any) -> Any:
     return calibration
 
 
-def _key(data: bytes, calibration: Any, options: Mapping[str, Any]) -> str | None:
+def _key(data: bytes, given: Given) -> str | None:
     """What decides the image, as a name; None if something in it cannot be compared."""
     from pcmedge import __version__
 
     digest = hashlib.sha256(f"pcmedge {__version__}\0".encode())
     digest.update(hashlib.sha256(data).digest())
-    decisive = {name: value for name, value in options.items() if name != "progress"}
+    decisive = {name: value for name, value in given.options.items() if name != "progress"}
     try:
-        for part in (calibration, decisive):
+        for part in (given.calibration, decisive):
             _add(digest, part)
     except TypeError:
         return None

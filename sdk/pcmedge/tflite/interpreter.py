@@ -17,6 +17,7 @@ from pcmedge.device.results import InferResult
 from pcmedge.errors import DeviceStateError, InputShapeError, InputTypeError, InputValueError, UnimplementedError
 from pcmedge.tflite.devices import open_device
 from pcmedge.tflite.errors import also, raising
+from pcmedge.tflite.images import Given
 from pcmedge.tflite.signatures import SignatureRunner
 from pcmedge.tflite.tensors import InterpreterTensor, of_index
 
@@ -82,12 +83,10 @@ class Interpreter:
         with raising(ValueError):
             _check_arguments(experimental_delegates, num_threads, experimental_preserve_all_tensors)
             self.num_threads = num_threads
-            opened = open_device(
-                model=(model_path, model_content),
-                device=device,
-                emulator={"physics": physics, "seed": seed, "threads": num_threads},
-                compilation=(calibration, compile_options, cache),
+            given = Given(
+                path=model_path, content=model_content, calibration=calibration, options=compile_options, cache=cache
             )
+            opened = open_device(given, device, {"physics": physics, "seed": seed, "threads": num_threads})
             self._device, self._model = opened.device, opened.model
             # TFLite's interpreter has no close(): what was opened here ends with the last reference.
             self._finalizer = weakref.finalize(self, self._device.close) if opened.owned else None
