@@ -13,6 +13,18 @@ import onnxruntime
 import pcmedge
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from interpreter_models import (
+    COLOURS,
+    PITCHES,
+    SIDE,
+    codes_of,
+    colours_onnx,
+    colours_tflite,
+    normalised,
+    pictures,
+    pitches_tflite,
+    tones,
+)
 from onnx import TensorProto, helper, numpy_helper
 from pcmedge.device import Device
 from pcmedge.errors import (
@@ -28,18 +40,6 @@ from pcmedge.errors import (
     UnimplementedError,
 )
 from service_devices import served
-from tflite_models import (
-    COLOURS,
-    PITCHES,
-    SIDE,
-    codes_of,
-    colours_onnx,
-    colours_tflite,
-    normalised,
-    pictures,
-    pitches_tflite,
-    tones,
-)
 
 PICTURES, COLOUR = pictures()
 BANDS, PITCH = tones()

@@ -19,12 +19,7 @@ from ai_edge_litert.interpreter import Interpreter as Litert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pcmedge import errors
-from pcmedge.image import ChipImage
-from pcmedge.tflite import Interpreter
-from pcmedge.tflite.errors import also
-from service_devices import served
-from tflite_models import (
+from interpreter_models import (
     BANDS,
     codes_of,
     colours_onnx,
@@ -35,6 +30,11 @@ from tflite_models import (
     pitches_tflite,
     tones,
 )
+from pcmedge import errors
+from pcmedge.image import ChipImage
+from pcmedge.tflite import Interpreter
+from pcmedge.tflite.errors import also
+from service_devices import served
 
 PICTURES, COLOUR = pictures()
 TONES, PITCH = tones()

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pcmedge
 import pytest
-from PIL import Image
-from tflite_models import (
+from interpreter_models import (
     COLOURS,
     PITCHES,
     codes_of,
@@ -25,6 +24,7 @@ from tflite_models import (
     pitches_tflite,
     tones,
 )
+from PIL import Image
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "tflite"
 IMPORTS = {
