@@ -13,6 +13,7 @@ import onnxruntime
 import pcmedge
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from cli_process import run
 from interpreter_models import (
     COLOURS,
     PITCHES,
@@ -255,7 +256,7 @@ def external() -> bytes:
         (3, InputTypeError, "path or its bytes"),
         (b"", InputValueError, "no inputs"),
         (b"not a model at all", InputValueError, "neither"),
-        (b"\0\0\0\0TFL3", InputValueError, "TFL3"),
+        (b"\0\0\0\0TFL3", InputValueError, "cut off"),
         (b"\x89PCMI\r\n\x1a" + bytes(200), InputValueError, "chip image"),
         (colours_tflite()[:200], InputValueError, "ai-edge-litert"),
         (reshaping([], [1, 1]), InputValueError, "batch"),
@@ -266,3 +267,32 @@ def test_what_is_no_model_is_refused(model: Any, error: type[Error], says: str, 
     given = tmp_path / model if isinstance(model, str) else model
     with pytest.raises(error, match=says):
         pcmedge.DigitalDevice(given)
+
+
+@pytest.mark.parametrize(("name", "made"), [("colours", colours_tflite()), ("pitches", pitches_tflite())])
+def test_the_committed_files_are_the_written_models(name: str, made: bytes) -> None:
+    """tests_tflite_runtime cannot write models: the schema comes with LiteRT."""
+    kept = (Path(__file__).parent.parent / "tests_tflite_runtime" / "models" / f"{name}.tflite").read_bytes()
+    x = normalised(PICTURES) if name == "colours" else codes_of(BANDS)
+    np.testing.assert_array_equal(litert(kept, x), litert(made, x))
+
+
+def test_commands_take_a_digital_url(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "colours.tflite"
+    path.write_bytes(colours_tflite())
+    np.save(tmp_path / "x.npy", normalised(PICTURES[:2]))
+    url = ("--device", f"digital://{path}")
+    found = run(capsys, "infer", "--input", tmp_path / "x.npy", *url, "--json")
+    assert found.code == 0
+    assert found.document["model"] == "colours"
+    assert run(capsys, "benchmark", "--calls", "2", "--batch", "1,2", *url, "--json").code == 0
+    images = run(capsys, "images", *url, "--json").document["models"]
+    assert [(image["name"], image["tiles"]) for image in images] == [("colours", 0)]
+    assert run(capsys, "self-test", *url, "--json").document["passed"]
+    assert "no tiles" in run(capsys, "devices", f"digital://{path}").out
+    refused = run(capsys, "recalibrate", *url, "--json")
+    assert refused.code == UnimplementedError.exit_code
+    doctor = run(capsys, "doctor", *url, "--json").document
+    checks = {check["name"]: check for check in doctor["checks"]}
+    assert checks["TFLite runtime"]["found"].startswith("ai-edge-litert ")
+    assert checks["tflite-runtime"]["status"] == "ok"

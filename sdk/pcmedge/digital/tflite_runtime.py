@@ -128,9 +128,12 @@ def interpreter() -> tuple[str, Any]:
 
 
 def check_structure(data: bytes, name: str) -> None:
-    """What can be known before a runtime written in C++ reads the file. InputValueError if it is no TFLite model."""
-    if not is_tflite(data) or len(data) < 16:
-        raise InputValueError(f"'{name}' is no TFLite model: expected the identifier TFL3", argument="model")
+    """What can be known before a runtime written in C++ reads the file. InputValueError if it is no TFLite model.
+
+    The identifier is how the file was recognised (:func:`is_tflite`).
+    """
+    if not 8 <= int.from_bytes(data[:4], "little") <= len(data) - 4:
+        raise InputValueError(f"'{name}' is cut off: its root table lies outside the file", argument="model")
     if len(data) >= MAX_BYTES:
         raise InputValueError(f"'{name}' has {len(data)} bytes; at most {MAX_BYTES} are read", argument="model")
 
