@@ -47,12 +47,11 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
         raise CompileError(f"'{path.name}' is {size} bytes; TFLite models of up to {MAX_FILE_BYTES} bytes are read.")
     graph = convert(parse(path.read_bytes()))
     graph.name = path.stem
-    for value in graph.inputs:
+    for value in (*graph.inputs, *graph.outputs):
+        # Whether an output follows the batch is the compiler's to prove.
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     # Shapes inside were for the file's batch size.
-    graph.types = {value.name: graph.types[value.name] for value in (*graph.inputs, *graph.outputs)}
-    for value in graph.outputs:
-        value.type.tensor_type.ClearField("shape")
+    graph.types = {}
     return graph.to_model(types=False)
 
 

@@ -222,6 +222,8 @@ class Builder:
             tensor, wanted = self.tensor(index), self._names[index]
             if self.is_constant(index):
                 raise CompileError(f"Output '{tensor.name}' of the TFLite model is a constant; nothing computes it.")
+            if not tensor.shape:
+                raise CompileError(f"Output '{tensor.name}' of the TFLite model is a scalar: it has no batch axis.")
             self.label = wanted
             name = self._output_codes(index) if self._quantised(tensor) else self.read(index)
             if name != wanted or name in self.graph.input_names:
