@@ -11,7 +11,7 @@ import numpy as np
 
 from pcmedge._contract.image_pb2 import CallSignature, NamedTensor, Quantization, TensorSpec
 from pcmedge.digital.runtime import Array, common_batch, in_batches, open_batch_axis, refused
-from pcmedge.errors import InputValueError, InternalError, MissingExtraError
+from pcmedge.errors import CompileError, InputValueError, InternalError, MissingExtraError
 from pcmedge.image.datatypes import datatype_name
 
 PACKAGES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
@@ -136,6 +136,16 @@ def check_structure(data: bytes, name: str) -> None:
         raise InputValueError(f"'{name}' is cut off: its root table lies outside the file", argument="model")
     if len(data) >= MAX_BYTES:
         raise InputValueError(f"'{name}' has {len(data)} bytes; at most {MAX_BYTES} are read", argument="model")
+    try:
+        import_module("tflite")
+    except ModuleNotFoundError:
+        return
+    from pcmedge.frontends.tflite.structure import check_structure as check_tables
+
+    try:
+        check_tables(data)
+    except CompileError as error:
+        raise InputValueError(f"'{name}': {error.message}", argument="model") from error
 
 
 def _spec(detail: Mapping[str, Any], side: str) -> tuple[TensorSpec, int | None]:

@@ -36,7 +36,9 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
     UnsupportedOperatorError (all operators without a conversion at once), MissingExtraError without onnx or tflite.
     """
     _require_extra()
+    from ..interface import attach
     from .convert import convert
+    from .interface import interface
     from .model import parse
 
     path = Path(path)
@@ -45,14 +47,18 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise CompileError(f"'{path.name}' is {size} bytes; TFLite models of up to {MAX_FILE_BYTES} bytes are read.")
-    graph = convert(parse(path.read_bytes()))
+    data = path.read_bytes()
+    parsed = parse(data)
+    graph = convert(parsed)
     graph.name = path.stem
     for value in (*graph.inputs, *graph.outputs):
         # Whether an output follows the batch is the compiler's to prove.
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     # Shapes inside were for the file's batch size.
     graph.types = {}
-    return graph.to_model(types=False)
+    model = graph.to_model(types=False)
+    attach(model, interface(data, parsed, graph.input_names, graph.output_names))
+    return model
 
 
 def version() -> str:
