@@ -259,6 +259,7 @@ def external() -> bytes:
         (b"\0\0\0\0TFL3", InputValueError, "cut off"),
         (b"\x89PCMI\r\n\x1a" + bytes(200), InputValueError, "chip image"),
         (colours_tflite()[:200], InputValueError, "damaged"),
+        (colours_tflite().replace(b"picture", b"pict\xffre"), InputValueError, "ai-edge-litert"),
         (reshaping([], [1, 1]), InputValueError, "batch"),
         (external(), CompileError, "external"),
     ],

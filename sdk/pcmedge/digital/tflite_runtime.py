@@ -36,11 +36,13 @@ class TfliteRuntime:
         try:
             self._interpreter = kind(model_content=data, num_threads=threads)
             self._interpreter.allocate_tensors()
+            # Reading names raises as well: UnicodeDecodeError is a ValueError.
+            inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+            self._inputs = {str(detail["name"]): int(detail["index"]) for detail in inputs}
+            self._outputs = {str(detail["name"]): int(detail["index"]) for detail in outputs}
+            self.signatures = self._signatures()
         except (ValueError, RuntimeError) as error:
             raise refused(name, self.software, error) from error
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        self._inputs = {str(detail["name"]): int(detail["index"]) for detail in inputs}
-        self._outputs = {str(detail["name"]): int(detail["index"]) for detail in outputs}
         if len(self._inputs) != len(inputs) or len(self._outputs) != len(outputs) or not (inputs and outputs):
             raise InputValueError(
                 f"'{name}' has no inputs or no outputs, or some of the same name; expected one name for each",
@@ -52,7 +54,6 @@ class TfliteRuntime:
         self._shapes = {str(detail["name"]): tuple(map(int, detail["shape"])) for detail in inputs}
         self._made_for = common_batch([shape[0] for shape in self._shapes.values()])
         self.batch = common_batch([batch for _, batch in found])
-        self.signatures = self._signatures()
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return in_batches(self.batch, inputs, self._run)
