@@ -135,6 +135,25 @@ def test_classify_takes_pictures_as_a_chip_does() -> None:
         device.classify(PICTURES[0])
 
 
+def test_classify_gives_a_model_of_bytes_bytes() -> None:
+    """A model that takes pixels as they are, uint8, and does the arithmetic of the preprocessing itself."""
+    model = colours_onnx()
+    graph = model.graph
+    graph.input[0].CopyFrom(helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", SIDE, SIDE, 3]))
+    half = numpy_helper.from_array(np.float32(127.5), "half")
+    graph.initializer.append(half)
+    steps = [("Cast", ["pixels"], "f"), ("Sub", ["f", "half"], "g"), ("Div", ["g", "half"], "picture")]
+    nodes = [helper.make_node(kind, inputs, [output]) for kind, inputs, output in steps]
+    nodes[0].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+    preprocessing = {**PREPROCESSING, "mean": [], "std": []}
+    with pcmedge.DigitalDevice(model.SerializeToString(), labels=COLOURS, preprocessing=preprocessing) as device:
+        assert device.model_spec().inputs[0].datatype == "UINT8"
+        for picture, label in zip(PICTURES[:6], COLOUR, strict=False):
+            assert device.classify(picture, top_k=1)[0][0] == COLOURS[label]
+
+
 def test_telemetry_counts_and_the_self_test_notices_other_answers() -> None:
     x = codes_of(BANDS)
     expected = litert(pitches_tflite(), x)
