@@ -16,9 +16,9 @@ from typing import Literal
 Status = Literal["ok", "warn", "fail"]
 
 EXTRAS = {
-    "emulator": "compile models, emulate a device, run the demo",
+    "emulator": "compile ONNX and .tflite models, emulate a device, run the demo",
     "train": "compile torch modules, train with noise",
-    "tflite": "run .tflite models digitally (nothing in this version needs it)",
+    "tflite": "the TFLite runtime, to run .tflite models digitally; compiling them needs the extra emulator only",
     "data": "read and write Parquet, draw plots, read pictures",
 }
 """The extras and what each is for."""

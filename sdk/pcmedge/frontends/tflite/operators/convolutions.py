@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..builder import CHANNELS_FIRST, Array, Builder, Unsupported
+from pcmedge.compiler.graph import Array
+
+from ..builder import CHANNELS_FIRST, Builder, Unsupported
 from ..model import Operator
 from .fused import SAME, activate, pads, windows
 
@@ -95,7 +97,9 @@ def convert_transposed(builder: Builder, operator: Operator) -> None:
         raise ValueError(f"{channels} channels, filters {weights.shape}, result {result}")
     if windows(options.number("Padding"), result[1:3], kernel, strides) != [height, width]:
         raise ValueError(f"a result of shape {result}")
-    whole = [(size - 1) * stride + extent for size, stride, extent in zip((height, width), strides, kernel, strict=True)]
+    whole = [
+        (size - 1) * stride + extent for size, stride, extent in zip((height, width), strides, kernel, strict=True)
+    ]
     totals = [max(0, extent - size) for extent, size in zip(whole, result[1:3], strict=True)]
     begins = [total // 2 for total in totals] if options.number("Padding") == SAME else [0, 0]
     missing = [max(0, size - extent) for extent, size in zip(whole, result[1:3], strict=True)]

@@ -8,7 +8,11 @@ from ..builder import Builder, Unsupported
 
 NONE, RELU, RELU_N1_TO_1, RELU6, TANH = 0, 1, 2, 3, 4
 SAME, VALID = 0, 1
-_BOUNDS: dict[int, tuple[float | None, float | None]] = {RELU: (0.0, None), RELU_N1_TO_1: (-1.0, 1.0), RELU6: (0.0, 6.0)}
+_BOUNDS: dict[int, tuple[float | None, float | None]] = {
+    RELU: (0.0, None),
+    RELU_N1_TO_1: (-1.0, 1.0),
+    RELU6: (0.0, 6.0),
+}
 
 
 def activate(builder: Builder, value: str, kind: int, output: int) -> str:
@@ -58,6 +62,4 @@ def windows(padding: int, sizes: Sequence[int], extents: Sequence[int], strides:
         raise ValueError(f"strides {list(strides)}")
     if padding == SAME:
         return [-(-size // stride) for size, stride in zip(sizes, strides, strict=True)]
-    return [
-        (size - extent) // stride + 1 for size, extent, stride in zip(sizes, extents, strides, strict=True)
-    ]
+    return [(size - extent) // stride + 1 for size, extent, stride in zip(sizes, extents, strides, strict=True)]
