@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from pcmedge.frontends import tflite as frontend
 from tflite_models import Layers, inputs_of, ints
-from tflite_writer import NONE, RELU, RELU6, RELU_N1_TO_1, SAME, VALID, Array, Constant, Net, codes_of, runtime_outputs
+from tflite_writer import RELU, RELU6, RELU_N1_TO_1, SAME, VALID, Array, Constant, Net, codes_of, runtime_outputs
 
 Case = Callable[[Layers], Net]
 
@@ -47,9 +47,17 @@ def pad(make: Layers, x: int) -> int:
     return make.net.op("PAD", [x, raw([[0, 0], [1, 2], [0, 3], [1, 0]])], "PadOptions")
 
 
+def transpose(make: Layers, x: int, *order: int) -> int:
+    return make.net.op("TRANSPOSE", [x, ints(*order)], "TransposeOptions")
+
+
 def split(make: Layers, x: int) -> int:
     parts = make.net.op("SPLIT", [raw(3), x], "SplitOptions", results=2, numSplits=2)
     return make.concat(parts[1], parts[0])
+
+
+def split_in_three(make: Layers, x: int) -> Any:
+    return make.net.op("SPLIT", [raw(-1), x], "SplitOptions", results=3, numSplits=3)
 
 
 def fused(kind: int) -> Case:
@@ -61,7 +69,8 @@ CASES: dict[str, Case] = {
         f"conv {'same' if padding == SAME else 'valid'} stride {stride} dilation {dilation}": one(
             lambda make, x, p=padding, s=stride, d=dilation: make.conv(x, 4, 5, (3, 2), stride=s, dilation=d, padding=p)
         )
-        for padding, stride, dilation in [(SAME, 1, 1), (SAME, 2, 1), (SAME, 3, 1), (SAME, 1, 2), (VALID, 2, 1), (VALID, 1, 2)]
+        for padding in (SAME, VALID)
+        for stride, dilation in ((1, 1), (2, 1), (3, 1), (1, 2))
     },
     "conv grouped": one(lambda make, x: make.conv(x, 4, 6, groups=2)),
     **{f"conv fused {kind}": fused(kind) for kind in (RELU, RELU_N1_TO_1, RELU6)},
@@ -136,7 +145,7 @@ CASES: dict[str, Case] = {
         for height, width in ((14, 9), (4, 5))
     },
     "squeeze": one(lambda make, x: make.net.op("SQUEEZE", [x], "SqueezeOptions", squeezeDims=[1, 2]), 1, 1, 1, 4),
-    "transpose": one(lambda make, x: make.net.op("TRANSPOSE", [make.conv(x, 4, 4), ints(0, 3, 1, 2)], "TransposeOptions")),
+    "transpose": one(lambda make, x: transpose(make, make.conv(x, 4, 4), 0, 3, 1, 2)),
     "slice": behind(strided([0, 1, 0, 0], [1, 6, 6, 4], [1, 2, 3, 1])),
     "slice channels": one(lambda make, x: strided([0, 0, 0, 1], [1, 7, 6, 3], [1, 1, 1, 1])(make, make.conv(x, 4, 4))),
     "slice masked": one(strided([9, 1, -4], [9, 0, -1], [1, 1, 1], beginMask=1, endMask=3), 1, 5, 6),
@@ -146,7 +155,7 @@ CASES: dict[str, Case] = {
     "slice ellipsis": one(strided([0, 0, 1], [1, 0, 3], [1, 1, 1], ellipsisMask=2)),
     "slice new axis": one(strided([0, 0, 0], [1, 0, 5], [1, 1, 1], newAxisMask=2), 1, 5),
     "split": behind(split),
-    "split plain": one(lambda make, x: make.net.op("SPLIT", [raw(-1), x], "SplitOptions", results=3, numSplits=3), 1, 6),
+    "split plain": one(split_in_three, 1, 6),
 }  # fmt: skip
 # The runtime has these in float only.
 FLOAT_ONLY = {"conv grouped"}
@@ -158,8 +167,7 @@ FLOAT_CASES: dict[str, Case] = {
 
 
 def time_major(make: Layers, x: int) -> int:
-    x = make.net.op("TRANSPOSE", [x, ints(1, 0, 2)], "TransposeOptions")
-    return make.net.op("TRANSPOSE", [make.lstm(x, 4, 3, time_major=True), ints(1, 0, 2)], "TransposeOptions")
+    return transpose(make, make.lstm(transpose(make, x, 1, 0, 2), 4, 3, time_major=True), 1, 0, 2)
 
 
 def converted(model: bytes, inputs: list[Array], path: Path) -> tuple[dict[str, Array], dict[str, Array]]:

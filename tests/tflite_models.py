@@ -73,7 +73,9 @@ class Layers:
     def concat(self, *sources: int, axis: int = -1) -> int:
         return self.net.op("CONCATENATION", list(sources), "ConcatenationOptions", axis=axis)
 
-    def resize(self, mode: str, source: int, height: int, width: int, *, align: bool = False, half: bool = False) -> int:
+    def resize(
+        self, mode: str, source: int, height: int, width: int, *, align: bool = False, half: bool = False
+    ) -> int:
         name = {"BILINEAR": "ResizeBilinearOptions", "NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions"}[mode]
         return self.net.op(f"RESIZE_{mode}", [source, ints(height, width)], name, alignCorners=align,
                            halfPixelCenters=half)  # fmt: skip

@@ -36,6 +36,10 @@ _MOVES = frozenset(
         "TRANSPOSE",
     }
 )
+# Versions of operators: what takes 8-bit codes and the options used here.
+_VERSIONS = {"CONV_2D": 3, "CUSTOM": 1, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 5, "RESIZE_BILINEAR": 3,
+             "RESIZE_NEAREST_NEIGHBOR": 3, "TRANSPOSE_CONV": 3, "HARD_SWISH": 1, "RELU_N1_TO_1": 1,
+             "UNIDIRECTIONAL_SEQUENCE_LSTM": 1, "RESHAPE": 1}  # fmt: skip
 _FIXED = {"SOFTMAX": (1 / 256, -128), "LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}
 
 
@@ -269,12 +273,8 @@ def _code(builtin: str, custom: str) -> Any:
     table.builtinCode = getattr(schema.BuiltinOperator, builtin)
     table.deprecatedBuiltinCode = min(127, table.builtinCode)
     table.customCode = custom.encode() if custom else None
-    table.version = _VERSIONS.get(builtin, 3)
+    table.version = _VERSIONS.get(builtin, 2)
     return table
-
-
-# The first version of an operator that takes 8-bit codes and the options the tests use.
-_VERSIONS = {"CUSTOM": 1, "FULLY_CONNECTED": 4, "RESIZE_BILINEAR": 3, "MEAN": 2, "CONCATENATION": 2, "UNIDIRECTIONAL_SEQUENCE_LSTM": 1, "RELU": 2, "RELU6": 2, "RELU_N1_TO_1": 1, "SOFTMAX": 2, "LOGISTIC": 2, "TANH": 2, "HARD_SWISH": 1, "QUANTIZE": 2, "DEQUANTIZE": 2, "RESHAPE": 1, "SQUEEZE": 2, "PAD": 2, "ADD": 2, "SUB": 2, "MUL": 2, "TRANSPOSE": 2, "SPLIT": 2, "STRIDED_SLICE": 2, "MAX_POOL_2D": 2, "AVERAGE_POOL_2D": 2, "ABS": 1, "CONV_2D": 3}  # fmt: skip
 
 
 def flex_options(**values: Any) -> bytes:

@@ -16,7 +16,7 @@ from typing import Literal
 Status = Literal["ok", "warn", "fail"]
 
 EXTRAS = {
-    "emulator": "compile models, emulate a device, run the demo",
+    "emulator": "compile ONNX and .tflite models, emulate a device, run the demo",
     "train": "compile torch modules, train with noise",
     "tflite": "run .tflite models digitally, beside a chip",
     "tflite-runtime": "the same on the older runtime (Python 3.11, NumPy 1)",

@@ -73,8 +73,8 @@ def _read(path: Path) -> onnx.ModelProto:
     with path.open("rb") as file:
         if file.read(8)[4:] == b"TFL3":
             raise CompileError(
-                f"'{path.name}' is a TFLite model; expected ONNX or a torch module. Convert it first, for example with "
-                f"tf2onnx: python -m tf2onnx.convert --tflite {path.name} --output {path.stem}.onnx"
+                f"'{path.name}' is a TFLite model, expected ONNX. pcmedge.compile takes it as it is; for its graph "
+                "alone use pcmedge.frontends.tflite.load."
             )
     try:
         model = onnx.load(str(path), load_external_data=False)

@@ -13,7 +13,6 @@ from .checked import guarded
 from .model import Model, Operator
 from .operators import CONVERTERS
 
-
 _NEAREST = {
     "BIDIRECTIONAL_SEQUENCE_LSTM": "two UNIDIRECTIONAL_SEQUENCE_LSTM, or export the model to ONNX",
     "LSTM": "UNIDIRECTIONAL_SEQUENCE_LSTM: convert with the new converter of TensorFlow 2",
@@ -96,5 +95,6 @@ def _check_shapes(graph: Graph) -> None:
     except Exception as error:
         line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise CompileError(
-            f"The TFLite file is damaged or not a valid model: its operators do not fit the shapes it declares ({line})."
+            "The TFLite file is damaged or not a valid model: its operators do not fit the shapes it declares "
+            f"({line})."
         ) from error

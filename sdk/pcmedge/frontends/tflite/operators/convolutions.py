@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..builder import CHANNELS_FIRST, Array, Builder, Unsupported
+from pcmedge.compiler.graph import Array
+
+from ..builder import CHANNELS_FIRST, Builder, Unsupported
 from ..model import Operator
 from .fused import SAME, activate, pads, windows
 

@@ -159,7 +159,7 @@ def _regular(builder: Builder, boxes: str, scores: str, count: int, options: Set
 
 
 def _suppressed(builder: Builder, boxes: str, rows: str, count: int, limit: int, options: Settings) -> tuple[str, str]:
-    """Scores (-1: none) and flat indices (row * anchors + anchor) of the best that survive, ``rows`` [n, rows, anchors].
+    """Scores (-1: none) and flat indices (row * anchors + anchor) of the best survivors; ``rows``: [n, rows, anchors].
 
     NonMaxSuppression lists the survivors of all samples; scattered back to their places, TopK makes them a table.
     """
