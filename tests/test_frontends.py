@@ -280,8 +280,8 @@ for act in (lambda: pcmedge.compile, lambda: onnx.load("x.onnx"), lambda: torch.
     assert done.stdout.split() == ["emulator", "emulator", "train"]
 
 
-def test_a_tflite_file_says_how_to_convert_it(tmp_path: Path) -> None:
+def test_a_tflite_file_says_which_frontend_takes_it(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(100))
-    with pytest.raises(CompileError, match=r"tf2onnx.*model\.onnx"):
+    with pytest.raises(CompileError, match=r"pcmedge\.frontends\.tflite"):
         onnx_frontend.load(path)

@@ -13,7 +13,9 @@ import onnx
 from pcmedge._contract.image_pb2 import Provenance
 from pcmedge.errors import CompileError
 from pcmedge.frontends import onnx as onnx_frontend
+from pcmedge.frontends import tflite as tflite_frontend
 from pcmedge.frontends import torch as torch_frontend
+from pcmedge.image.naming import model_name
 
 from . import support
 from .folding import fold
@@ -21,7 +23,7 @@ from .graph import Graph
 from .layers import Matching, match
 from .names import module_paths
 from .normalise import free_batch_axis, normalise
-from .options import Options, model_name
+from .options import Options
 from .statistics import name_batch_norms
 
 
@@ -55,8 +57,12 @@ def load(model: Any, example_input: Any, name: str | None) -> Source:
         return Source(onnx_frontend.load(exported), model_name(name, type(model).__name__), "torch", version)
     if not isinstance(model, (str, os.PathLike, onnx.ModelProto)):
         raise CompileError(
-            f"Expected a torch.nn.Module, an onnx.ModelProto or the path of an ONNX file; found {type(model).__name__}."
+            "Expected a torch.nn.Module, an onnx.ModelProto or the path of an ONNX or TFLite file; found "
+            f"{type(model).__name__}."
         )
+    if not isinstance(model, onnx.ModelProto) and tflite_frontend.recognises(model):
+        converted = onnx_frontend.load(tflite_frontend.load(model))
+        return Source(converted, model_name(name, Path(model).stem), "tflite", tflite_frontend.version())
     loaded = onnx_frontend.load(model)
     fallback = loaded.graph.name if isinstance(model, onnx.ModelProto) else Path(model).stem
     return Source(loaded, model_name(name, fallback), "onnx", onnx_frontend.version())

@@ -56,7 +56,7 @@ def require_known_operators(model: onnx.ModelProto) -> None:
         fixed = [name for node in graph.nodes if node.op_type == "Constant" for name in node.output]
         graph.constants.update(dict.fromkeys(fixed, np.zeros(0)))
         found += [offence for node in graph.nodes for offence in _restricted(node, graph)]
-    _raise(found)
+    refuse(found)
 
 
 def require_runnable(graph: Graph) -> None:
@@ -74,10 +74,11 @@ def require_runnable(graph: Graph) -> None:
                 f"ONNX Runtime refuses the model as a whole: {refusal}. Check that it runs in "
                 "onnxruntime.InferenceSession before compiling it."
             )
-    _raise(found)
+    refuse(found)
 
 
-def _raise(offences: list[Offence]) -> None:
+def refuse(offences: list[Offence]) -> None:
+    """Raise one UnsupportedOperatorError that names them all; nothing if there are none."""
     if not offences:
         return
     plural = "1 node" if len(offences) == 1 else f"{len(offences)} nodes"

@@ -38,7 +38,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
         model.CopyFrom(source)
     else:
         model = _read(Path(source))
-    _refuse_external_data(model)
+    refuse_external_data(model)
     _check_opset(model)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
@@ -73,8 +73,8 @@ def _read(path: Path) -> onnx.ModelProto:
     with path.open("rb") as file:
         if file.read(8)[4:] == b"TFL3":
             raise CompileError(
-                f"'{path.name}' is a TFLite model; expected ONNX or a torch module. Convert it first, for example with "
-                f"tf2onnx: python -m tf2onnx.convert --tflite {path.name} --output {path.stem}.onnx"
+                f"'{path.name}' is a TFLite model, expected ONNX. pcmedge.compile takes it as it is; for its graph "
+                "alone use pcmedge.frontends.tflite.load."
             )
     try:
         model = onnx.load(str(path), load_external_data=False)
@@ -87,7 +87,8 @@ def _read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _refuse_external_data(model: onnx.ModelProto) -> None:
+def refuse_external_data(model: onnx.ModelProto) -> None:
+    """CompileError if the model keeps tensors in other files."""
     from onnx.external_data_helper import uses_external_data
 
     external = [tensor.name for tensor in _tensors(model.graph) if uses_external_data(tensor)]
