@@ -30,6 +30,8 @@ _KEPT = frozenset(
 # A result larger than its operands stays an operator (a broadcast or a range), unless it is small: an image carries
 # 4.1 bytes per digital parameter of the model, not a blown-up copy of a scalar.
 _SMALL_BYTES = 64 * 1024
+# But weights that are stored smaller than they are computed with (quantised, float16) are weights all the same.
+_STORED_SMALLER = frozenset({"Cast", "CastLike", "DequantizeLinear"})
 _MAX_ROUNDS = 16
 
 
@@ -73,6 +75,8 @@ def _evaluate(graph: Graph, node: onnx.NodeProto) -> dict[str, Array] | None:
         return None
     operands = {name: graph.constants[name] for name in node.input if name}
     results = _run(node, operands)
+    if results is None or node.op_type in _STORED_SMALLER:
+        return results
     budget = max(_SMALL_BYTES, 2 * sum(value.nbytes for value in operands.values()))
     if node.op_type != "Constant" and sum(value.nbytes for value in results.values()) > budget:
         return None
@@ -90,7 +94,8 @@ def _static_shape(graph: Graph, node: onnx.NodeProto) -> dict[str, Array] | None
     return {node.output[0]: np.array(dims, np.int64)}
 
 
-def _run(node: onnx.NodeProto, operands: dict[str, Array]) -> dict[str, Array]:
+def _run(node: onnx.NodeProto, operands: dict[str, Array]) -> dict[str, Array] | None:
+    """What a node makes of its operands; None if that is no tensor (exporters split weights into sequences)."""
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             [node],
@@ -107,4 +112,6 @@ def _run(node: onnx.NodeProto, operands: dict[str, Array]) -> dict[str, Array]:
         warnings.simplefilter("ignore")
         results = ReferenceEvaluator(model).run(None, operands)
     names = [name for name in node.output if name]
+    if any(isinstance(value, list) for value in results):
+        return None
     return {name: np.asarray(value) for name, value in zip(names, results, strict=True)}
