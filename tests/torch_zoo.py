@@ -333,7 +333,7 @@ ZOO = {
     "densenet": Entry(DenseNet, PICTURE, 5),
     "unet": Entry(UNet, ((3, 16, 16),), 6, digital=1),
     "speech": Entry(Speech, ((6, 10),), 4, digital=1),
-    "encoder": Entry(Encoder, ((5, 16), (7, 16)), 13),
+    "encoder": Entry(Encoder, ((5, 16), (7, 16)), 12),
     "tokens": Entry(Tokens, ((9,), (9,)), 2),
 }
 
