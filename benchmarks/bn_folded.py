@@ -21,6 +21,7 @@ import onnx
 from numpy.typing import NDArray
 from pcmedge import compile as compile_image
 from pcmedge.compiler.graph import attributes
+from pcmedge.compiler.scaling import Scaling
 from pcmedge.compiler.source import load, prepare
 from pcmedge.demo.digits import MODEL_FILE, load_digits
 from pcmedge.drift import DriftPlan, DriftStudy, run_study
@@ -108,11 +109,13 @@ def resnet32(data: Path, work: Path, samples: int) -> Subject:
     return Subject("resnet32", onnx.load(network.path), calibration, held_out.tensors, held_out.labels)
 
 
-def compare(subject: Subject, plan: DriftPlan, *, keep: Path | None = None, workers: int = 1) -> list[Line]:
+def compare(
+    subject: Subject, plan: DriftPlan, *, scaling: Scaling = "layer", keep: Path | None = None, workers: int = 1
+) -> list[Line]:
     """Both forms of the network on the chips of ``plan`` (which keeps which samples were right)."""
     studies = []
     for model in (subject.model, fold_batch_norm(subject.model)):
-        image = compile_image(model, calibration=subject.calibration, name=subject.name)
+        image = compile_image(model, calibration=subject.calibration, name=subject.name, scaling=scaling)
         studies.append(run_study(image, subject.inputs, subject.labels, plan=plan, keep=keep, workers=workers))
     found = []
     for age_s in plan.ages:
@@ -145,6 +148,9 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--chips", type=int, default=10, help="seeds from 0")
     parser.add_argument("--samples", type=int, default=1000, help="pictures to judge by (digits: at most 400)")
     parser.add_argument("--realisations", type=int, default=1, help="reads of every chip")
+    parser.add_argument(
+        "--scaling", choices=("layer", "column"), default="layer", help="of the weights, for both forms"
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--physics", default="pcm-90nm")
     parser.add_argument("--json", action="store_true", help="print the lines as JSON")
@@ -164,11 +170,13 @@ def main(given: Sequence[str] | None = None) -> None:
         physics=options.physics,
         keep_correct=True,
     )
-    lines = compare(subject, plan, keep=options.work / "chips", workers=options.workers)
+    lines = compare(subject, plan, scaling=options.scaling, keep=options.work / "chips", workers=options.workers)
     if options.json:
         print(json.dumps([{**line.__dict__, "difference": line.difference.__dict__} for line in lines], indent=1))
         return
-    print(f"{subject.name}, {options.chips} chips of {options.physics}, {len(subject.labels)} pictures\n")
+    print(
+        f"{subject.name}, {options.chips} chips of {options.physics}, {len(subject.labels)} pictures, one scale per {options.scaling}\n"
+    )
     print("| age | method | with batch norm | folded | folded - batch norm, points (95 %) |\n|---|---|---|---|---|")
     for line in lines:
         estimate, low, high = (
