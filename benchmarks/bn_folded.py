@@ -174,9 +174,8 @@ def main(given: Sequence[str] | None = None) -> None:
     if options.json:
         print(json.dumps([{**line.__dict__, "difference": line.difference.__dict__} for line in lines], indent=1))
         return
-    print(
-        f"{subject.name}, {options.chips} chips of {options.physics}, {len(subject.labels)} pictures, one scale per {options.scaling}\n"
-    )
+    chips = f"{options.chips} chips of {options.physics}, {len(subject.labels)} pictures"
+    print(f"{subject.name}, {chips}, one weight scale per {options.scaling}\n")
     print("| age | method | with batch norm | folded | folded - batch norm, points (95 %) |\n|---|---|---|---|---|")
     for line in lines:
         estimate, low, high = (

@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 import torch_zoo
-from compiler_models import Array, float_outputs, ideal_chip, linear, onnx_model, relative_error, samples
+from compiler_models import Array, float_outputs, ideal_chip, linear, onnx_model, program_of, relative_error, samples
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
@@ -106,7 +106,8 @@ def by_opset(opset: int) -> onnx.ModelProto:
 def test_every_opset_that_onnx_knows(opset: int) -> None:
     model, x = by_opset(opset), samples(8, 2, 5, 5)
     image = compile(model, calibration=x, scaling="column")
-    (expected,) = ReferenceEvaluator(model).run(None, {"x": x})
+    # ONNX Runtime lags behind the newest opsets, and onnx's evaluator takes batch norm below 14 for training.
+    expected = float_outputs(model, {"x": x})["y"] if opset <= 21 else ReferenceEvaluator(model).run(None, {"x": x})[0]
     assert relative_error(ideal_chip(image, {"x": x})["y"], expected) <= 1e-4
     assert [layer.name for layer in image.manifest.layers] == ["conv", "fc"]
 
@@ -153,7 +154,9 @@ def test_weights_however_they_are_kept(nodes: list[onnx.NodeProto], constants: d
     x = samples(8, 6)
     image = compile(model, calibration=x)
     assert [layer.name for layer in image.manifest.layers] == ["fc"]
-    assert relative_error(ideal_chip(image, {"x": x})["y"], float_outputs(model, {"x": x})["y"]) <= 1e-4
+    # Not by ONNX Runtime, which computes products with dequantised weights in int8.
+    (expected,) = ReferenceEvaluator(model).run(None, {"x": x})
+    assert relative_error(ideal_chip(image, {"x": x})["y"], expected) <= 1e-4
 
 
 def test_large_quantised_weights_lie_on_tiles_too() -> None:
@@ -172,7 +175,8 @@ def test_half_precision_becomes_single() -> None:
     image = compile(model, calibration=x.astype(np.float32))
     expected = np.maximum(x.astype(np.float32) @ WEIGHTS.astype(np.float16).astype(np.float32), 0)
     assert relative_error(ideal_chip(image, {"x": x.astype(np.float32)})["y"], expected) <= 1e-4
-    assert image.manifest.model.inputs[0].dtype == image.manifest.model.outputs[0].dtype
+    graph = program_of(image).graph
+    assert {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)} == {TensorProto.FLOAT}
 
 
 def test_an_idle_cast_does_not_part_a_product_from_its_bias() -> None:
@@ -295,11 +299,14 @@ def test_a_file_above_what_protobuf_holds_is_not_read(tmp_path: Path) -> None:
         onnx_frontend.load(path)
 
 
-@pytest.mark.parametrize(("shape", "shown"), [([], r"\(\)"), (None, "None")])
-def test_inputs_without_a_batch_axis_are_refused(shape: list[int] | None, shown: str) -> None:
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [([], r"Input 'x' has no batch axis \(shape \(\)\)"), (None, "not valid: Field 'shape' of 'type' is required")],
+)
+def test_inputs_without_a_batch_axis_are_refused(shape: list[int] | None, message: str) -> None:
     model = onnx_model([NODE("Mul", ["x", "w"], ["y"])], {"x": [1]}, ["y"], {"w": WEIGHTS})
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, shape))
-    with pytest.raises(CompileError, match=rf"Input 'x' has no batch axis \(shape {shown}\)"):
+    with pytest.raises(CompileError, match=message):
         compile(model, calibration=samples(8))
 
 

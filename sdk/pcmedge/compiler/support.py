@@ -25,8 +25,6 @@ _NEAREST = {
     "LayerNormalization": "use LayerNormalization of the default domain",
     "Attention": "write attention with MatMul and Softmax",
     "MultiHeadAttention": "write attention with MatMul and Softmax",
-    "RMSNormalization": "write it with Mul, ReduceMean and Sqrt",
-    "Swish": "write it with Sigmoid and Mul",
 }
 
 

@@ -36,11 +36,13 @@ def inline(model: onnx.ModelProto, pinned: int) -> onnx.ModelProto:
     try:
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
-        newer = sorted({node.op_type for node in model.graph.node if _is_newer(node, pinned)})
+        newer = [node for node in model.graph.node if _is_newer(node, pinned)]
         if newer:
-            # Definitions may depend on the types and ranks of what they are applied to.
+            names = sorted({node.op_type for node in newer})
+            for node in newer:
+                _spell_defaults(node)
             model = onnx.inliner.inline_selected_functions(
-                onnx.shape_inference.infer_shapes(model), [("", name) for name in newer], inline_schema_functions=True
+                _typed(model), [("", name) for name in names], inline_schema_functions=True
             )
     except Exception as error:
         raise CompileError(
@@ -75,6 +77,25 @@ def _is_newer(node: onnx.NodeProto, pinned: int) -> bool:
         return False
     schema = onnx.defs.get_schema(node.op_type, domain="")
     return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _spell_defaults(node: onnx.NodeProto) -> None:
+    """Attributes that the node leaves to their defaults: the inliner looks for them on the node only."""
+    given = {attribute.name for attribute in node.attribute}
+    for name, attribute in onnx.defs.get_schema(node.op_type, domain="").attributes.items():
+        if name not in given and attribute.default_value.type:
+            node.attribute.add().CopyFrom(attribute.default_value)
+
+
+def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With the types of everything in it: definitions may depend on what they are applied to, constants included."""
+    typed = onnx.shape_inference.infer_shapes(model)
+    named = {value.name for value in (*typed.graph.input, *typed.graph.value_info)}
+    for tensor in typed.graph.initializer:
+        if tensor.name not in named:
+            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            typed.graph.value_info.append(value)
+    return typed
 
 
 def _plain_global_max_pool(model: onnx.ModelProto) -> None:
