@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from benchmarks.bn_folded import compare, digits, fold_batch_norm
 from compiler_models import float_outputs, relative_error
 from pcmedge.compiler import compile
 from pcmedge.drift import DriftPlan, run_study
 from pcmedge.drift.result import mean_and_stderr
+
+from benchmarks.bn_folded import compare, digits, fold_batch_norm
 
 CHIPS = 6
 T_99 = 3.365

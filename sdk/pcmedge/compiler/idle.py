@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 
 from .graph import Graph, attributes, subgraphs
@@ -32,10 +33,10 @@ def _is_idle(graph: Graph, node: onnx.NodeProto) -> bool:
         return False
     if node.op_type == "Cast":
         element = graph.type_of(node.input[0]).element
-        return bool(element) and element == attributes(node)["to"]
+        return bool(element) and element == int(attributes(node)["to"])
     if node.op_type == "Dropout":
         training = node.input[2] if len(node.input) > 2 else ""
-        off = not training or (training in graph.constants and not graph.constants[training])
+        off = not training or (training in graph.constants and not np.any(graph.constants[training]))
         return off and not any(node.output[1:])
     return node.op_type == "Identity"
 
