@@ -38,7 +38,7 @@ def _is_idle(graph: Graph, node: onnx.NodeProto) -> bool:
         training = node.input[2] if len(node.input) > 2 else ""
         off = not training or (training in graph.constants and not np.any(graph.constants[training]))
         return off and not any(node.output[1:])
-    return node.op_type == "Identity"
+    return str(node.op_type) == "Identity"
 
 
 def _reads(graph: onnx.GraphProto) -> set[str]:
