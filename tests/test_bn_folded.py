@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from pcmedge.compiler import compile
 from pcmedge.drift import DriftPlan, run_study
 from pcmedge.drift.result import mean_and_stderr
 
-from benchmarks.bn_folded import compare, digits, fold_batch_norm
+from benchmarks.bn_folded import compare, digits, fold_batch_norm, main
 
 CHIPS = 6
 T_99 = 3.365
@@ -56,3 +58,17 @@ def test_with_a_scale_per_column_folding_changes_nothing(mode: str) -> None:
     """Folding multiplies columns by factors, and a column's own scale divides them out: the targets are the same."""
     (line,) = compare(digits(200), plan(mode), scaling="column")
     assert math.isclose(line.folded, line.with_batch_norm, abs_tol=0.0025)
+
+
+def test_the_command_prints_its_lines_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--chips", "2", "--samples", "20", "--ages", "1d", "--json", "--work", str(tmp_path)])
+    lines = json.loads(capsys.readouterr().out)
+    assert [line["method"] for line in lines] == ["none", "gdc", "adabs", "adabs-paired"]
+    for line in lines:
+        assert line["difference"]["estimate"] == pytest.approx(line["folded"] - line["with_batch_norm"])
+
+
+def test_the_command_asks_for_the_data_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--network", "resnet32"])
+    assert "needs --data PATH" in capsys.readouterr().err
