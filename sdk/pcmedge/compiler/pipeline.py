@@ -168,7 +168,7 @@ def compile(
             buffer=chosen,
             reference_moments=moments,
             reference=(reference_inputs, reference_outputs),
-            labels=labels,
+            labels=labels if labels is not None else source.labels or None,
             preprocessing=preprocessing,
             interface=interface_of(source.model),
             provenance=provenance(source, options, len(next(iter(samples.values())))),

@@ -20,6 +20,7 @@ from pcmedge.image.naming import model_name
 from . import support
 from .folding import fold
 from .graph import Graph
+from .idle import drop_idle
 from .layers import Matching, match
 from .names import module_paths
 from .normalise import free_batch_axis, normalise
@@ -29,12 +30,16 @@ from .statistics import name_batch_norms
 
 @dataclass(frozen=True)
 class Source:
-    """A checked model under the name it is compiled as; ``format`` and ``version`` of what it came from."""
+    """A checked model under the name it is compiled as; ``format`` and ``version`` of what it came from.
+
+    ``labels``: names of its classes, where it brought some.
+    """
 
     model: onnx.ModelProto
     name: str
     format: str
     version: str
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ def load(model: Any, example_input: Any, name: str | None) -> Source:
         return Source(converted, model_name(name, Path(model).stem), "tflite", tflite_frontend.version())
     loaded = onnx_frontend.load(model)
     fallback = loaded.graph.name if isinstance(model, onnx.ModelProto) else Path(model).stem
-    return Source(loaded, model_name(name, fallback), "onnx", onnx_frontend.version())
+    labels = onnx_frontend.class_labels(loaded)
+    return Source(loaded, model_name(name, fallback), "onnx", onnx_frontend.version(), labels)
 
 
 def prepare(source: Source) -> Front:
@@ -77,6 +83,7 @@ def prepare(source: Source) -> Front:
     graph.sweep()
     graph.infer()
     fold(graph)
+    drop_idle(graph)
     normalise(graph)
     graph.infer()
     fold(graph)

@@ -25,9 +25,6 @@ _NEAREST = {
     "LayerNormalization": "use LayerNormalization of the default domain",
     "Attention": "write attention with MatMul and Softmax",
     "MultiHeadAttention": "write attention with MatMul and Softmax",
-    "RMSNormalization": "write it with Mul, ReduceMean and Sqrt",
-    "Swish": "write it with Sigmoid and Mul",
-    "QLinearConv": "use QuantizeLinear/DequantizeLinear around Conv (QDQ format)",
 }
 
 
@@ -94,6 +91,10 @@ def refuse(offences: list[Offence]) -> None:
 def _unknown(node: onnx.NodeProto, version: int) -> Iterator[Offence]:
     if node.domain not in ("", "ai.onnx"):
         default = f"operators of the default ONNX domain, opset {OPSET}"
+        if node.op_type.startswith("QLinear"):
+            default = "quantise in the QDQ format (QuantizeLinear/DequantizeLinear around float operators)"
+        elif node.domain == "ai.onnx.ml":
+            default = "of scikit-learn MLPClassifier and MLPRegressor, alone or behind a StandardScaler"
         yield Offence(
             describe_node(node),
             f"{node.domain}.{node.op_type}",

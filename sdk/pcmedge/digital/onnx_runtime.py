@@ -27,7 +27,7 @@ class OnnxRuntime:
         try:
             import onnxruntime
 
-            from pcmedge.frontends.onnx import refuse_external_data
+            from pcmedge.frontends.onnx.reading import refuse_external_data
         except ModuleNotFoundError as error:
             raise MissingExtraError.for_extra("emulator", "Running an ONNX model digitally") from error
         self.software = f"onnxruntime {onnxruntime.__version__}"
