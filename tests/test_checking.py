@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from compiler_models import ARCHITECTURES, chain, exported, linear, samples, torch_inputs
+from compiler_models import ARCHITECTURES, chain, exported, onnx_model, samples, torch_inputs
+from onnx import helper
 from pcmedge.checking import Check, Effect, LayerCheck, check, expect
 from pcmedge.compiler import compile
 from pcmedge.drift import DriftPlan, run_study
@@ -145,13 +146,14 @@ def test_without_labels_it_is_agreement_and_an_ideal_chip_agrees(classifier: Chi
 
 
 def test_a_network_without_scores_is_judged_by_its_output_error() -> None:
-    model = exported("lstm")
-    inputs = dict(zip((value.name for value in model.graph.input), torch_inputs("lstm"), strict=True))
-    image = compile(linear(16, 1), calibration=samples(32, 16))
-    assert expect(image, samples(32, 16), chips=1, ages_s=("1d",)).measure == "agreement"
-    sequences = compile(model, calibration=inputs)
-    found = expect(sequences, inputs, chips=1, ages_s=("1d",))
-    assert found.moments[0].output_error_mean > 0
+    weights = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="m")]
+    x = samples(32, 4, 12)
+    image = compile(onnx_model(nodes, {"x": ["n", 4, 12]}, ["y"], {"w": weights}), calibration=x)
+    found = expect(image, x, chips=1, ages_s=("1d",))
+    assert (found.measure, found.moments[0].accuracy_mean) == ("output error", None)
+    assert found.moments[1].mode == "gdc"
+    assert found.drop == max(each.output_error_mean for each in found.moments) > 0
 
 
 def test_progress_reaches_its_end(classifier: ChipImage) -> None:

@@ -164,6 +164,9 @@ def _conclusions(found: Check) -> list[str]:
         layer = found.first_outlier(stage)
         if layer:
             lines.append(f"{name} '{layer}' is the first layer whose own error is {OUTLIER:g} times the median.")
+        elif stage == "device" and found.layers:
+            costliest = max(found.layers, key=lambda each: each.device.alone).layer
+            lines.append(f"{name} no layer stands out; the largest error of its own has '{costliest}'.")
     return lines
 
 
