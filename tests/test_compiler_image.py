@@ -221,7 +221,7 @@ def test_the_application_side() -> None:
         ({"name": "no spaces please"}, r"name: expected 1 to 128 characters"),
         ({"preprocessing": {"widht": 3}}, r"preprocessing:.*Its fields are input, width"),
         ({"preprocessing": {"input": "z"}}, r"name of a model input \(x\), found 'z'"),
-        ({"scaling": "tile"}, r"scaling: expected one of layer, column; found 'tile'"),
+        ({"scaling": "tile"}, r"scaling: expected one of layer, column, auto; found 'tile'"),
         ({"adc_range": "p99"}, r"adc_range: expected one of mse, max"),
         ({"clip_sigma": -1.0}, r"clip_sigma: expected a positive number"),
         ({"require_analog": "most"}, r"require_analog: expected a share"),

@@ -44,6 +44,13 @@ def read_inputs(path: Path) -> Array | dict[str, Array]:
     return next(iter(found.values())) if isinstance(found, dict) and len(found) == 1 else found
 
 
+def first_sample(samples: Array | dict[str, Array]) -> Array | dict[str, Array]:
+    """The first sample with its batch axis: the example a torch module is traced with."""
+    if isinstance(samples, dict):
+        return {name: array[:1] for name, array in samples.items()}
+    return samples[:1]
+
+
 def check_writable_kind(path: Path) -> None:
     """Raise InputTypeError unless :func:`write_arrays` knows the ending; before any work is done."""
     ending = path.suffix.lower()

@@ -10,17 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pcmedge.cli.options import Json
+from pcmedge.cli.arrays import first_sample, read_inputs
+from pcmedge.cli.check import check_document, draw_check, plot_check
+from pcmedge.cli.drift import read_labelled
+from pcmedge.cli.expect import draw_expectation, emulate, expectation_document
+from pcmedge.cli.options import PHYSICS_HELP, Json, comma_separated
+from pcmedge.cli.profile import check_picture
 from pcmedge.errors import FileMissingError, InputValueError
 
 if TYPE_CHECKING:
-    from pcmedge.cli.output import Screen
+    from pcmedge.checking import Check, Expectation
+    from pcmedge.cli.output import Output, Screen
     from pcmedge.image import ChipImage
 
 
 class Scaling(enum.StrEnum):
     layer = "layer"
     column = "column"
+    auto = "auto"
 
 
 class Bias(enum.StrEnum):
@@ -55,11 +62,23 @@ def run(
     profile: Annotated[
         str, typer.Option(metavar="CHIP", help="pcm-512x512, hermes-256x256, or a JSON file with a chip's figures.")
     ] = "pcm-512x512",
-    scaling: Annotated[Scaling, typer.Option(help="One weight scale per layer or per column.")] = Scaling.layer,
+    scaling: Annotated[
+        Scaling, typer.Option(help="One weight scale per layer or per column; auto: by expected error.")
+    ] = Scaling.layer,
     clip_sigma: Annotated[
-        float | None,
-        typer.Option(metavar="ALPHA", help="Clip weights at ALPHA standard deviations first.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar="ALPHA",
+            help="Clip weights at ALPHA standard deviations first; search: by expected error.",
+            show_default=False,
+        ),
     ] = None,
+    expected_noise: Annotated[
+        str, typer.Option(metavar="ETA", help="Error of a conductance over g_max that both searches assume.")
+    ] = "0.0105,0.0786,-0.0469",
+    bias_correction: Annotated[
+        bool, typer.Option("--bias-correction", help="Give back the shift of means that clipping causes.")
+    ] = False,
     adc_range: Annotated[AdcRange, typer.Option(help="How the ADC ranges are chosen.")] = AdcRange.mse,
     bias: Annotated[
         Bias, typer.Option(help="Biases of analog layers: added digitally, or on a crossbar row.")
@@ -91,25 +110,50 @@ def run(
             metavar="FILE", help="JSON: how a picture becomes the input; see docs/cli.md.", show_default=False
         ),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare every layer with the model; see pcmedge check.")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Emulate the accuracy to expect; see pcmedge expect.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Labelled data for --report. Default: agreement on DATA.", show_default=False
+        ),
+    ] = None,
+    chips: Annotated[int, typer.Option(min=1, help="Chips of --report.")] = 3,
+    physics: Annotated[str, typer.Option(metavar="NAME", help=f"Of --check and --report. {PHYSICS_HELP}")] = "pcm-90nm",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of their first chip.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw --check (.png, .svg, .pdf).", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compile a model into a chip image (.pcmi).
+
+    --check and --report emulate the chip afterwards. The image is written before they run.
 
     \b
     Examples:
       pcmedge compile model.onnx -c inputs.npy -o model.pcmi
       pcmedge compile model.tflite -c inputs.npy
       pcmedge compile my_models:resnet -c inputs.npz --require-analog 95%
+      pcmedge compile model.onnx -c inputs.npy --check --plot layers.png
+      pcmedge compile model.onnx -c inputs.npy --report --data test.npz
 
-    Exit codes: 0 done, 2 a file is missing or wrong, 4 the model cannot be compiled (all
-    reasons at once), 10 an extra is missing.
+    Exit codes: 0 done, 1 --check found a layer that is wrong, 2 a file is missing or wrong,
+    4 the model cannot be compiled (all reasons at once), 10 an extra is missing.
     """
     import pcmedge
-    from pcmedge.cli.arrays import read_inputs
     from pcmedge.cli.drawing import image_document
     from pcmedge.cli.factories import load_source
     from pcmedge.cli.output import Output
 
+    if (data is not None and not report) or (plot is not None and not check):
+        raise InputValueError("--data belongs to --report, and --plot to --check; add that option.")
+    if plot is not None:
+        check_picture(plot)
     out = Output(json=json)
     samples = read_inputs(calibration)
     named_labels = _labels(labels)
@@ -117,14 +161,16 @@ def run(
     with out.progress("compiling") as bar:
         image = pcmedge.compile(
             source,
-            _first(samples),
+            first_sample(samples),
             calibration=samples,
             profile=profile,
             name=name or _default_name(model),
             version=image_version,
             labels=named_labels,
             scaling=scaling.value,
-            clip_sigma=clip_sigma,
+            clip_sigma=_clip(clip_sigma),
+            expected_noise=_noise(expected_noise),
+            bias_correction=bias_correction,
             adc_range=adc_range.value,
             bias=bias.value,
             require_analog=require_analog,
@@ -136,21 +182,83 @@ def run(
         )
     target = output or Path(f"{image.name}.pcmi")
     image.save(target)
-    out.result(image_document(image) | {"path": target}, lambda console: _draw(console, image, target))
+    emulated = {"physics": physics, "seed": seed}
+    checked = _checked(out, image, samples, source, plot, emulated) if check else None
+    expected = _expected(out, image, samples, data, emulated | {"chips": chips}) if report else None
+    document = image_document(image) | {"path": target}
+    if checked is not None:
+        document |= {"check": check_document(checked), "plot": plot}
+    if expected is not None:
+        document |= {"report": expectation_document(expected)}
+    out.result(document, lambda console: _draw(console, image, target, checked, expected, plot))
+    if checked is not None and checked.suspect:
+        raise typer.Exit(1)
 
 
-def _draw(console: Screen, image: ChipImage, target: Path) -> None:
+def _checked(
+    out: Output, image: ChipImage, samples: Any, source: Any, plot: Path | None, emulated: dict[str, Any]
+) -> Check:
+    from pcmedge.checking import check
+
+    with out.progress("checking") as bar:
+        found = check(
+            image, samples, model=source, example_input=first_sample(samples), progress=bar.update, **emulated
+        )
+    if plot is not None:
+        plot_check(found, plot)
+    return found
+
+
+def _expected(out: Output, image: ChipImage, samples: Any, data: Path | None, emulated: dict[str, Any]) -> Expectation:
+    labels: Any = None
+    if data is not None:
+        with out.progress("reading") as bar:
+            samples, labels = read_labelled(image, data, None, None, None, bar)
+    return emulate(out, image, samples, labels, times="1d,30d", **emulated)
+
+
+def _draw(
+    console: Screen,
+    image: ChipImage,
+    target: Path,
+    checked: Check | None,
+    expected: Expectation | None,
+    plot: Path | None,
+) -> None:
     from pcmedge.cli.drawing import draw_image
 
     draw_image(console, image)
     console.say(f"\nwritten to {target}")
+    if checked is not None:
+        console.say("")
+        draw_check(console, checked, plot)
+    if expected is not None:
+        console.say("")
+        draw_expectation(console, expected)
+
+
+def _clip(text: str | None) -> Any:
+    if text is None or text == "search":
+        return text
+    return _number("--clip-sigma", text, "a number of standard deviations, or search")
+
+
+def _noise(text: str) -> Any:
+    parts = comma_separated(text)
+    found = [_number("--expected-noise", part, "a share of g_max, or coefficients C0,C1,...") for part in parts]
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def _number(option: str, text: str, expected: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputValueError(f"{option}: expected {expected}; found {text!r}", found=text) from None
 
 
 def _buffer(source: str) -> Any:
     if source in ("calibration", "synthetic"):
         return source
-    from pcmedge.cli.arrays import read_inputs
-
     return None if source == "none" else read_inputs(Path(source))
 
 
@@ -159,8 +267,6 @@ def _reference(source: str) -> Any:
         return source
     if source.isdecimal():
         return int(source)
-    from pcmedge.cli.arrays import read_inputs
-
     return read_inputs(Path(source))
 
 
@@ -183,13 +289,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InputValueError(f"{path} is not a text file in UTF-8", path=path) from None
-
-
-def _first(samples: Any) -> Any:
-    """The first sample with its batch axis: the example a torch module is traced with."""
-    if isinstance(samples, dict):
-        return {name: array[:1] for name, array in samples.items()}
-    return samples[:1]
 
 
 def _default_name(model: str) -> str:

@@ -114,7 +114,7 @@ def run(
     )
     opened = ChipImage.open(image)
     with out.progress("reading") as bar:
-        inputs, labels = _read(opened, data, samples, part, label_name, bar)
+        inputs, labels = read_labelled(opened, data, samples, part, label_name, bar)
     folder = output or Path(f"{opened.name}-drift")
     files = {"parquet": folder / "drift.parquet", "png": folder / "drift.png"}
     with _made(folder), _kept(folder / "measured", out, resume=resume) as kept:
@@ -133,7 +133,7 @@ def run(
     out.result(_document(study, files), lambda console: _draw(console, study, files))
 
 
-def _read(
+def read_labelled(
     image: ChipImage, path: Path, count: int | None, part: Part | None, label_name: str | None, bar: ProgressLine
 ) -> tuple[dict[str, Any], Any]:
     """Inputs by name and the index of each one's right score. Raises InputError, and what reading raises."""

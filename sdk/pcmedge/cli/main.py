@@ -18,12 +18,14 @@ from pcmedge import __version__
 from pcmedge.cli import (
     benchmark,
     buffer,
+    check,
     compile,
     demo,
     devices,
     doctor,
     drift,
     events,
+    expect,
     images,
     infer,
     inspect,
@@ -118,6 +120,8 @@ def _register() -> None:
         ("drift", drift.run, STUDY),
         ("benchmark", benchmark.run, STUDY),
         ("profile", profile.run, STUDY),
+        ("check", check.run, STUDY),
+        ("expect", expect.run, STUDY),
         ("doctor", doctor.run, STUDY),
     )
     for name, command, panel in commands:

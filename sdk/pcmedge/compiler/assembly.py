@@ -55,7 +55,6 @@ class Parts:
     scaled: Mapping[BlockKey, ScaledBlock]
     regions: Mapping[BlockKey, Sequence[Region]]
     ranges: Mapping[BlockKey, BlockRange]
-    scaling: str
     report: PlacementReport
     buffer: Buffer
     reference_moments: Mapping[str, Moments]
@@ -161,7 +160,7 @@ def _block(parts: Parts, key: BlockKey) -> WeightBlock:
         dac_step=found.dac.step,
         dac_signed=found.dac.signed,
         dac_mean_square=found.mean_square,
-        scaling=parts.scaling,
+        scaling=parts.scaled[key].scaling,
         bias_code=parts.scaled[key].block.bias_code,
     )
 

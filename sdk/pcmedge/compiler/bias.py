@@ -75,5 +75,5 @@ def _place(plan: BiasPlan, layer: Layer, bias: Array, dac: DacRange) -> Layer:
     scale = block.scale.reshape(groups, 1, columns)
     weights = np.concatenate([block.block.weights, (row * scale).astype(np.float32)], axis=1)
     made = replace(block.block, weights=weights, bias_code=code)
-    plan.scaled[key] = ScaledBlock(made, np.concatenate([block.targets, targets], axis=1), block.scale)
+    plan.scaled[key] = replace(block, block=made, targets=np.concatenate([block.targets, targets], axis=1))
     return replace(layer, bias="", blocks=(made,))

@@ -19,7 +19,7 @@ from pcmedge.image.writer import rebuffered
 
 from .calibration import calibration_set
 from .graph import PCM_DOMAIN, Array, Graph, attributes, make_node
-from .layers import CONV, LSTM
+from .layers import CONV, LSTM, kernels
 from .measure import moments_of
 from .scaling import FULL_SCALE
 from .statistics import Moments, batch_norm_inputs
@@ -37,13 +37,16 @@ _DEAD = 1e-6
 
 def digital_graph(image: ChipImage) -> Graph:
     """The program of an image with Conv, MatMul and LSTM nodes in place of the analog ones; tensors keep names."""
-    graph = Graph.from_model(load_program(image))
-    blocks = _blocks(image)
+    return with_weights(Graph.from_model(load_program(image)), _blocks(image))
+
+
+def with_weights(program: Graph, blocks: Mapping[tuple[str, str], StoredBlock]) -> Graph:
+    """A chip program (changed in place) with its analog nodes computed digitally; ``blocks`` by (layer, block)."""
     nodes: list[onnx.NodeProto] = []
-    for node in graph.nodes:
-        nodes += _digital(graph, node, blocks) if node.domain == PCM_DOMAIN else [node]
-    graph.nodes = nodes
-    return graph
+    for node in program.nodes:
+        nodes += _digital(program, node, blocks) if node.domain == PCM_DOMAIN else [node]
+    program.nodes = nodes
+    return program
 
 
 def digital_statistics(image: ChipImage, samples: Any, *, progress: Progress | None = None) -> Statistics:
@@ -101,14 +104,14 @@ def with_buffer(
 
 
 @dataclass(frozen=True)
-class _Block:
+class StoredBlock:
     """``weights`` float32 [groups, rows, columns]; ``bias`` float32 [groups * columns] of its bias row, if any."""
 
     weights: Floats
     bias: Floats | None
 
 
-def _blocks(image: ChipImage) -> dict[tuple[str, str], _Block]:
+def _blocks(image: ChipImage) -> dict[tuple[str, str], StoredBlock]:
     """(layer, block) -> what its tiles stand for together."""
     scales = image.weight_scales()
     described = {(layer.name, block.name): block for layer in image.manifest.layers for block in layer.blocks}
@@ -128,11 +131,11 @@ def _blocks(image: ChipImage) -> dict[tuple[str, str], _Block]:
             # The last row of every group is driven with this code in every product.
             bias = (weights[:, -1] * code * described[key].dac_step).reshape(-1).astype(np.float32)
             weights = weights[:, :-1]
-        blocks[key] = _Block(weights.astype(np.float32), bias)
+        blocks[key] = StoredBlock(weights.astype(np.float32), bias)
     return blocks
 
 
-def _digital(graph: Graph, node: onnx.NodeProto, blocks: Mapping[tuple[str, str], _Block]) -> list[onnx.NodeProto]:
+def _digital(graph: Graph, node: onnx.NodeProto, blocks: Mapping[tuple[str, str], StoredBlock]) -> list[onnx.NodeProto]:
     """The ONNX nodes an analog node stands for; their weights become constants of the graph."""
     options = attributes(node)
     layer = str(options.pop("layer"))
@@ -154,9 +157,7 @@ def _digital(graph: Graph, node: onnx.NodeProto, blocks: Mapping[tuple[str, str]
     block = blocks[layer, "W"]
     bias = inputs[1] if block.bias is None else constant("bias", block.bias)
     if node.op_type == CONV:
-        groups, _rows, columns = block.weights.shape
-        kernels = block.weights.transpose(0, 2, 1).reshape(groups * columns, -1, *options["kernel_shape"])
-        given = [inputs[0], constant("W", kernels), bias]
+        given = [inputs[0], constant("W", kernels(block.weights, options["kernel_shape"])), bias]
         return [make_node("Conv", _trimmed(given), node.output, name=node.name, **options)]
     weights = constant("W", block.weights[0])
     if not bias:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -36,6 +38,12 @@ class Block:
         return int(self.weights.shape[1]) - bool(self.bias_code)
 
 
+def kernels(matrices: Array, kernel_shape: Sequence[int]) -> Array:
+    """Matrices [groups, rows, columns] as the kernels of a convolution, [groups * columns, channels, *kernel_shape]."""
+    groups, _rows, columns = matrices.shape
+    return np.ascontiguousarray(matrices.transpose(0, 2, 1).reshape(groups * columns, -1, *kernel_shape))
+
+
 @dataclass(frozen=True)
 class Layer:
     """One analog layer as found in the float graph.
@@ -53,7 +61,7 @@ class Layer:
     blocks: tuple[Block, ...]
     bias: str
     channels: int
-    options: dict[str, object] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     states: tuple[str, str] = ("", "")
     """Names of initial_h and initial_c of an LSTM, empty for zeros."""
 

@@ -48,7 +48,7 @@ def first_pass(
             seen[layer.name].add(tensors[layer.source])
         for name, tensor in recorded.items():
             moments[name].add(tensors[tensor])
-        done += _samples(tensors, graph)
+        done += samples_in(tensors, graph)
         tick(min(done, total), total)
     return seen, moments
 
@@ -90,13 +90,13 @@ def second_pass(
         for layer in layers
         for block in layer.blocks
     }
-    model = FloatModel(graph, [name for layer in layers for name in _sources(layer)])
+    model = FloatModel(graph, probed_tensors(layers))
     done, total = 0, len(next(iter(samples.values())))
     for tensors in model.batches(samples):
         for layer in layers:
             for block in layer.blocks:
-                probes[layer.name, block.name].add(_entering(layer, block.name, tensors))
-        done += _samples(tensors, graph)
+                probes[layer.name, block.name].add(entering(layer, block.name, tensors))
+        done += samples_in(tensors, graph)
         tick(min(done, total), total)
     return {key: probe.ranges(int(profile.adc_bits), adc_range) for key, probe in probes.items()}
 
@@ -153,11 +153,12 @@ def cut(values: Array, region: Region) -> Array:
     ]
 
 
-def _sources(layer: Layer) -> list[str]:
-    return [layer.source, *(name for name in layer.outputs[:1] if layer.operator == LSTM)]
+def probed_tensors(layers: Sequence[Layer]) -> list[str]:
+    """The float graph's tensors that :func:`entering` needs of these layers."""
+    return [name for layer in layers for name in (layer.source, *(layer.outputs[:1] if layer.operator == LSTM else ()))]
 
 
-def _entering(layer: Layer, block: str, tensors: Mapping[str, Array]) -> Array:
+def entering(layer: Layer, block: str, tensors: Mapping[str, Array]) -> Array:
     """What enters a block's DACs; for an LSTM's R the hidden states of all steps but the last, which no step reads."""
     if not block.startswith("R"):
         return tensors[layer.source]
@@ -168,6 +169,7 @@ def _entering(layer: Layer, block: str, tensors: Mapping[str, Array]) -> Array:
     return hidden[1:] if backwards else hidden[:-1]
 
 
-def _samples(tensors: Mapping[str, Array], graph: Graph) -> int:
+def samples_in(tensors: Mapping[str, Array], graph: Graph) -> int:
+    """How many samples a batch of tensors came from; 0 if no input of the graph is among them."""
     name = next((name for name in graph.input_names if name in tensors), "")
     return len(tensors[name]) if name else 0

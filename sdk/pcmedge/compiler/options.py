@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pcmedge._contract.image_pb2 import ChipProfile
 from pcmedge.errors import InputValueError
 
 from .bias import BiasChoice
+from .clipping import EXPECTED_NOISE, Noise, Scalings
 from .ranges import RangeChoice
-from .scaling import Scaling
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What decides the image, apart from model and data. ``require_analog`` is a fraction of the MACs, or None."""
 
-    scaling: Scaling = "layer"
-    clip_sigma: float | None = None
+    scaling: Scalings = "layer"
+    clip_sigma: float | Literal["search"] | None = None
+    expected_noise: Noise = EXPECTED_NOISE
+    bias_correction: bool = False
     adc_range: RangeChoice = "mse"
     dac_range: RangeChoice = "mse"
     require_analog: float | None = None
@@ -27,20 +31,35 @@ class Options:
     bias: BiasChoice = "digital"
 
     def __post_init__(self) -> None:
-        _one_of("scaling", self.scaling, ("layer", "column"))
+        _one_of("scaling", self.scaling, ("layer", "column", "auto"))
         _one_of("adc_range", self.adc_range, ("mse", "max"))
         _one_of("dac_range", self.dac_range, ("mse", "max"))
         _one_of("bias", self.bias, ("digital", "row"))
-        if self.clip_sigma is not None and not self.clip_sigma > 0:
+        clip = self.clip_sigma
+        if clip not in (None, "search") and (not isinstance(clip, (int, float)) or not clip > 0):
             raise InputValueError(
-                f"clip_sigma: expected a positive number of standard deviations or None, found {self.clip_sigma}. "
+                f"clip_sigma: expected a positive number of standard deviations, 'search' or None, found {clip!r}. "
                 "Joshi et al. use 2.0 to 2.5.",
-                found=self.clip_sigma,
+                found=clip,
             )
+        _check_noise(self.expected_noise)
 
     def to_json(self) -> str:
         """The options as recorded in the image's provenance."""
         return json.dumps(self.__dict__, sort_keys=True)
+
+
+def _check_noise(noise: object) -> None:
+    coefficients = noise if isinstance(noise, (tuple, list)) else (noise,)
+    if coefficients and all(isinstance(each, (int, float)) and math.isfinite(each) for each in coefficients):
+        values = [sum(each * (g / 16) ** power for power, each in enumerate(coefficients)) for g in range(17)]
+        if all(0 <= value < 1 for value in values):
+            return
+    raise InputValueError(
+        "expected_noise: expected the error of a conductance as a share of g_max, from 0 to below 1 (or coefficients "
+        f"of a polynomial in the conductance that lies there), found {noise!r}.",
+        found=noise,
+    )
 
 
 def _one_of(option: str, value: object, allowed: tuple[str, ...]) -> None:

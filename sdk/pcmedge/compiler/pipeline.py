@@ -20,6 +20,7 @@ from .batch import require_independent_samples
 from .bias import BiasChoice, place_biases
 from .buffers import BufferChoice, choose_buffer
 from .calibration import calibration_set
+from .clipping import EXPECTED_NOISE, Noise, Scalings
 from .coverage import InputMeter
 from .graph import Array, Graph
 from .layers import Layer
@@ -27,10 +28,10 @@ from .lowering import lower
 from .measure import BlockKey, first_pass, moments_of, second_pass
 from .options import Options, parse_share, too_large
 from .placement import Region, place
+from .post_training import store_weights
 from .ranges import RangeChoice, choose_dac
 from .references import choose_reference
 from .runtime import FloatModel, complete_types
-from .scaling import Scaling, scale
 from .source import load, prepare, provenance
 from .statistics import plan_statistics
 
@@ -50,8 +51,10 @@ def compile(
     version: int = 1,
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
-    scaling: Scaling = "layer",
-    clip_sigma: float | None = None,
+    scaling: Scalings = "layer",
+    clip_sigma: float | Literal["search"] | None = None,
+    expected_noise: Noise = EXPECTED_NOISE,
+    bias_correction: bool = False,
     adc_range: RangeChoice = "mse",
     dac_range: RangeChoice = "mse",
     require_analog: str | float | None = None,
@@ -73,9 +76,14 @@ def compile(
     batches. Converter ranges and recorded statistics come from them.
 
     ``profile``: name of a chip profile, a ``ChipProfile``, a mapping of its fields, or the path of a JSON file.
-    ``scaling``: weights are normalised per "layer" or per "column". ``clip_sigma``: clip weights at so many standard
-    deviations first. ``adc_range``, ``dac_range``: "mse" (least square error) or "max" (largest value seen).
-    ``require_analog``: fail below this share of MACs in memory, for instance "95%".
+    ``scaling``: weights are normalised per "layer" or per "column"; "auto": per column in layers where that saves 5 %
+    of the expected error. ``clip_sigma``: clip weights at so many standard deviations first; "search": by layer (with a
+    scale per column by column) what makes the expected error least. ``expected_noise``: what both assume of a
+    programmed conductance: its standard deviation over g_max, one number or the coefficients (lowest power first) of a
+    polynomial in the conductance over g_max. ``bias_correction``: give back digitally what clipping shifts mean
+    pre-activations by. See docs/compiler.md, "Networks that were not trained for the chip". ``adc_range``,
+    ``dac_range``: "mse" (least square error) or "max" (largest value seen). ``require_analog``: fail below this share
+    of MACs in memory, for instance "95%".
 
     ``buffer``: what the device recalibrates with: "calibration" (``buffer_samples`` of the calibration set),
     "synthetic" (made from ``buffer_seed`` when needed, chosen to drive the layers as ``calibration`` does), samples in
@@ -94,6 +102,8 @@ def compile(
     options = Options(
         scaling=scaling,
         clip_sigma=clip_sigma,
+        expected_noise=expected_noise,
+        bias_correction=bias_correction,
         adc_range=adc_range,
         dac_range=dac_range,
         require_analog=parse_share(require_analog),
@@ -112,18 +122,18 @@ def compile(
 
     graph, layers = front.graph, front.matching.layers
     plan = plan_statistics(graph, layers, record=options.recorded_statistics)
-    scaled = {(layer.name, block.name): scale(block, scaling, clip_sigma) for layer in layers for block in layer.blocks}
     regions = _place(layers, chip)
+    stored = store_weights(graph, layers, plan, samples, options, _phase(say, "weights"))
     recorded_tensors = {layer.name: layer.output for layer in layers if layer.name in plan.recorded}
     seen, recorded = first_pass(graph, layers, recorded_tensors, samples, _phase(say, "statistics"))
     levels = {layer.name: choose_dac(seen[layer.name], int(chip.dac_bits), dac_range) for layer in layers}
-    biases = place_biases(graph, layers, scaled, levels, bias)
+    biases = place_biases(stored.graph, stored.layers, stored.scaled, levels, bias)
     layers, scaled = biases.layers, biases.scaled
     regions = _place(layers, chip, before=regions)
     ranges = second_pass(
         graph, layers, scaled, regions, seen, samples, chip, dac_range, adc_range, _phase(say, "ranges")
     )
-    program = lower(graph, layers, plan, recorded)
+    program = lower(stored.graph, layers, plan, recorded)
 
     sizes = _sizes(graph, layers, samples)
     layer_costs = {
@@ -163,7 +173,6 @@ def compile(
             scaled=scaled,
             regions=regions,
             ranges=ranges,
-            scaling=scaling,
             report=report,
             buffer=chosen,
             reference_moments=moments,

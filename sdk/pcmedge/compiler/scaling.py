@@ -22,24 +22,38 @@ class ScaledBlock:
     block: Block
     targets: Array
     scale: Array
+    scaling: Scaling
 
     def conductances(self) -> Array:
         """Normalised net conductances (float32, within [-1, 1]) that an ideal chip would hold."""
         return (self.targets.astype(np.float64) / FULL_SCALE).astype(np.float32)
 
+    def weights(self) -> Array:
+        """The weights these targets stand for, float64 [groups, rows, columns]."""
+        groups, _rows, columns = self.targets.shape
+        return self.targets / FULL_SCALE * self.scale.astype(np.float64).reshape(groups, 1, columns)
 
-def scale(block: Block, scaling: Scaling, clip_sigma: float | None) -> ScaledBlock:
+
+def clip_limit(block: Block, scaling: Scaling, clip_sigma: float | None) -> Array | None:
+    """The largest |weight| kept: ``clip_sigma`` standard deviations of the block, or of each column; None: all."""
+    if clip_sigma is None:
+        return None
+    axes = (0, 1, 2) if scaling == "layer" else (1,)
+    limit: Array = clip_sigma * block.weights.astype(np.float64).std(axis=axes, keepdims=True)
+    return limit
+
+
+def scale(block: Block, scaling: Scaling, limit: Array | None) -> ScaledBlock:
     """Clip and normalise one block.
 
     Scale: w_max, the largest |weight| of the block or of each column after clipping, so that the largest weight uses
-    the whole conductance range (Joshi et al. 2020, Methods: G = W * G_max / W_max per layer). Clipping at
-    ``clip_sigma`` standard deviations (of the block, or of the column) trades a few outliers for range; Joshi et al.
-    train with 2.0 to 2.5. A column of zeros gets the block's scale.
+    the whole conductance range (Joshi et al. 2020, Methods: G = W * G_max / W_max per layer). Clipping at ``limit``
+    (broadcast to [groups, rows, columns]) trades a few outliers for range; Joshi et al. train with 2.0 to 2.5 standard
+    deviations. A column of zeros gets the block's scale.
     """
     weights = block.weights.astype(np.float64)
     axes = (0, 1, 2) if scaling == "layer" else (1,)
-    if clip_sigma is not None:
-        limit = clip_sigma * weights.std(axis=axes, keepdims=True)
+    if limit is not None:
         # A column of one weight, or of equal weights, has no spread to clip by.
         weights = np.where(limit > 0, np.clip(weights, -limit, limit), weights)
     largest = np.abs(weights).max(axis=axes, keepdims=True)
@@ -47,4 +61,4 @@ def scale(block: Block, scaling: Scaling, clip_sigma: float | None) -> ScaledBlo
     full = np.broadcast_to(largest, (weights.shape[0], 1, weights.shape[2])).astype(np.float32)
     targets = np.rint(weights / full * FULL_SCALE)
     targets = np.clip(targets, -FULL_SCALE, FULL_SCALE).astype("<i2")
-    return ScaledBlock(block, targets, np.ascontiguousarray(full.reshape(-1)))
+    return ScaledBlock(block, targets, np.ascontiguousarray(full.reshape(-1)), scaling)

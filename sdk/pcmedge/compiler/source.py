@@ -102,21 +102,26 @@ def prepare(source: Source) -> Front:
     return Front(graph, matching)
 
 
-def provenance(source: Source, options: Options, samples: int) -> Provenance:
-    """What the image says of where it came from; ``samples`` of the calibration set."""
-    from pcmedge import __version__
-
+def fingerprint(source: Source) -> bytes:
+    """SHA-256 of the model as it was given to the passes."""
     bare = onnx.ModelProto()
     bare.CopyFrom(source.model)
     for node in bare.graph.node:
         # Stack traces of the export name files of the machine it ran on.
         del node.metadata_props[:]
         node.doc_string = ""
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()
+
+
+def provenance(source: Source, options: Options, samples: int) -> Provenance:
+    """What the image says of where it came from; ``samples`` of the calibration set."""
+    from pcmedge import __version__
+
     return Provenance(
         sdk_version=__version__,
         source_format=source.format,
         source_version=source.version,
-        source_sha256=hashlib.sha256(bare.SerializeToString(deterministic=True)).digest(),
+        source_sha256=fingerprint(source),
         compile_options_json=options.to_json(),
         calibration_samples=samples,
     )

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, NDArray[Any]]
 
+SERIAL = "drift-study"
+"""Of every chip of a study; with its seed it determines the chip."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChipTask:
@@ -105,7 +108,7 @@ def live(task: ChipTask, tick: Callable[[], None] | None = None, stop: Callable[
     with emulator()(
         profile=image.manifest.profile,
         technology=plan.physics,
-        serial="drift-study",
+        serial=SERIAL,
         seed=plan.seeds[task.chip],
         clock=Clock.manual(),
         read_noise=plan.read_noise,
