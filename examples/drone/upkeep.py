@@ -1,0 +1,104 @@
+"""Recalibration of the chip in a thread: begun when it is due and safe, cancelled when it is safe no more."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+from pcmedge import Device
+from pcmedge.device.results import Progress, RecalibrationResult
+from pcmedge.errors import CancelledError, Error
+
+from examples.camera.device_link import DeviceLink
+from examples.drone.phases import Verdict, recalibration_due
+
+AFTER_FAILURE_S = 5.0
+
+
+class Upkeep:
+    """Call :meth:`step` often. ``on_event(kind, message)`` hears of "recalibrating", then "recalibrated",
+    "recalibration-refused" (by the device's guard), "recalibration-interrupted" or "recalibration-failed".
+
+    ``reads``: of the chip, that statistics are averaged over; 0 for the device's default. The device keeps its old
+    statistics whenever a recalibration does not end well, and answers meanwhile.
+    """
+
+    def __init__(self, link: DeviceLink, on_event: Callable[[str, str], None], *, reads: int = 0) -> None:
+        self._link = link
+        self._on_event = on_event
+        self._reads = reads
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._operation = ""
+        self._tried: tuple[int, float] = (0, 0.0)
+        """Program generation and age of the last recalibration that ended, committed or refused."""
+        self._not_before_s = 0.0
+
+    @property
+    def busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def step(self, verdict: Verdict) -> None:
+        """Begin, go on or interrupt, as ``verdict`` and the chip's age want it. Does not wait."""
+        if self.busy:
+            if not verdict.allowed:
+                self._interrupt()
+            return
+        device, health = self._link.device, self._link.health
+        if not verdict.allowed or self._link.away or device is None or health is None:
+            return
+        last_age_s = health.recalibrated_at_age_s or 0.0
+        if health.program_generation == self._tried[0]:
+            last_age_s = max(last_age_s, self._tried[1])
+        if time.monotonic() >= self._not_before_s and recalibration_due(health.age_s, last_age_s):
+            self._stop.clear()
+            self._operation = ""
+            self._on_event("recalibrating", f"{verdict.reason}, chip age {health.age_s:.0f} s")
+            arguments = (device, health.program_generation)
+            self._thread = threading.Thread(target=self._run, args=arguments, name="recalibration", daemon=True)
+            self._thread.start()
+
+    def _run(self, device: Device, program_generation: int) -> None:
+        try:
+            result = device.recalibrate(reads=self._reads, progress=self._progress)
+        except (CancelledError, _Interrupted):
+            self._on_event("recalibration-interrupted", "not safe any more; the chip keeps its old statistics")
+        except Error as error:
+            self._not_before_s = time.monotonic() + AFTER_FAILURE_S
+            self._on_event("recalibration-failed", error.message)
+        else:
+            # A refused one counts too: the same measurement would be refused again.
+            self._tried = program_generation, result.age_s
+            self._tell(result)
+
+    def _tell(self, result: RecalibrationResult) -> None:
+        if result.committed:
+            self._on_event("recalibrated", f"agreement {result.agreement_before:.0%} -> {result.agreement_after:.0%}")
+        else:
+            self._on_event("recalibration-refused", result.refusal)
+
+    def _progress(self, step: Progress) -> None:
+        self._operation = step.operation_id
+        if self._stop.is_set():
+            raise _Interrupted
+
+    def _interrupt(self) -> None:
+        """At once where the operation is known; else at its first sign of progress."""
+        device, operation = self._link.device, self._operation
+        if device is None or not operation or self._stop.is_set():
+            self._stop.set()
+            return
+        self._stop.set()
+        with contextlib.suppress(Error):  # It is over, or the device is away.
+            device.cancel_operation(operation)
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._interrupt()
+            self._thread.join()
+
+
+class _Interrupted(Exception):
+    """Raised in the progress of a recalibration, which cancels it."""
