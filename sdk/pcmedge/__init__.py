@@ -14,7 +14,7 @@ from pcmedge.errors import Error
 
 if TYPE_CHECKING:
     from pcmedge.compiler import compile
-    from pcmedge.device import AsyncDevice, AsyncEmulator, Device, Emulator, connect, connect_async
+    from pcmedge.device import AsyncDevice, AsyncEmulator, Device, Emulator, FallbackDevice, connect, connect_async
     from pcmedge.image import ChipImage
     from pcmedge.training import noise_aware
 
@@ -26,6 +26,7 @@ _HOMES = {
     "ChipImage": "pcmedge.image",
     "Device": "pcmedge.device",
     "Emulator": "pcmedge.device",
+    "FallbackDevice": "pcmedge.device",
     "compile": "pcmedge.compiler",
     "connect": "pcmedge.device",
     "connect_async": "pcmedge.device",
@@ -39,6 +40,7 @@ __all__ = [
     "Device",
     "Emulator",
     "Error",
+    "FallbackDevice",
     "__version__",
     "compile",
     "connect",

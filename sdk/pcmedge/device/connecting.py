@@ -42,6 +42,7 @@ def connect(
     timeout_s: float = TIMEOUT_S,
     operation_timeout_s: float = OPERATION_TIMEOUT_S,
     wait_s: float = 0.0,
+    lazy: bool = False,
     token: str | None = None,
     ca_file: str | os.PathLike[str] | None = None,
     cert_file: str | os.PathLike[str] | None = None,
@@ -52,7 +53,8 @@ def connect(
     """A device at ``grpc://host:port``, ``grpcs://host:port`` or ``unix:///path``; without one, at $PCMEDGE_DEVICE.
 
     ``timeout_s``: deadline of each call, seconds. ``operation_timeout_s``: of programming, recalibration and the like.
-    ``wait_s``: how long to wait for a device that is still starting. ``token``: bearer token (encrypted or local
+    ``wait_s``: how long to wait for a device that is still starting. ``lazy``: do not ask who is there; a device that
+    is down is noticed by the first call (``wait_s`` then means nothing). ``token``: bearer token (encrypted or local
     connections only). ``ca_file``, ``cert_file``, ``key_file``, ``server_name``: TLS, PEM files. Raises
     UnavailableError if no device answers, InputValueError for an address nobody can mean.
     """
@@ -63,6 +65,8 @@ def connect(
     address = address_or_environment(url)
     security = Security(token=token, ca_file=ca_file, cert_file=cert_file, key_file=key_file, server_name=server_name)
     transport = GrpcTransport(address, security=security, max_message_bytes=max_message_bytes)
+    if lazy:
+        return Device(transport, session=session)
     try:
         Device(transport, session=greeting, backoff=_backoff(wait_s)).identity()
     except BaseException:
@@ -77,6 +81,7 @@ async def connect_async(
     timeout_s: float = TIMEOUT_S,
     operation_timeout_s: float = OPERATION_TIMEOUT_S,
     wait_s: float = 0.0,
+    lazy: bool = False,
     token: str | None = None,
     ca_file: str | os.PathLike[str] | None = None,
     cert_file: str | os.PathLike[str] | None = None,
@@ -92,6 +97,8 @@ async def connect_async(
     address = address_or_environment(url)
     security = Security(token=token, ca_file=ca_file, cert_file=cert_file, key_file=key_file, server_name=server_name)
     transport = AsyncGrpcTransport(address, security=security, max_message_bytes=max_message_bytes)
+    if lazy:
+        return AsyncDevice(transport, session=session)
     try:
         await AsyncDevice(transport, session=greeting, backoff=_backoff(wait_s)).identity()
     except BaseException:

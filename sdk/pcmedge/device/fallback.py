@@ -1,0 +1,375 @@
+"""A PCM device with another one that answers while it cannot: the application goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, fields
+from numbers import Real
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from numpy.typing import ArrayLike
+
+from pcmedge.device._calls import checked_timeout
+from pcmedge.device._inference import Inputs, ModelSpec, Outputs, plain_outputs
+from pcmedge.device._ordered import ordered
+from pcmedge.device._primary import LATE, Finding, Primary
+from pcmedge.device._stream import check_options
+from pcmedge.device._turnover import Role, Switch, Turnover, is_devices_fault
+from pcmedge.device._watcher import Pace, Watcher
+from pcmedge.device.connecting import connect
+from pcmedge.device.device import Device, stream_item
+from pcmedge.device.results import InferResult
+from pcmedge.errors import Error, InputError, InputValueError, NotFoundError, UnavailableError, UnimplementedError
+
+_LOG = logging.getLogger("pcmedge.fallback")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FallbackResult(InferResult):
+    """An answer and which of the two devices gave it. ``latency_s`` covers everything that was tried."""
+
+    answered_by: Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class FallbackStatus:
+    """``since_unix_s``: when ``in_force`` became so. ``primary_problem``: what the last look at the primary found, ""
+    for nothing. ``primary_agreement``: of its last self-test, None if there was none.
+    """
+
+    in_force: Role
+    since_unix_s: float
+    turnovers: int
+    primary_problem: str
+    primary_agreement: float | None
+
+
+class FallbackDevice:
+    """Answers from ``primary``, and from ``fallback`` while the primary cannot; thread-safe; a context manager.
+
+    ::
+
+        with pcmedge.FallbackDevice("grpc://10.0.0.7:7390", fallback, on_turnover=print) as device:
+            answer = device.infer(batch)
+
+    ``primary``: an address or a :class:`Device`; it may be down. ``fallback``: a :class:`Device` (or an address) with
+    a model of the same inputs and outputs, digital for instance; it must be there. Closing the pair closes both.
+
+    It turns to the fallback when the primary cannot be reached, is busy, not programmed, or fails inside; when an
+    answer takes longer than ``deadline_s``; and when its self-test fails: at the start and every
+    ``self_test_interval_s`` (None: at the start only), by the device's own threshold or ``min_agreement``. The request
+    that noticed is answered by the fallback, once, so none is lost. What the caller did wrong (InputError,
+    NotFoundError) is raised and turns nothing over.
+
+    Meanwhile the primary is looked at in the background, first after ``probe_first_s``, then after twice as long each
+    time, up to ``probe_longest_s``. It is back when ``recovery_probes`` looks in a row found that it answers, in time,
+    as the same model, and passes its self-test (``return_agreement``, by default ``min_agreement``). If it goes away
+    again within ``stable_s``, it is waited for longer than before. ``probe_timeout_s`` is the deadline of each call of
+    a look.
+
+    ``model``: which one, if several are active. ``on_turnover`` is called with each :class:`Turnover`, in order, in a
+    thread of its own; :meth:`turnovers` and :meth:`watch_turnovers` list them.
+
+    Calls not named below go to the device in force; ``primary`` and ``fallback`` are there for what concerns one of
+    them. Raises InputError when the two do not fit each other, and whatever the fallback raises when asked for its
+    model.
+    """
+
+    def __init__(
+        self,
+        primary: Device | str,
+        fallback: Device | str,
+        *,
+        model: str | None = None,
+        deadline_s: float | None = None,
+        min_agreement: float | None = None,
+        return_agreement: float | None = None,
+        self_test_interval_s: float | None = 60.0,
+        probe_first_s: float = 0.5,
+        probe_longest_s: float = 30.0,
+        probe_timeout_s: float = 10.0,
+        recovery_probes: int = 2,
+        stable_s: float = 60.0,
+        on_turnover: Callable[[Turnover], object] | None = None,
+    ) -> None:
+        pace = Pace(
+            first_s=checked_timeout(probe_first_s, "probe_first_s"),
+            longest_s=checked_timeout(max(probe_longest_s, probe_first_s), "probe_longest_s"),
+            recovery_probes=_count("recovery_probes", recovery_probes),
+            stable_s=checked_timeout(stable_s, "stable_s"),
+            self_test_interval_s=_optional("self_test_interval_s", self_test_interval_s),
+        )
+        self._deadline_s = _optional("deadline_s", deadline_s)
+        self._switch = Switch()
+        self._model = model
+        floor = _share("min_agreement", min_agreement)
+        with contextlib.ExitStack() as opened:
+            self.primary = _opened(primary, opened)
+            self.fallback = _opened(fallback, opened)
+            self._spec: ModelSpec = self.fallback.model_spec(model)
+            self._primary = Primary(
+                self.primary,
+                self._spec,
+                model=model,
+                deadline_s=self._deadline_s,
+                probe_timeout_s=checked_timeout(probe_timeout_s, "probe_timeout_s"),
+                min_agreement=floor,
+                return_agreement=floor if return_agreement is None else _share("return_agreement", return_agreement),
+            )
+            finding = self._first_look()
+            opened.pop_all()
+        self._watcher = Watcher(self._primary, self._switch, pace, finding)
+        self._teller = threading.Thread(target=self._tell, args=(on_turnover,), name="pcm-turnovers", daemon=True)
+        self._watcher.start()
+        self._teller.start()
+
+    def _first_look(self) -> Finding:
+        try:
+            finding = self._primary.look()
+        except InputError:
+            raise
+        except Error as error:
+            finding = Finding(reason=error.reason, message=error.message)
+        if finding.reason:
+            self._switch.turn(0, "fallback", finding.reason, finding.message)
+        return finding
+
+    # ------------------------------------------------------------------------------------------------------- answering
+
+    def infer_detailed(
+        self, inputs: Inputs, *, model: str | None = None, timeout_s: float | None = None
+    ) -> FallbackResult:
+        """As :meth:`Device.infer_detailed`, and which device answered.
+
+        ``timeout_s`` bounds each of the two attempts. UnavailableError if neither device can answer.
+        """
+        started_s = time.perf_counter()
+        quick_s = timeout_s
+        if self._deadline_s is not None:
+            quick_s = self._deadline_s if timeout_s is None else min(checked_timeout(timeout_s), self._deadline_s)
+
+        def ask(device: Device, name: str | None, last: bool) -> InferResult:
+            return device.infer_detailed(inputs, model=name, timeout_s=timeout_s if last else quick_s)
+
+        role, result = self._answer(ask, model, inputs)
+        given = {field.name: getattr(result, field.name) for field in fields(InferResult)}
+        given["latency_s"] = time.perf_counter() - started_s
+        return FallbackResult(**given, answered_by=role)
+
+    def infer(self, inputs: Inputs, *, model: str | None = None, timeout_s: float | None = None) -> Outputs:
+        """As :meth:`Device.infer`: an array in, an array out. ``timeout_s`` bounds each of the two attempts."""
+        return plain_outputs(self.infer_detailed(inputs, model=model, timeout_s=timeout_s))
+
+    def classify(self, picture: ArrayLike, *, top_k: int = 5, model: str | None = None) -> list[tuple[str, float]]:
+        """As :meth:`Device.classify`: the most likely (label, probability) of one picture, best first."""
+
+        def ask(device: Device, name: str | None, last: bool) -> list[tuple[str, float]]:
+            return device.classify(picture, top_k=top_k, model=name)
+
+        return self._answer(ask, model)[1]
+
+    def model_spec(self, model: str | None = None) -> ModelSpec:
+        """Names, datatypes and shapes of a model's inputs and outputs, of the device in force."""
+        return self._answer(lambda device, name, last: device.model_spec(name), model)[1]
+
+    def infer_stream(
+        self,
+        batches: Iterable[Inputs],
+        *,
+        model: str | None = None,
+        window: int = 8,
+        detailed: bool = False,
+        errors: Literal["raise", "yield"] = "raise",
+    ) -> Generator[Any, None, None]:
+        """Many batches, at most ``window`` under way at once: results in the order of ``batches``, each once.
+
+        Options as of :meth:`Device.infer_stream`. It goes on when the device in force changes; each batch is a request
+        of its own, with its own deadline. ``detailed``: yield :class:`FallbackResult`.
+        """
+        check_options(window, errors)
+
+        def answer(batch: Inputs) -> InferResult | Error:
+            try:
+                return self.infer_detailed(batch, model=model)
+            except Error as error:
+                return error
+
+        answers = ordered(answer, batches, window)
+        try:
+            for answered in answers:
+                yield stream_item(answered, detailed, errors)
+        finally:
+            answers.close()
+
+    def _answer(
+        self, ask: Callable[[Device, str | None, bool], T], model: str | None, inputs: Inputs | None = None
+    ) -> tuple[Role, T]:
+        """Asks the device in force, and the other one if that was the device's fault. ``ask``'s last argument: whether
+        nobody comes after this one.
+        """
+        role, epoch = self._switch.now()
+        if role == "primary":
+            first, second = self._ask_primary, self._ask_fallback
+        else:
+            first, second = self._ask_fallback, self._ask_primary
+        try:
+            return role, first(ask, model, False, epoch)
+        except Error as error:
+            if not self._may_turn(error, model):
+                raise
+            failure = error
+            self._failed(role, epoch, error, inputs)
+        other: Role = "fallback" if role == "primary" else "primary"
+        try:
+            return other, second(ask, model, True, -1)
+        except Error as error:
+            if not is_devices_fault(error):
+                raise
+            raise UnavailableError(
+                f"neither device could answer: the {role} said: {failure.message}; the {other}: {error.message}",
+                **{role: failure.reason, other: error.reason},
+            ) from failure
+
+    def _ask_primary(
+        self, ask: Callable[[Device, str | None, bool], T], model: str | None, last: bool, epoch: int
+    ) -> T:
+        started_s = time.monotonic()
+        answer = ask(self._primary.serving, model or self._primary.name, last)
+        took_s = time.monotonic() - started_s
+        if self._deadline_s is not None and took_s > self._deadline_s:
+            # In process nothing can be taken out of a running inference: late, but an answer.
+            self._turn(epoch, LATE, f"an answer took {took_s:.3g} s, longer than {self._deadline_s:g} s")
+        return answer
+
+    def _ask_fallback(
+        self, ask: Callable[[Device, str | None, bool], T], model: str | None, last: bool, epoch: int
+    ) -> T:
+        return ask(self.fallback, model or self._spec.name, True)
+
+    def _may_turn(self, error: Error, model: str | None) -> bool:
+        """Whether to ask the other device. A model the caller named and nobody has is the caller's mistake."""
+        if not isinstance(error, NotFoundError):
+            return is_devices_fault(error)
+        if model is None:
+            return True
+        try:
+            self.fallback.model_spec(model)
+        except Error:
+            return False
+        return True
+
+    def _failed(self, role: Role, epoch: int, error: Error, inputs: Inputs | None) -> None:
+        if role == "primary" and self._turn(epoch, error.reason, error.message) and inputs is not None:
+            self._primary.remember(inputs)
+
+    def _turn(self, epoch: int, reason: str, message: str) -> bool:
+        turned = self._switch.turn(epoch, "fallback", reason, message)
+        if turned:
+            self._watcher.finding = Finding(reason=reason, message=message)
+            self._watcher.wake()
+        return turned
+
+    # ------------------------------------------------------------------------------------------------- what is in force
+
+    @property
+    def in_force(self) -> Role:
+        """Which device the next request is asked of: "primary" or "fallback"."""
+        return self._switch.in_force
+
+    def status(self) -> FallbackStatus:
+        """Which device is in force, since when, and what is wrong with the primary."""
+        finding = self._watcher.finding
+        return FallbackStatus(
+            in_force=self._switch.in_force,
+            since_unix_s=self._switch.since_unix_s,
+            turnovers=self._switch.count,
+            primary_problem=finding.message,
+            primary_agreement=finding.agreement,
+        )
+
+    def turnovers(self, after: int = 0) -> tuple[Turnover, ...]:
+        """The last 1024 changes of the device in force, those with a sequence larger than ``after``, oldest first."""
+        return self._switch.turnovers(after)
+
+    def watch_turnovers(self, after: int = 0) -> Iterator[Turnover]:
+        """Those after ``after``, then each as it happens; ends when the pair is closed."""
+        return self._switch.watch(after)
+
+    def _tell(self, listener: Callable[[Turnover], object] | None) -> None:
+        for turnover in self._switch.watch():
+            _LOG.warning("the %s answers from now on: %s", turnover.to_device, turnover.message)
+            if listener is not None:
+                try:
+                    listener(turnover)
+                except Exception:
+                    _LOG.exception("on_turnover failed for turn-over %d", turnover.sequence)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        role, _ = self._switch.now()
+        one, other = (self.primary, self.fallback) if role == "primary" else (self.fallback, self.primary)
+        try:
+            return getattr(one, name)
+        except AttributeError:
+            if not hasattr(other, name):
+                raise
+        raise UnimplementedError(
+            f"the {role} is in force, and it has no {name}; ask the other device itself, or wait for its return",
+            call=name,
+        )
+
+    def close(self) -> None:
+        """Ends both devices and whatever watches them."""
+        self._switch.close()
+        self.primary.close()
+        self._watcher.stop()
+        self.fallback.close()
+        if self._teller is not threading.current_thread():
+            self._teller.join(_TELLER_PATIENCE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<FallbackDevice {self.primary!r}, else {self.fallback!r}; {self.in_force} in force>"
+
+
+_TELLER_PATIENCE_S = 5.0
+"""How long closing waits for a listener that does not return."""
+
+
+def _opened(device: Device | str, opened: contextlib.ExitStack) -> Device:
+    """A device as it is, or one at an address, which need not answer yet and is closed if nothing comes of the pair."""
+    if not isinstance(device, str):
+        return device
+    return opened.enter_context(connect(device, lazy=True))
+
+
+def _optional(name: str, seconds: float | None) -> float | None:
+    return None if seconds is None else checked_timeout(seconds, name)
+
+
+def _share(name: str, value: float | None) -> float | None:
+    if value is not None and not (isinstance(value, Real) and math.isfinite(value) and 0.0 <= value <= 1.0):
+        raise InputValueError(f"{name} is a share from 0 to 1, or None; found {value!r}", argument=name)
+    return value
+
+
+def _count(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputValueError(f"{name} is a whole number, 1 or more; found {value!r}", argument=name)
+    return value
