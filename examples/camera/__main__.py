@@ -21,6 +21,7 @@ import cv2
 from pcmedge.errors import Error
 
 from examples.camera import options as given
+from examples.camera.demo_clip import demo_image
 from examples.camera.device_link import DeviceLink
 from examples.camera.frames import Capture, SourceError
 from examples.camera.outputs import Reporter, VideoFile, show, why_no_window
@@ -53,7 +54,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if options.write_demo_image:
-        given.demo_image().save(options.write_demo_image)
+        demo_image().save(options.write_demo_image)
         print(f"wrote {options.write_demo_image}; pcmedge serve {options.write_demo_image}")
         return 0
     try:
@@ -107,7 +108,10 @@ def report(reporter: Reporter, tally: Tally, capture: Capture) -> None:
     facts: dict[str, Any] = {
         "frames": sum(tally.statuses.values()),
         "dropped": capture.latest.dropped,
-        **{name.replace("-", "_"): tally.statuses[name] for name in ("answered", "late", "away", "nothing-there")},
+        **{
+            name.replace("-", "_"): tally.statuses[name]
+            for name in ("answered", "fallback", "late", "away", "nothing-there")
+        },
         "latency_p50_ms": tally.latency_ms(50),
         "latency_p95_ms": tally.latency_ms(95),
     }

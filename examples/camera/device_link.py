@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -10,12 +11,13 @@ from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from typing import Literal
 
-from pcmedge import Device
+from pcmedge import Device, FallbackDevice
 from pcmedge.errors import BusyError, DeadlineError, Error, InputError, MissingExtraError, NotFoundError
 
 from examples.camera.frames import Picture
 
 OnEvent = Callable[[str, str], None]
+AnyDevice = Device | FallbackDevice
 RETRY_S = 0.5
 """How long to leave a device alone that was away a moment ago."""
 TELEMETRY_S = 1.0
@@ -27,11 +29,11 @@ PATIENCE = 3
 class Reply:
     """What became of one picture. ``labels``: (label, probability), best first, of an answer.
 
-    ``status``: "answered"; "late", no answer before the deadline; "away", no device. ``reason`` says why there is
-    none. ``latency_s``: of the call, from picture to labels.
+    ``status``: "answered"; "fallback", answered by the other device; "late", no answer before the deadline; "away", no
+    device. ``reason`` says why there is no answer of the chip. ``latency_s``: of the call, from picture to labels.
     """
 
-    status: Literal["answered", "late", "away"]
+    status: Literal["answered", "fallback", "late", "away"]
     labels: tuple[tuple[str, float], ...] = ()
     latency_s: float = 0.0
     reason: str = ""
@@ -51,33 +53,46 @@ class Health:
 class DeviceLink:
     """Asks the device that ``open_device()`` opens, in a thread of its own; opens it when it is first needed.
 
-    ``open_device`` may raise any pcmedge error: it is called again. ``on_ready(device)`` is called, in that thread,
-    before the first picture and after each time the device was away. ``on_event(kind, message)`` hears of
-    "device-ready", "device-away" and "device-back".
+    ``on_ready(chip)`` is called, in that thread, before the chip is first asked and after each time it was away.
+    ``on_event(kind, message)`` hears of "device-ready", "device-away" and "device-back"; of a FallbackDevice they are
+    about the chip, whoever answers.
     """
 
     def __init__(
         self,
-        open_device: Callable[[], Device],
+        open_device: Callable[[], AnyDevice],
         *,
         on_event: OnEvent = lambda kind, message: None,
-        on_ready: Callable[[Device], None] = lambda device: None,
+        on_ready: Callable[[Device], None] = lambda chip: None,
     ) -> None:
         self._open_device = open_device
         self._on_event = on_event
         self._on_ready = on_ready
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._pending: Future[Reply] | None = None
-        self._closed = threading.Event()
+        self._closing = threading.Event()
+        self._device: AnyDevice | None = None
         self._misses = 0
+        self._silent = True
         self._retry_at_s = 0.0
         self._look_at_s = 0.0
-        self._ready = False
-        self._seen = False
-        self.device: Device | None = None
+        self._prepared = False
+        self._answered = self._chip_seen = False
+        self._told = ""
+        """The reason of the last "device-away"; empty after "device-back"."""
         self.health: Health | None = None
         self.away = "it is being opened"
-        """Why the device is away; empty while it is not."""
+        """Why the chip does not answer; empty while it does."""
+
+    @property
+    def chip(self) -> Device | None:
+        """The device itself, or the one that is preferred; None before it was opened."""
+        return self._device.primary if isinstance(self._device, FallbackDevice) else self._device
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the chip is away only because it failed its self-test: recalibration may help."""
+        return self._told == "SELF_TEST"
 
     def ask(self, picture: Picture, until_s: float) -> Reply:
         """The labels of an R, G, B picture, or why there are none, not (much) later than ``until_s`` (monotonic).
@@ -85,74 +100,89 @@ class DeviceLink:
         Raises InputError, MissingExtraError or NotFoundError only if the device has never answered: then the
         arguments are wrong. Later everything is a reason to try again.
         """
-        if self._pending is not None and not self._finished(self._pending, until_s):
+        if self._pending is not None and not _finished(self._pending, until_s):
             return self._without("the device is still at an earlier frame")
-        if self.away and time.monotonic() < self._retry_at_s:
+        if self._silent and time.monotonic() < self._retry_at_s:
             return self._without("")
         self._pending = self._worker.submit(self._classify, picture)
-        if not self._finished(self._pending, until_s):
+        if not _finished(self._pending, until_s):
             return self._without("no answer within the deadline")
         return self._pending.result()
 
-    @staticmethod
-    def _finished(future: Future[Reply], until_s: float) -> bool:
-        try:
-            future.exception(max(0.0, until_s - time.monotonic()))
-        except NotYet:
-            return False
-        return True
-
     def _without(self, reason: str) -> Reply:
-        return Reply(status="away", reason=self.away) if self.away else Reply(status="late", reason=reason)
+        return Reply(status="away", reason=self.away) if self._silent else Reply(status="late", reason=reason)
 
     def _classify(self, picture: Picture) -> Reply:
         try:
-            device = self._made_ready()
+            device = self._ready()
             begin_s = time.perf_counter()
             labels = tuple(device.classify(picture, top_k=3))
             latency_s = time.perf_counter() - begin_s
         except (InputError, MissingExtraError, NotFoundError) as error:
-            if not self._seen:
+            if not self._answered:
                 raise
             return self._lost(error)
         except (BusyError, DeadlineError) as error:
             self._misses += 1
-            if self._misses < PATIENCE and self._seen:
+            if self._misses < PATIENCE and self._answered:
                 return Reply(status="late", reason=error.message)
             return self._lost(error)
         except Error as error:
             return self._lost(error)
-        self._misses = 0
-        self._found(device)
+        self._misses, self._silent, self._answered = 0, False, True
+        if isinstance(device, FallbackDevice) and device.in_force == "fallback":
+            self._set_away(device.turnovers()[-1].reason, device.status().primary_problem)
+            if self.drifted:
+                self._look_later()
+            return Reply(status="fallback", labels=labels, latency_s=latency_s, reason=self.away)
+        self._set_back()
+        self._look_later()
         return Reply(status="answered", labels=labels, latency_s=latency_s)
 
-    def _made_ready(self) -> Device:
-        if self.device is None:
-            self.device = self._open_device()
-        if not self._ready:
-            self._on_ready(self.device)
-            self._ready = True
-        return self.device
+    def _ready(self) -> AnyDevice:
+        if self._device is None:
+            self._device = self._open_device()
+        if not self._prepared:
+            self._prepare(self._device)
+        return self._device
+
+    def _prepare(self, device: AnyDevice) -> None:
+        if not isinstance(device, FallbackDevice):
+            self._on_ready(device)
+            self._prepared = True
+        elif device.in_force == "primary":
+            # If that fails the pair will notice too, and answer.
+            with contextlib.suppress(Error):
+                self._on_ready(device.primary)
+                self._prepared = True
 
     def _lost(self, error: Error) -> Reply:
-        self._ready = False
+        self._silent = True
         self._retry_at_s = time.monotonic() + RETRY_S
-        new, self.away = error.message != self.away, error.message
-        if new and not self._closed.is_set():
-            self._on_event("device-away", error.message)
+        self._set_away(error.reason, error.message)
         return Reply(status="away", reason=error.message)
 
-    def _found(self, device: Device) -> None:
-        if self.away or not self._seen:
-            self._on_event("device-back" if self._seen else "device-ready", f"{device.address} answers")
-        self.away, self._seen = "", True
-        if time.monotonic() >= self._look_at_s and not self._closed.is_set():
-            self._look_at_s = time.monotonic() + TELEMETRY_S
-            self._worker.submit(self._look, device)
+    def _set_away(self, reason: str, message: str) -> None:
+        self.away, self._prepared = message or reason, False
+        if reason != self._told and not self._closing.is_set():
+            self._told = reason
+            self._on_event("device-away", self.away)
 
-    def _look(self, device: Device) -> None:
+    def _set_back(self) -> None:
+        if self.away:
+            address = self.chip.address if self.chip else ""
+            self._on_event("device-back" if self._chip_seen else "device-ready", f"{address} answers")
+        self.away, self._told, self._chip_seen = "", "", True
+
+    def _look_later(self) -> None:
+        """Telemetry, after this answer and before the next."""
+        if time.monotonic() >= self._look_at_s and not self._closing.is_set():
+            self._look_at_s = time.monotonic() + TELEMETRY_S
+            self._worker.submit(self._look)
+
+    def _look(self) -> None:
         try:
-            models = device.telemetry().models
+            models = self.chip.telemetry().models if self.chip else ()
         except Error:
             return  # The next picture finds out.
         if models:
@@ -167,7 +197,15 @@ class DeviceLink:
 
     def close(self) -> None:
         """Ends the connection, after the call that is under way."""
-        self._closed.set()
+        self._closing.set()
         self._worker.shutdown(cancel_futures=True)
-        if self.device is not None:
-            self.device.close()
+        if self._device is not None:
+            self._device.close()
+
+
+def _finished(future: Future[Reply], until_s: float) -> bool:
+    try:
+        future.exception(max(0.0, until_s - time.monotonic()))
+    except NotYet:
+        return False
+    return True

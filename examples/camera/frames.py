@@ -147,7 +147,9 @@ class Capture:
         good, picture = self._video.retrieve()
         if not good:
             return None
-        return Frame(number=number, picture=picture, captured_unix_s=unix_s, captured_s=captured_s)
+        return Frame(
+            number=number, picture=picture.astype(np.uint8, copy=False), captured_unix_s=unix_s, captured_s=captured_s
+        )
 
     def _again(self, number: int) -> bool:
         """After the last frame: whether there may be more."""

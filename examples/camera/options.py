@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pcmedge
-from pcmedge import Device
+from pcmedge import ChipImage, Device, FallbackDevice
 
 from examples.camera.demo_clip import Clip, demo_image, make_clip
-from examples.camera.device_link import OnEvent
+from examples.camera.device_link import AnyDevice, OnEvent
 from examples.camera.frames import Capture
 from examples.camera.regions import FINDERS, Finder
 
-CONNECT_S = 1.0
-"""How long one attempt to connect may take, where the deadline of a frame is shorter."""
+LONGEST_PROBE_S = 2.0
+"""How long a chip that is away is left alone at most: a camera wants it back soon."""
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +36,20 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("device")
-    which = group.add_mutually_exclusive_group()
-    which.add_argument(
+    group.add_argument(
         "--device", metavar="URL", default=os.environ.get("PCMEDGE_DEVICE"), help="default: $PCMEDGE_DEVICE"
     )
-    which.add_argument("--image", metavar="FILE", help="a chip image for an emulator in this process")
+    group.add_argument(
+        "--image", metavar="FILE", help="a chip image for an emulator in this process, or for --fallback"
+    )
+    group.add_argument(
+        "--fallback",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="answers while the device cannot: a chip image, computed digitally, or a .onnx or .tflite model with "
+        "labels and preprocessing of --image; without FILE the image itself",
+    )
     group.add_argument("--physics", default="pcm-90nm", help="of that emulator (default: %(default)s)")
     group.add_argument("--clock", default="real", help="of that emulator: real, or device seconds per second")
     group.add_argument(
@@ -55,7 +64,7 @@ class Setting:
 
     source: str | Path
     finder: Finder
-    open_device: Callable[[], Device]
+    open_device: Callable[[], AnyDevice]
     truths: tuple[str, ...] = ()
 
     def truth(self, frame_number: int) -> str | None:
@@ -71,11 +80,9 @@ def setting(options: argparse.Namespace) -> Iterator[Setting]:
         raise SystemExit("expected --device URL (or $PCMEDGE_DEVICE), --image FILE or --demo")
     with tempfile.TemporaryDirectory(prefix="pcmedge-clip-") as folder:
         clip: Clip | None = None
-        image: str | pcmedge.ChipImage | None = options.image
+        image = ChipImage.open(options.image) if options.image else demo_image() if options.demo else None
         if options.demo and not options.source:
             clip = make_clip(Path(folder))
-        if image is None and not options.device:
-            image = demo_image()
         yield Setting(
             source=clip.path if clip else options.source,
             finder=FINDERS[options.region or ("board" if clip else "centre")],
@@ -84,15 +91,37 @@ def setting(options: argparse.Namespace) -> Iterator[Setting]:
         )
 
 
-def opener(options: argparse.Namespace, image: str | pcmedge.ChipImage | None) -> Callable[[], Device]:
-    """How to open the device; called again while it is away."""
+def opener(options: argparse.Namespace, image: ChipImage | None) -> Callable[[], AnyDevice]:
+    """How to open the device, once it is needed. One behind an address need not be there yet."""
+    # Two devices share the deadline of a frame.
+    deadline_s = options.deadline if options.fallback is None else options.deadline / 2
 
-    def primary() -> Device:
-        if image is not None:
-            return pcmedge.Emulator(image, physics=options.physics, clock=options.clock)
-        return pcmedge.connect(options.device, timeout_s=options.deadline, wait_s=CONNECT_S)
+    def chip() -> Device:
+        if options.device:
+            return pcmedge.connect(options.device, lazy=True, timeout_s=deadline_s)
+        return pcmedge.Emulator(image, physics=options.physics, clock=options.clock)
 
-    return primary
+    def pair() -> FallbackDevice:
+        spare = digital(options.fallback, image)
+        return FallbackDevice(chip(), spare, deadline_s=deadline_s, probe_longest_s=LONGEST_PROBE_S)
+
+    return chip if options.fallback is None else pair
+
+
+def digital(file: str, image: ChipImage | None) -> Device:
+    """The same network without a chip. ``file``: empty for the image's own."""
+    if not file or file.endswith(".pcmi"):
+        found = ChipImage.open(file) if file else image
+        if found is None:
+            raise SystemExit("expected --fallback FILE, or --image FILE to compute digitally")
+        return pcmedge.Emulator(found, physics="ideal", converters="ideal", read_noise="off", clock="manual")
+    if image is None:
+        raise SystemExit(f"expected --image FILE beside --fallback {file}: labels and preprocessing come from it")
+    application = image.manifest.application
+    device: Device = pcmedge.DigitalDevice(
+        file, name=image.name, labels=list(application.labels), preprocessing=application.preprocessing
+    )
+    return device
 
 
 def capture(options: argparse.Namespace, found: Setting, on_event: OnEvent, every_frame: bool = False) -> Capture:

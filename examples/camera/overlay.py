@@ -16,18 +16,18 @@ GREEN, AMBER, RED, WHITE, BLACK = (90, 220, 90), (40, 180, 255), (70, 70, 255), 
 COLOURS: dict[str, Colour] = {"answered": GREEN, "fallback": AMBER, "late": AMBER, "away": RED}
 
 
-def annotate(seen: Seen, lines: Sequence[str], served_by: str = "") -> Picture:
+def annotate(seen: Seen, lines: Sequence[str]) -> Picture:
     """A copy of the frame with region and labels, and ``lines`` below each other at the upper left."""
     picture = seen.frame.picture.copy()
     if seen.region is not None and seen.reply is not None:
         x, y, width, height = seen.region
         status = seen.reply.status
-        colour = AMBER if served_by else COLOURS[status]
+        colour = COLOURS[status]
         cv2.rectangle(picture, (x, y), (x + width, y + height), colour, 2)
         named = [f"{label} {probability:.0%}" for label, probability in seen.reply.labels]
         named = named or [{"late": "late", "away": "device away"}[status]]
-        if served_by:
-            named[0] += f" ({served_by})"
+        if status == "fallback":
+            named.append("by the fallback")
         for row, text in enumerate(named):
             _write(picture, text, (x + width + 14, y + 20 * row), colour)
     for row, text in enumerate(lines):

@@ -43,7 +43,7 @@ class Tally:
 
     def add(self, seen: Seen, truth: str | None) -> None:
         self.statuses[seen.reply.status if seen.reply else "nothing-there"] += 1
-        if seen.reply and seen.reply.status == "answered":
+        if seen.reply and seen.reply.labels:
             self.latencies_s.append(seen.reply.latency_s)
             if truth is not None:
                 self.judged += 1

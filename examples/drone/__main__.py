@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--demo",
         action="store_true",
-        help="a simulated vehicle flies for 37 s, a clip of handwritten digits is seen, and an emulated chip looks, "
+        help="a simulated vehicle flies for 38 s, a clip of handwritten digits is seen, and an emulated chip looks, "
         "unless --mavlink, --source or --device say else",
     )
     given.add_source_options(parser)

@@ -151,7 +151,7 @@ class Companion:
         """What the run came to."""
         health = self._link.health
         return {
-            **{name: self.tally.statuses[name] for name in ("answered", "late", "away")},
+            **{name: self.tally.statuses[name] for name in ("answered", "fallback", "late", "away")},
             "dropped": self._capture.latest.dropped,
             "right": self.tally.right,
             "judged": self.tally.judged,

@@ -14,7 +14,7 @@ from pcmedge.errors import CancelledError, Error
 from examples.camera.device_link import DeviceLink
 from examples.drone.phases import Verdict, recalibration_due
 
-AFTER_FAILURE_S = 5.0
+AFTER_FAILURE_S, AFTER_SUCCESS_S = 5.0, 10.0
 
 
 class Upkeep:
@@ -46,30 +46,33 @@ class Upkeep:
             if not verdict.allowed:
                 self._interrupt()
             return
-        device, health = self._link.device, self._link.health
-        if not verdict.allowed or self._link.away or device is None or health is None:
+        chip, health = self._link.chip, self._link.health
+        failing = self._link.drifted
+        if not verdict.allowed or (self._link.away and not failing) or chip is None or health is None:
             return
         last_age_s = health.recalibrated_at_age_s or 0.0
         if health.program_generation == self._tried[0]:
             last_age_s = max(last_age_s, self._tried[1])
-        if time.monotonic() >= self._not_before_s and recalibration_due(health.age_s, last_age_s):
+        if time.monotonic() >= self._not_before_s and (failing or recalibration_due(health.age_s, last_age_s)):
             self._stop.clear()
             self._operation = ""
             self._on_event("recalibrating", f"{verdict.reason}, chip age {health.age_s:.0f} s")
-            arguments = (device, health.program_generation)
+            arguments = (chip, health.program_generation)
             self._thread = threading.Thread(target=self._run, args=arguments, name="recalibration", daemon=True)
             self._thread.start()
 
-    def _run(self, device: Device, program_generation: int) -> None:
+    def _run(self, chip: Device, program_generation: int) -> None:
         try:
-            result = device.recalibrate(reads=self._reads, progress=self._progress)
+            result = chip.recalibrate(reads=self._reads, progress=self._progress)
         except (CancelledError, _Interrupted):
             self._on_event("recalibration-interrupted", "not safe any more; the chip keeps its old statistics")
         except Error as error:
             self._not_before_s = time.monotonic() + AFTER_FAILURE_S
             self._on_event("recalibration-failed", error.message)
         else:
-            # A refused one counts too: the same measurement would be refused again.
+            # A refused one counts too: the same measurement would be refused again. One that did not mend a failing
+            # self-test may be tried again, when the pair of devices has had time to see it.
+            self._not_before_s = time.monotonic() + AFTER_SUCCESS_S
             self._tried = program_generation, result.age_s
             self._tell(result)
 
@@ -86,13 +89,13 @@ class Upkeep:
 
     def _interrupt(self) -> None:
         """At once where the operation is known; else at its first sign of progress."""
-        device, operation = self._link.device, self._operation
-        if device is None or not operation or self._stop.is_set():
+        chip, operation = self._link.chip, self._operation
+        if chip is None or not operation or self._stop.is_set():
             self._stop.set()
             return
         self._stop.set()
         with contextlib.suppress(Error):  # It is over, or the device is away.
-            device.cancel_operation(operation)
+            chip.cancel_operation(operation)
 
     def close(self) -> None:
         if self._thread is not None:

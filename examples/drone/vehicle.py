@@ -54,7 +54,7 @@ FLIGHT: Plan = (
     ("cruise", 8.0),
     ("hover", 7.0),
     ("cruise", 5.0),
-    ("land", 6.0),
+    ("land", 7.0),
     ("parked", 3.0),
 )
 """Legs and how long each lasts, seconds."""
