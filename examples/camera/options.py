@@ -96,6 +96,9 @@ def opener(options: argparse.Namespace, image: ChipImage | None) -> Callable[[],
     # Two devices share the deadline of a frame.
     deadline_s = options.deadline if options.fallback is None else options.deadline / 2
 
+    if options.fallback is not None and image is None and not options.fallback.endswith(".pcmi"):
+        raise SystemExit("expected --image FILE beside --fallback: network or labels and preprocessing come from it")
+
     def chip() -> Device:
         if options.device:
             return pcmedge.connect(options.device, lazy=True, timeout_s=deadline_s)
@@ -112,11 +115,8 @@ def digital(file: str, image: ChipImage | None) -> Device:
     """The same network without a chip. ``file``: empty for the image's own."""
     if not file or file.endswith(".pcmi"):
         found = ChipImage.open(file) if file else image
-        if found is None:
-            raise SystemExit("expected --fallback FILE, or --image FILE to compute digitally")
         return pcmedge.Emulator(found, physics="ideal", converters="ideal", read_noise="off", clock="manual")
-    if image is None:
-        raise SystemExit(f"expected --image FILE beside --fallback {file}: labels and preprocessing come from it")
+    assert image is not None
     application = image.manifest.application
     device: Device = pcmedge.DigitalDevice(
         file, name=image.name, labels=list(application.labels), preprocessing=application.preprocessing
