@@ -70,6 +70,8 @@ class Vehicle:
         self._connection = mavutil.mavlink_connection(
             address, source_system=system, source_component=mavlink.MAV_COMP_ID_AUTOPILOT1
         )
+        self.port = int(self._connection.port.getsockname()[1])
+        """Of its UDP socket."""
         self._plan = plan
         self._leg = LEGS[plan[0][0] if plan else "parked"]
         self._stopping = threading.Event()
