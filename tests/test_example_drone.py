@@ -153,7 +153,7 @@ def test_others_on_the_link_do_not_speak_for_the_vehicle() -> None:
             vehicle.fly("cruise")
             stepped(link, lambda: judge(link.state()).reason == "moving over ground")
             heard = stranger.heartbeats_sent
-            stepped(link, lambda: stranger.heartbeats_sent >= heard + 2)
+            stepped(link, lambda: stranger.heartbeats_sent >= heard + 1)
             assert link.state().armed  # the stranger is parked and disarmed
         finally:
             stranger.close()
@@ -193,6 +193,7 @@ def test_the_chip_is_recalibrated_in_a_hover_and_not_before(image: Path) -> None
         with flying(address) as (companion, vehicle):
             vehicle.fly("cruise")
             companion.wait_for("device-ready")
+            ours, theirs = len(vehicle.heartbeats), vehicle.heartbeats_sent
             wait_for(lambda: len(vehicle.values("PCM_AGE_S")) >= 6)
             assert chip.policy().kind == "manual"
             assert set(vehicle.values("PCM_RECOK")) == {0.0}
@@ -207,10 +208,9 @@ def test_the_chip_is_recalibrated_in_a_hover_and_not_before(image: Path) -> None
                 assert vehicle.values(name), name
             assert set(vehicle.values("PCM_CLASS")) <= set(range(10))
             assert all(0 <= score <= 1 for score in vehicle.values("PCM_SCORE"))
-            # One heartbeat of ours for each of the vehicle's, which come at 1 Hz; both began within a few seconds.
-            mine, theirs = len(vehicle.heartbeats), vehicle.heartbeats_sent
+            # One heartbeat of ours for each of the vehicle's, which come at 1 Hz.
             wait_for(lambda: vehicle.heartbeats_sent >= theirs + 4)
-            assert 2 <= len(vehicle.heartbeats) - mine <= 6
+            assert abs((vehicle.heartbeats_sent - theirs) - (len(vehicle.heartbeats) - ours)) <= 2
             assert companion.end() == 0
     assert companion.documents[-1]["event"] == "summary"
 
@@ -268,7 +268,7 @@ def test_the_device_and_the_vehicle_go_and_come_back(image: Path) -> None:
 def test_the_demo_is_a_whole_flight(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flight = (("parked", 2.5), ("take-off", 1.0), ("cruise", 1.5), ("hover", 3.0), ("land", 1.0), ("parked", 1.0))
+    flight = (("parked", 3.0), ("take-off", 0.5), ("cruise", 0.5), ("hover", 1.0), ("land", 0.5), ("parked", 0.5))
     monkeypatch.setattr("examples.drone.__main__.FLIGHT", flight)
     assert main(["--demo", "--json", "--clock", "3600", "--fallback", "--picture", str(tmp_path / "out.png")]) == 0
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
