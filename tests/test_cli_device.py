@@ -178,6 +178,14 @@ def test_a_year_passes_and_the_device_is_recalibrated(device: str, capsys: pytes
         (("log-time", "--reads", "4"), "reads", 4),
         (("drift", "--threshold", "0.02"), "drift_threshold", 0.02),
         (("self-test", "--threshold", "0.8"), "agreement_threshold", 0.8),
+        (("self-test", "--drop", "0.1", "--self-test-ratio", "2"), "agreement_drop", 0.1),
+        (("log-time", "--self-test-every", "1h", "--agreement", "0.7"), "self_test_interval_s", 3600.0),
+        (
+            ("drift", "--threshold", "0.02", "--self-test-every", "1h", "--spacing", "1d"),
+            "self_test_spacing_s",
+            86400.0,
+        ),
+        (("manual", "--self-test-every", "1d"), "self_test_interval_s", 86400.0),
         (("manual",), "kind", "manual"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
@@ -200,6 +208,11 @@ def test_policies_are_set_and_shown(
         ("policy", "interval", "--every", "0s"),
         ("policy", "log-time", "--ratio", "0"),
         ("policy", "drift", "--threshold", "0"),
+        ("policy", "self-test"),
+        ("policy", "self-test", "--threshold", "0.9", "--agreement", "0.9"),
+        ("policy", "log-time", "--drop", "0"),
+        ("policy", "log-time", "--self-test-every", "now and then"),
+        ("policy", "--drop", "0.1"),
         ("lab", "clock", "--mode", "accelerated", "--rate", "0"),
         ("lab", "advance", "soon"),
         ("lab", "clock", "--mode", "accelerated"),
@@ -249,6 +262,21 @@ def test_self_test_reports_agreement(device: str, capsys: pytest.CaptureFixture[
     assert "self-test" in run(capsys, "self-test").out
 
 
+def test_past_self_tests_are_a_table_a_plot_and_a_document(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "self-test")
+    document, text = both(capsys, "self-test", "--history")
+    assert document["model"] == "small-net"
+    first, *_, last = document["self_tests"]
+    assert (first["cause"], first["age_s"], last["cause"]) == ("programmed", 0.0, "request")
+    assert 0 <= last["agreement"] <= 1
+    assert last["mean_absolute_difference"] > 0
+    assert "programmed" in text
+    assert any(bar in text for bar in "▁▂▃▄▅▆▇█")
+    telemetry, text = both(capsys, "telemetry")
+    assert telemetry["models"][0]["self_tests"] == document["self_tests"]
+    assert "self-tests" in text
+
+
 def test_deactivate_erase_and_program_again(device: str, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "deactivate", "small-net", "--json").document["model"]["active"] is False
     refused = run(capsys, "self-test", "--json")
@@ -288,3 +316,24 @@ def test_nobody_there_is_exit_code_6(sources: Sources, capsys: pytest.CaptureFix
             assert dead in result.error["message"]
         silent = run(capsys, "devices", dead, "--json", "--timeout", "1")
         assert (silent.code, silent.document["devices"]) == (6, [])
+
+
+def test_a_fallback_answers_for_a_device_that_is_gone(
+    image: Path, sources: Sources, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, batch = f"unix://{tmp_path}/nobody.sock", sources.data
+    for fallback in (device, image):
+        answered = run(capsys, "infer", "--input", batch, "--device", gone, "--fallback", fallback, "--json")
+        assert (answered.code, answered.err) == (0, "")
+        assert answered.document["answered_by"] == "fallback"
+        assert [turnover["reason"] for turnover in answered.document["turnovers"]] == ["UNAVAILABLE"]
+    assert answered.document["device_serial"] == "fallback"
+    told = run(capsys, "infer", "--input", batch, "--device", gone, "--fallback", image)
+    assert told.err.count("the fallback answers") == 1
+    assert gone in told.err
+    there = run(capsys, "infer", "--input", batch, "--fallback", image, "--min-agreement", "0", "--json")
+    assert there.document["answered_by"] == "primary"
+    refused = run(capsys, "infer", "--input", batch, "--deadline", "1", "--json")
+    assert (refused.code, refused.error["reason"]) == (2, "INPUT_INVALID")
+    missing = run(capsys, "infer", "--input", batch, "--fallback", tmp_path / "none.pcmi", "--json")
+    assert (missing.code, missing.error["reason"]) == (2, "FILE_MISSING")

@@ -7,6 +7,7 @@ import itertools
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_a_primary_that_is_down_at_the_start_is_taken_when_it_comes() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_device_killed_under_load_and_brought_back_loses_no_request(tmp_path: Any) -> None:
+def test_a_device_killed_under_load_and_brought_back_loses_no_request(tmp_path: Path) -> None:
     """Threads ask and a stream runs while the device is killed with SIGKILL and started again at the same address."""
     heard: list[Turnover] = []
     with contextlib.ExitStack() as processes:
@@ -217,6 +218,13 @@ def test_the_callers_mistakes_turn_nothing_over(chip: Device) -> None:
         assert device.infer_detailed(pictures(1), model="small").answered_by == "primary"
 
 
+def test_inputs_that_are_no_tensor_are_the_callers_mistake_also_while_the_primary_is_down(tmp_path: Path) -> None:
+    with FallbackDevice(f"unix://{tmp_path}/nobody.sock", ideal(), **QUICK) as device:
+        with pytest.raises(InputError):
+            device.infer([[1.0], [1.0, 2.0]])
+        assert device.infer_detailed(pictures(1)).answered_by == "fallback"
+
+
 def test_a_device_that_lost_its_model_is_not_the_callers_mistake(chip: Device) -> None:
     with FallbackDevice(chip, ideal(), **QUICK) as device:
         chip.erase("small")
@@ -238,7 +246,7 @@ def test_a_primary_that_became_another_model_is_not_taken_back(chip: Device) -> 
         assert device.infer_detailed(pictures(1)).answered_by == "fallback"
 
 
-def test_a_slow_device_is_left_and_taken_back_when_it_is_quick(tmp_path: Any) -> None:
+def test_a_slow_device_is_left_and_taken_back_when_it_is_quick(tmp_path: Path) -> None:
     """The process is stopped (SIGSTOP), so it accepts connections and answers nothing."""
     with (
         server_process(classifier(), tmp_path) as (process, address),
@@ -313,6 +321,7 @@ def test_two_devices_that_do_not_fit_each_other_are_refused_with_every_differenc
         ("return_agreement", float("nan")),
         ("recovery_probes", 0),
         ("probe_first_s", -1.0),
+        ("probe_longest_s", "soon"),
         ("self_test_interval_s", "soon"),
     ],
 )

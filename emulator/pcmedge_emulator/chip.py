@@ -410,8 +410,9 @@ class Chip(LabVerbs):
 
     # ---------------------------------------------------------------------------------------------------- what goes on
 
-    def telemetry(self, *, include_tiles: bool = False) -> Telemetry:
-        return observe.telemetry(self._state, include_tiles=include_tiles)
+    def telemetry(self, *, include_tiles: bool = False, include_self_tests: bool = False) -> Telemetry:
+        """``include_self_tests``: the history of agreement since programming, the newest 256 of it."""
+        return observe.telemetry(self._state, include_tiles=include_tiles, include_self_tests=include_self_tests)
 
     def events(self, after: int = 0, limit: int = 0) -> tuple[Event, ...]:
         """At most ``limit`` (0: 1000) events with a larger sequence number, oldest first."""

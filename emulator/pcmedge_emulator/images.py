@@ -12,6 +12,7 @@ from pcmedge_emulator import stored_models
 from pcmedge_emulator.calibration.policy import Policy
 from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.engine import Parameters
+from pcmedge_emulator.history import SelfTestHistory
 from pcmedge_emulator.operations import Cancelled, Progress
 from pcmedge_emulator.outcomes import (
     EraseOutcome,
@@ -23,6 +24,7 @@ from pcmedge_emulator.outcomes import (
 from pcmedge_emulator.programming import check_features, check_profile, program_image, program_on, with_residents
 from pcmedge_emulator.records import ModelRecord
 from pcmedge_emulator.resident import Counters, Programmed, Resident
+from pcmedge_emulator.selftest import tested_as_programmed
 from pcmedge_emulator.state import State
 from pcmedge_emulator.store import Transaction
 
@@ -124,7 +126,7 @@ def _program(
             cancelled=cancelled,
         )
         progress("store", 0, 1)
-        resident = _fresh(state, programmed, activate, policy, physical)
+        resident = tested_as_programmed(state, _fresh(state, programmed, activate, policy, physical))
         if cancelled():
             raise CancelledError(f"Programming '{image.name}' was cancelled; the device is as it was before.")
         outcome = ProgramOutcome(
@@ -205,6 +207,7 @@ def _fresh(state: State, programmed: Programmed, activate: bool, policy: Policy,
         engine_age_s=0.0,
         first_seed=state.streams.products(programmed.generation, state.device.boots),
         counters=Counters(),
+        history=SelfTestHistory(programmed.generation),
     )
 
 

@@ -48,7 +48,7 @@ def identity(state: State) -> Identity:
     )
 
 
-def telemetry(state: State, *, include_tiles: bool) -> Telemetry:
+def telemetry(state: State, *, include_tiles: bool, include_self_tests: bool) -> Telemetry:
     """Figures of this moment. Counters start with the emulator, recalibrations count since programming."""
     activity, profile, allocator = state.activity, state.profile, state.allocator()
     reasons = _degraded_reasons(state)
@@ -57,7 +57,7 @@ def telemetry(state: State, *, include_tiles: bool) -> Telemetry:
         device_time_s=state.clock.now(),
         uptime_s=time.monotonic() - activity.started_s,
         state=_what(state, degraded=bool(reasons)),
-        models=tuple(_model(state, resident, include_tiles) for resident in state.residents.values()),
+        models=tuple(_model(state, r, include_tiles, include_self_tests) for r in state.residents.values()),
         tiles=profile.tiles if profile else 0,
         free_tiles=allocator.free if allocator else 0,
         requests_served=activity.requests_served,
@@ -79,10 +79,9 @@ def _degraded_reasons(state: State) -> tuple[str, ...]:
     """One sentence per active model whose last agreement is below what its policy asks for."""
     records = [resident.record for resident in state.residents.values() if resident.record.active]
     return tuple(
-        f"self-test agreement of '{record.name}' is {record.last_agreement:.4g}, below "
-        f"{record.policy.agreement_threshold:.4g}"
+        f"self-test agreement of '{record.name}' is {record.last_agreement:.4g}, below {record.agreement_floor:.4g}"
         for record in records
-        if 0.0 <= record.last_agreement < record.policy.agreement_threshold
+        if 0.0 <= record.last_agreement < record.agreement_floor
     )
 
 
@@ -94,7 +93,7 @@ def _memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _model(state: State, resident: Resident, include_tiles: bool) -> ModelTelemetry:
+def _model(state: State, resident: Resident, include_tiles: bool, include_self_tests: bool) -> ModelTelemetry:
     record, counters = resident.record, resident.counters
     placement = resident.programmed.image.manifest.placement
     age_s = state.age_s(resident)
@@ -118,6 +117,7 @@ def _model(state: State, resident: Resident, include_tiles: bool) -> ModelTeleme
         recalibrations=record.recalibrations,
         recalibrations_refused=record.refused,
         tiles=tiles,
+        self_tests=resident.history.records() if include_self_tests else (),
     )
 
 

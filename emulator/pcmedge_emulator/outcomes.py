@@ -180,7 +180,9 @@ class BufferDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTestOutcome:
-    """``relative_error``: root mean square of (device - digital) over the standard deviation of the digital outputs."""
+    """``relative_error``: root mean square of (device - digital) over the standard deviation of the digital outputs.
+    ``mean_absolute_difference``: mean of abs(device - digital), in the unit of the output.
+    """
 
     agreement: float
     relative_error: float
@@ -190,6 +192,21 @@ class SelfTestOutcome:
     age_s: float
     program_generation: int
     statistics_generation: int
+    mean_absolute_difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTestRecord:
+    """One line of the history of agreement. ``cause``: "programmed", "request", "policy" or "recalibration"."""
+
+    time_unix_s: float
+    device_time_s: float
+    age_s: float
+    agreement: float
+    relative_error: float
+    mean_absolute_difference: float
+    statistics_generation: int
+    cause: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +236,7 @@ class ModelTelemetry:
     recalibrations: int
     recalibrations_refused: int
     tiles: tuple[TileTelemetry, ...] = ()
+    self_tests: tuple[SelfTestRecord, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

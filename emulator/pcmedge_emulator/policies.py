@@ -5,25 +5,40 @@ Errors of an action go to the journal: nobody called.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from pcmedge.errors import Error
+from pcmedge.errors import DeviceStateError, Error
 
 from pcmedge_emulator import stored_models
-from pcmedge_emulator.calibration.policy import Policy, PolicyKind, drift_moved, next_due_age_s
+from pcmedge_emulator.calibration.policy import (
+    Policy,
+    PolicyKind,
+    drift_moved,
+    next_run_age_s,
+    next_self_test_age_s,
+)
 from pcmedge_emulator.calibration.proposal import median_factor, read_out
 from pcmedge_emulator.outcomes import Mutation
 from pcmedge_emulator.recalibration import Asked, recalibrate
+from pcmedge_emulator.records import ModelRecord
 from pcmedge_emulator.resident import Resident
-from pcmedge_emulator.selftest import self_test
+from pcmedge_emulator.selftest import reference_inputs, self_test
 from pcmedge_emulator.state import State
 
 
 def due_age_s(resident: Resident) -> float:
     """The age at which the policy next acts; infinity for never. Seconds."""
-    record = resident.record
-    return next_due_age_s(record.policy, record.last_run_age_s, record.last_check_age_s)
+    return min(_run_age_s(resident.record), _self_test_age_s(resident.record))
+
+
+def _run_age_s(record: ModelRecord) -> float:
+    return next_run_age_s(record.policy, record.last_run_age_s, record.last_check_age_s)
+
+
+def _self_test_age_s(record: ModelRecord) -> float:
+    return next_self_test_age_s(record.policy, max(record.last_run_age_s, record.last_self_test_age_s))
 
 
 def next_in_s(state: State, resident: Resident) -> float:
@@ -36,61 +51,107 @@ def set_policy(state: State, name: str, policy: Policy, mutation: Mutation) -> P
     with state.busy(""):
         resident = state.resident(name)
         state.check(mutation, resident)
-        record = replace(resident.record, policy=policy)
+        if policy.tests_itself and not reference_inputs(resident.programmed):
+            raise DeviceStateError(
+                f"The image of '{name}' has no reference inputs, so a policy cannot test it; choose one without "
+                "self-tests, or compile the image with reference inputs.",
+                model=name,
+            )
+        record = replace(resident.record, policy=policy, in_vain=0)
         changed = replace(resident, record=record)
         state.commit(
             lambda transaction: stored_models.write(transaction, changed),
             events=[state.event("policy-changed", f"The policy of '{name}' is {policy.kind.value}.", name)],
             remember=(mutation, "set-policy", policy),
         )
-        state.swap(name, lambda current: replace(current, record=replace(current.record, policy=policy)))
+        state.swap(name, lambda current: replace(current, record=replace(current.record, policy=policy, in_vain=0)))
         state.wake.set()
         return policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    """A recalibration a policy wants; as of :class:`pcmedge_emulator.recalibration.Asked`."""
+
+    cause: str
+    why: str = ""
 
 
 def act(state: State, name: str) -> bool:
     """Does what the policy wants now; whether that was a recalibration. Errors go to the journal, not to a caller."""
     with state.changing:
         resident = state.residents.get(name)
-        if resident is None or not resident.record.active:
+        if resident is None or not resident.record.active or not np.isfinite(due_age_s(resident)):
             return False
-        policy = resident.record.policy
+        policy, age_s = resident.record.policy, state.age_s(resident)
         try:
-            wanted = not policy.measures or _wanted(state, resident)
-            if wanted:
-                asked = Asked(method=policy.method, cause=policy.kind.value, reads=policy.reads)
+            wish = _wish(state, resident, age_s)
+            if wish is not None:
+                asked = Asked(method=policy.method, cause=wish.cause, why=wish.why, reads=policy.reads)
                 recalibrate(state, name, asked, Mutation())
-            return wanted
+            return wish is not None
         except Error as error:
-            state.report("failed", f"The policy of '{name}' could not recalibrate: {error.message}", name)
-            _looked(state, name, state.age_s(resident), failed=True)
+            state.report("failed", f"The policy of '{name}' could not act: {error.message}", name)
+            _note(state, name, last_check_age_s=age_s, last_run_age_s=age_s, last_self_test_age_s=age_s)
             return False
 
 
-def _wanted(state: State, resident: Resident) -> bool:
-    """Looks at what a measuring policy looks at; notes the look if it wants nothing."""
-    record, age_s = resident.record, state.age_s(resident)
-    if record.policy.kind is PolicyKind.DRIFT:
-        read, programmed = state.take_reads(1), resident.programmed
-        factors = read_out(
-            programmed,
-            age_s,
-            state.circuits,
-            lambda tile: state.recalibration_stream(programmed, tile, age_s, read),
-            lambda tile: state.streams.recalibration_products(read, tile),
+def _wish(state: State, resident: Resident, age_s: float) -> _Wish | None:
+    """The recalibration the policy wants at this moment, after the look that is due; None if it wants none."""
+    record = resident.record
+    if _run_age_s(record) > max(_self_test_age_s(record), age_s):
+        return _self_tested(state, resident, age_s)
+    # Also if both are due: a recalibration's guard measures agreement.
+    if record.policy.kind is not PolicyKind.DRIFT or _moved(state, resident, age_s):
+        return _Wish(cause=record.policy.kind.value)
+    _note(state, record.name, last_check_age_s=age_s)
+    return None
+
+
+def _moved(state: State, resident: Resident, age_s: float) -> bool:
+    """Whether the drift factor has moved by what a DRIFT policy asks for."""
+    read, programmed = state.take_reads(1), resident.programmed
+    factors = read_out(
+        programmed,
+        age_s,
+        state.circuits,
+        lambda tile: state.recalibration_stream(programmed, tile, age_s, read),
+        lambda tile: state.streams.recalibration_products(read, tile),
+    )
+    return drift_moved(resident.record.policy, median_factor(factors), resident.record.factor_at_last_run)
+
+
+def _self_tested(state: State, resident: Resident, age_s: float) -> _Wish | None:
+    """Tests the model, tells the journal when it starts or ceases to pass, and wants what that asks for."""
+    record = resident.record
+    name, floor = record.name, record.agreement_floor
+    state.refresh(name)
+    result = self_test(state, name, "policy")
+    wanted = not result.passed and record.policy.kind is not PolicyKind.MANUAL and _may_run(record, age_s)
+    why = f"agreement {result.agreement:.4g}, below {floor:.4g}"
+    _note(
+        state,
+        name,
+        last_self_test_age_s=age_s,
+        in_vain=0 if result.passed else record.in_vain + wanted,
+        failing=not result.passed,
+    )
+    if record.failing == result.passed:
+        kind = "self-test-passed" if result.passed else "self-test-failed"
+        message = f"The self-test of '{name}' passes again." if result.passed else f"Self-test of '{name}': {why}."
+        details = {"agreement": f"{result.agreement:.4f}", "threshold": f"{floor:.4f}", "age_s": f"{age_s:.3f}"}
+        state.commit(
+            lambda transaction: stored_models.write(transaction, state.resident(name)),
+            events=[state.event(kind, message, name, details)],
         )
-        wanted = drift_moved(record.policy, median_factor(factors), record.factor_at_last_run)
-    else:
-        state.refresh(record.name)
-        wanted = self_test(state, record.name).agreement < record.policy.agreement_threshold
-    if not wanted:
-        _looked(state, record.name, age_s)
-    return wanted
+    return _Wish(cause=PolicyKind.SELF_TEST.value, why=why) if wanted else None
 
 
-def _looked(state: State, name: str, age_s: float, *, failed: bool = False) -> None:
-    def note(current: Resident) -> Resident:
-        record = replace(current.record, last_check_age_s=age_s)
-        return replace(current, record=replace(record, last_run_age_s=age_s) if failed else record)
+def _may_run(record: ModelRecord, age_s: float) -> bool:
+    """Whether the last recalibration is long enough ago for one that a self-test asks for."""
+    never_run = record.recalibrations + record.refused == 0
+    return never_run or age_s - record.last_run_age_s >= record.policy.self_test_pause_s(record.in_vain)
 
-    state.swap(name, note)
+
+def _note(state: State, name: str, **changes: Any) -> None:
+    state.swap(name, lambda current: replace(current, record=replace(current.record, **changes)))

@@ -18,7 +18,7 @@ from pcmedge_emulator.operations import Cancelled, Progress, never, no_progress
 from pcmedge_emulator.outcomes import Method, Mutation, RecalibrationOutcome, RollbackOutcome
 from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.resident import Resident
-from pcmedge_emulator.selftest import reference, reference_inputs
+from pcmedge_emulator.selftest import reference, reference_inputs, remember
 from pcmedge_emulator.state import State
 
 NOT_MEASURED = guard.Agreement(agreement=-1.0, relative_error=-1.0)
@@ -28,11 +28,13 @@ NOT_MEASURED = guard.Agreement(agreement=-1.0, relative_error=-1.0)
 class Asked:
     """What somebody wants of a recalibration; fields as of :meth:`pcmedge_emulator.chip.Chip.recalibrate`.
 
-    ``cause`` goes into the journal: "request", or the kind of the policy. ``reads``: 0 is the method's default.
+    ``cause`` and ``why`` go into the journal: "request", the kind of the policy, or "self-test" if it acted on one; and
+    the figures it acted on, if any. ``reads``: 0 is the method's default.
     """
 
     method: Method
     cause: str
+    why: str = ""
     batches: int = 0
     batch_size: int = 0
     reads: int = 0
@@ -178,10 +180,15 @@ class _Run:
         if self.asked.cancelled():
             raise CancelledError("The recalibration was cancelled; factors and statistics are as before.")
 
+    @property
+    def in_force(self) -> guard.Agreement:
+        """Agreement of what requests get afterwards, over the guard's reads."""
+        return self.before if self.refusal else self.after
+
     def result(self) -> tuple[Resident, DeviceRecord]:
         """The model and the device as they are afterwards; what requests see is new only if nothing was refused."""
         record, device, factor = self.resident.record, self.state.device, self.proposal.median_factor
-        in_force = self.before if self.refusal else self.after
+        in_force = self.in_force
         record = replace(
             record,
             last_run_age_s=self.age_s,
@@ -234,6 +241,7 @@ def _finish(run: _Run, mutation: Mutation) -> RecalibrationOutcome:
         {
             "method": run.method.value,
             "cause": run.asked.cause,
+            "why": run.asked.why,
             "reads": str(run.reads),
             "statistics_generation": str(outcome.statistics_generation),
             "agreement_before": f"{run.before.agreement:.4f}",
@@ -255,6 +263,8 @@ def _finish(run: _Run, mutation: Mutation) -> RecalibrationOutcome:
             current, record=changed.record, parameters=changed.parameters, previous=changed.previous
         ),
     )
+    if run.in_force is not NOT_MEASURED:
+        remember(state, changed, run.in_force, run.age_s, "recalibration")
     state.wake.set()
     return outcome
 

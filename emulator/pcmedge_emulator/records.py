@@ -37,8 +37,10 @@ class ModelRecord:
     """One resident image. ``physical`` is the physical tile of each logical tile; ages are device-clock seconds.
 
     ``last_run_age_s`` is the age at the last recalibration, committed or refused, ``last_check_age_s`` that at the last
-    look of a measuring policy, ``factor_at_last_run`` the median drift factor then; ``last_committed_age_s`` and
-    ``last_agreement`` are negative if there was none.
+    look of a DRIFT policy, ``factor_at_last_run`` the median drift factor then, ``last_self_test_age_s`` that of the
+    policy's last self-test; ``last_committed_age_s``, ``last_agreement`` and ``agreement_as_programmed`` are negative
+    if there was none. ``in_vain`` counts recalibrations for self-tests since one passed; ``failing``: the
+    policy's last self-test did not pass, and the journal says so.
     """
 
     name: str
@@ -59,6 +61,15 @@ class ModelRecord:
     median_factor: float = 1.0
     recalibrations: int = 0
     refused: int = 0
+    last_self_test_age_s: float = 0.0
+    agreement_as_programmed: float = -1.0
+    in_vain: int = 0
+    failing: bool = False
+
+    @property
+    def agreement_floor(self) -> float:
+        """The share of reference inputs that is to agree. Unit: 1."""
+        return self.policy.agreement_floor(self.agreement_as_programmed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from pcmedge_emulator.crossbar.converters import dac_limits
 from pcmedge_emulator.crossbar.idle import idle_cells
 from pcmedge_emulator.crossbar.tile import TileDevices, column_noise_sigma, conductances, net, total
 from pcmedge_emulator.engine import ChipProgram, FastEngine, Parameters, Precision, ReferenceEngine, Snapshot
+from pcmedge_emulator.history import SelfTestHistory
 from pcmedge_emulator.physics.technology import Technology
 from pcmedge_emulator.records import ModelRecord
 
@@ -231,6 +232,7 @@ class Counters:
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     inferences: int = 0
     requests: int = 0
+    self_tests: int = 0
     saturated: dict[int, int] = field(default_factory=dict)
     converted: dict[int, int] = field(default_factory=dict)
 
@@ -239,6 +241,12 @@ class Counters:
         with self.lock:
             self.requests += 1
             return self.requests - 1
+
+    def self_test_ticket(self) -> int:
+        """The number of this self-test since the start, from 0."""
+        with self.lock:
+            self.self_tests += 1
+            return self.self_tests - 1
 
     def count(self, samples: int) -> None:
         with self.lock:
@@ -276,3 +284,4 @@ class Resident:
     engine_age_s: float
     first_seed: int
     counters: Counters
+    history: SelfTestHistory

@@ -24,9 +24,11 @@ from pcmedge._contract.image_pb2 import ChipProfile
 from pcmedge.errors import CancelledError, Error, GenerationMismatchError, ModelNotFoundError, NotProgrammedError
 
 from pcmedge_emulator import codec, stored_models
+from pcmedge_emulator.calibration.adabs import sample_count
 from pcmedge_emulator.clock import Clock, ClockMode, ClockState
 from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.engine import FastEngine, ReferenceEngine
+from pcmedge_emulator.history import SelfTestHistory
 from pcmedge_emulator.journal import Journal
 from pcmedge_emulator.lease import LeaseBook
 from pcmedge_emulator.operations import Operations
@@ -158,6 +160,7 @@ class State:
             engine_age_s=age_s,
             first_seed=self.streams.products(record.program_generation, self.device.boots),
             counters=Counters(),
+            history=SelfTestHistory(record.program_generation, model.self_tests),
         )
 
     # --------------------------------------------------------------------------------------------------- conductances
@@ -181,7 +184,7 @@ class State:
         )
         engine = programmed.engine(snapshot, self.circuits)
         inputs, _ = programmed.image.reference_set()
-        if inputs and isinstance(engine, FastEngine):
+        if sample_count(inputs) and isinstance(engine, FastEngine):
             engine.run({name: values[:1] for name, values in inputs.items()}, noise_seed=0)
         return engine
 

@@ -7,7 +7,7 @@ The changing part of a model (record, compensation, buffer) is three small recor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from pcmedge._contract.image_pb2 import ChipProfile
@@ -16,6 +16,8 @@ from pcmedge.image import ChipImage
 
 from pcmedge_emulator import codec
 from pcmedge_emulator.engine import Parameters
+from pcmedge_emulator.history import keep_self_tests, stored_self_tests
+from pcmedge_emulator.outcomes import SelfTestRecord
 from pcmedge_emulator.programming import program_on
 from pcmedge_emulator.records import ModelRecord, SnapshotRecord, pack_parameters, unpack_parameters
 from pcmedge_emulator.resident import Buffer, Programmed, ProgrammedTile, Resident
@@ -34,20 +36,28 @@ class StoredModel:
     parameters: Parameters
     previous: Parameters | None
     buffer: Buffer | None
+    self_tests: Mapping[int, SelfTestRecord]
 
 
 # -------------------------------------------------------------------------------------------------------------- writing
 
 
 def write(transaction: Transaction, resident: Resident) -> None:
-    """The changing part of a resident: record, compensation, buffer."""
+    """The changing part of a resident: record, compensation, buffer; and what its history has not stored yet."""
     name = resident.record.name
+    resident.history.write(transaction)
     transaction.put("models", name, codec.encode(resident.record))
     transaction.put("parameters", name, pack_parameters(resident.parameters, resident.previous))
     if resident.buffer is None:
         transaction.delete("buffers", name)
     else:
         transaction.put("buffers", name, resident.buffer.to_bytes())
+
+
+def write_self_tests(transaction: Transaction, resident: Resident) -> int:
+    """The record and the newest self-tests alone; see :meth:`pcmedge_emulator.history.SelfTestHistory.write`."""
+    transaction.put("models", resident.record.name, codec.encode(resident.record))
+    return resident.history.write(transaction)
 
 
 def write_programmed(transaction: Transaction, programmed: Programmed) -> None:
@@ -78,9 +88,9 @@ def restore_snapshot(transaction: Transaction, name: str) -> None:
 def drop_unused(store: Store, transaction: Transaction) -> None:
     """Deletes the contents no live model and no snapshot needs; call after the records were written."""
     spaces = ("", *store.spaces())
-    transaction.keep_contents(
-        record.program_generation for space in spaces for record in records(store, space).values()
-    )
+    needed = {record.program_generation for space in spaces for record in records(store, space).values()}
+    transaction.keep_contents(needed)
+    keep_self_tests(store, transaction, needed)
 
 
 # -------------------------------------------------------------------------------------------------------------- reading
@@ -98,6 +108,8 @@ def read(store: Store, profile: ChipProfile | None, now_s: float, space: str = "
     """
     parameters = store.items("parameters", space=space)
     buffers = store.items("buffers", space=space)
+    # Histories go on, like the journal: a snapshot has none of its own.
+    histories = stored_self_tests(store)
     # Ages are as they were: device time does not jump back, so the programming moves forward.
     later_s = now_s - snapshot_record(store, space).device_time_s if space else 0.0
     for name, record in records(store, space).items():
@@ -108,6 +120,7 @@ def read(store: Store, profile: ChipProfile | None, now_s: float, space: str = "
             parameters=current,
             previous=previous,
             buffer=Buffer.from_bytes(buffers[name]) if name in buffers else None,
+            self_tests=histories.get(record.program_generation, {}),
         )
 
 

@@ -59,6 +59,10 @@ class Streams:
         """Seed of the noise of each product while a recalibration or its guard runs the network."""
         return int(stream(self.serial, self.seed, "recalibration-network", read).integers(2**48))
 
+    def self_tests(self, generation: int, boot: int) -> int:
+        """First seed of the noise of each product of self-tests; one takes the next number, and none of a request's."""
+        return int(stream(self.serial, self.seed, "self-tests", generation, boot).integers(2**48))
+
     def diagnosis(self, number: int, tile: int) -> np.random.Generator:
         """1/f read noise of reading a tile back."""
         return stream(self.serial, self.seed, "diagnosis", number, tile)

@@ -80,7 +80,9 @@ def setting(options: argparse.Namespace) -> Iterator[Setting]:
         raise SystemExit("expected --device URL (or $PCMEDGE_DEVICE), --image FILE or --demo")
     with tempfile.TemporaryDirectory(prefix="pcmedge-clip-") as folder:
         clip: Clip | None = None
-        image = ChipImage.open(options.image) if options.image else demo_image() if options.demo else None
+        image = ChipImage.open(options.image) if options.image else None
+        if options.demo and image is None and (options.fallback is not None or not options.device):
+            image = demo_image()
         if options.demo and not options.source:
             clip = make_clip(Path(folder))
         yield Setting(

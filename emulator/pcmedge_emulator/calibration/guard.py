@@ -43,10 +43,12 @@ class Agreement:
 
     ``agreement``: share of decisions (largest entry along the last axis) that are the digital one's.
     ``relative_error``: root mean square of (device - digital) over the standard deviation of the digital outputs.
+    ``mean_absolute_difference``: mean of abs(device - digital), in the unit of the output.
     """
 
     agreement: float
     relative_error: float
+    mean_absolute_difference: float = -1.0
 
 
 def agreement(outputs: NDArray[Any], digital: NDArray[Any]) -> Agreement:
@@ -62,6 +64,7 @@ def agreement(outputs: NDArray[Any], digital: NDArray[Any]) -> Agreement:
     return Agreement(
         agreement=float(same) if finite else 0.0,
         relative_error=(error / spread if spread > 0.0 else error) if finite else float("inf"),
+        mean_absolute_difference=float(np.mean(np.abs(device - wanted))) if finite else float("inf"),
     )
 
 
@@ -69,6 +72,7 @@ def mean_agreement(reads: list[Agreement]) -> Agreement:
     return Agreement(
         agreement=float(np.mean([read.agreement for read in reads])),
         relative_error=float(np.mean([read.relative_error for read in reads])),
+        mean_absolute_difference=float(np.mean([read.mean_absolute_difference for read in reads])),
     )
 
 

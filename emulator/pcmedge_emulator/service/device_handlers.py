@@ -214,11 +214,15 @@ class DeviceHandlers:
         return messages.self_test(self._chip.self_test(request.model_name))
 
     def get_telemetry(self, request: device_pb2.GetTelemetryRequest, context: CallContext) -> device_pb2.Telemetry:
-        return self._telemetry(request.include_tiles, 0)
+        return self._telemetry(request, 0)
 
-    def _telemetry(self, include_tiles: bool, sequence: int) -> device_pb2.Telemetry:
+    def _telemetry(
+        self, request: device_pb2.GetTelemetryRequest | device_pb2.WatchTelemetryRequest, sequence: int
+    ) -> device_pb2.Telemetry:
         queued, rejected = self._queue()
-        reading = self._chip.telemetry(include_tiles=include_tiles)
+        reading = self._chip.telemetry(
+            include_tiles=request.include_tiles, include_self_tests=request.include_self_tests
+        )
         return messages.telemetry(reading, sequence, queued=queued, rejected=rejected)
 
     def watch_telemetry(
@@ -230,7 +234,7 @@ class DeviceHandlers:
         while True:
             self._go_on(context)
             sequence += 1
-            yield self._telemetry(request.include_tiles, sequence)
+            yield self._telemetry(request, sequence)
             due_s = time.monotonic() + interval_s
             while (left_s := due_s - time.monotonic()) > 0:
                 self._closing.wait(min(left_s, _GLANCE_S))

@@ -58,13 +58,29 @@ def method(value: int) -> outcomes.Method:
     return outcomes.Method(name)
 
 
+_FIGURES = (
+    "interval_s",
+    "log_time_ratio",
+    "drift_threshold",
+    "agreement_threshold",
+    "reads",
+    "self_test_interval_s",
+    "self_test_ratio",
+    "agreement_drop",
+    "self_test_spacing_s",
+)
+
+
 def policy_from(message: device_pb2.RecalibrationPolicy) -> Policy:
     """Figures left at 0 take their defaults."""
-    figures = ("interval_s", "log_time_ratio", "drift_threshold", "agreement_threshold", "reads")
+    figures = {name: getattr(message, name) for name in _FIGURES if getattr(message, name) != 0}
+    if "agreement_drop" in figures:
+        # The drop alone counts, unless a threshold was given too.
+        figures.setdefault("agreement_threshold", 0.0)
     return Policy(
         kind=PolicyKind(_name(device_pb2.PolicyKind, "POLICY_KIND_", message.kind, "a policy's kind")),
         method=method(message.method),
-        **{figure: getattr(message, figure) for figure in figures if getattr(message, figure) != 0},
+        **figures,
     )
 
 
@@ -158,6 +174,7 @@ def telemetry(value: outcomes.Telemetry, sequence: int, *, queued: int, rejected
             model,
             model_name=model.name,
             tiles=[_message(device_pb2.TileTelemetry, tile) for tile in model.tiles],
+            self_tests=[_message(device_pb2.SelfTestRecord, record) for record in model.self_tests],
         )
         for model in value.models
     ]

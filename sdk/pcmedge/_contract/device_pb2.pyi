@@ -410,7 +410,7 @@ class RollbackStatisticsResponse(_message.Message):
     def __init__(self, statistics_generation: _Optional[int] = ...) -> None: ...
 
 class RecalibrationPolicy(_message.Message):
-    __slots__ = ("kind", "method", "interval_s", "log_time_ratio", "drift_threshold", "agreement_threshold", "next_in_s", "reads")
+    __slots__ = ("kind", "method", "interval_s", "log_time_ratio", "drift_threshold", "agreement_threshold", "next_in_s", "reads", "self_test_interval_s", "self_test_ratio", "agreement_drop", "self_test_spacing_s")
     KIND_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
@@ -419,6 +419,10 @@ class RecalibrationPolicy(_message.Message):
     AGREEMENT_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     NEXT_IN_S_FIELD_NUMBER: _ClassVar[int]
     READS_FIELD_NUMBER: _ClassVar[int]
+    SELF_TEST_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
+    SELF_TEST_RATIO_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_DROP_FIELD_NUMBER: _ClassVar[int]
+    SELF_TEST_SPACING_S_FIELD_NUMBER: _ClassVar[int]
     kind: PolicyKind
     method: RecalibrationMethod
     interval_s: float
@@ -427,7 +431,11 @@ class RecalibrationPolicy(_message.Message):
     agreement_threshold: float
     next_in_s: float
     reads: int
-    def __init__(self, kind: _Optional[_Union[PolicyKind, str]] = ..., method: _Optional[_Union[RecalibrationMethod, str]] = ..., interval_s: _Optional[float] = ..., log_time_ratio: _Optional[float] = ..., drift_threshold: _Optional[float] = ..., agreement_threshold: _Optional[float] = ..., next_in_s: _Optional[float] = ..., reads: _Optional[int] = ...) -> None: ...
+    self_test_interval_s: float
+    self_test_ratio: float
+    agreement_drop: float
+    self_test_spacing_s: float
+    def __init__(self, kind: _Optional[_Union[PolicyKind, str]] = ..., method: _Optional[_Union[RecalibrationMethod, str]] = ..., interval_s: _Optional[float] = ..., log_time_ratio: _Optional[float] = ..., drift_threshold: _Optional[float] = ..., agreement_threshold: _Optional[float] = ..., next_in_s: _Optional[float] = ..., reads: _Optional[int] = ..., self_test_interval_s: _Optional[float] = ..., self_test_ratio: _Optional[float] = ..., agreement_drop: _Optional[float] = ..., self_test_spacing_s: _Optional[float] = ...) -> None: ...
 
 class GetRecalibrationPolicyRequest(_message.Message):
     __slots__ = ("model_name",)
@@ -516,7 +524,7 @@ class SelfTestRequest(_message.Message):
     def __init__(self, model_name: _Optional[str] = ...) -> None: ...
 
 class SelfTestResult(_message.Message):
-    __slots__ = ("agreement", "relative_error", "reference_inputs", "passed", "threshold", "age_s", "program_generation", "statistics_generation")
+    __slots__ = ("agreement", "relative_error", "reference_inputs", "passed", "threshold", "age_s", "program_generation", "statistics_generation", "mean_absolute_difference")
     AGREEMENT_FIELD_NUMBER: _ClassVar[int]
     RELATIVE_ERROR_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -525,6 +533,7 @@ class SelfTestResult(_message.Message):
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_GENERATION_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    MEAN_ABSOLUTE_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
     agreement: float
     relative_error: float
     reference_inputs: int
@@ -533,21 +542,46 @@ class SelfTestResult(_message.Message):
     age_s: float
     program_generation: int
     statistics_generation: int
-    def __init__(self, agreement: _Optional[float] = ..., relative_error: _Optional[float] = ..., reference_inputs: _Optional[int] = ..., passed: bool = ..., threshold: _Optional[float] = ..., age_s: _Optional[float] = ..., program_generation: _Optional[int] = ..., statistics_generation: _Optional[int] = ...) -> None: ...
+    mean_absolute_difference: float
+    def __init__(self, agreement: _Optional[float] = ..., relative_error: _Optional[float] = ..., reference_inputs: _Optional[int] = ..., passed: bool = ..., threshold: _Optional[float] = ..., age_s: _Optional[float] = ..., program_generation: _Optional[int] = ..., statistics_generation: _Optional[int] = ..., mean_absolute_difference: _Optional[float] = ...) -> None: ...
+
+class SelfTestRecord(_message.Message):
+    __slots__ = ("time_unix_s", "device_time_s", "age_s", "agreement", "relative_error", "mean_absolute_difference", "statistics_generation", "cause")
+    TIME_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    MEAN_ABSOLUTE_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    time_unix_s: float
+    device_time_s: float
+    age_s: float
+    agreement: float
+    relative_error: float
+    mean_absolute_difference: float
+    statistics_generation: int
+    cause: str
+    def __init__(self, time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., age_s: _Optional[float] = ..., agreement: _Optional[float] = ..., relative_error: _Optional[float] = ..., mean_absolute_difference: _Optional[float] = ..., statistics_generation: _Optional[int] = ..., cause: _Optional[str] = ...) -> None: ...
 
 class GetTelemetryRequest(_message.Message):
-    __slots__ = ("include_tiles",)
+    __slots__ = ("include_tiles", "include_self_tests")
     INCLUDE_TILES_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_SELF_TESTS_FIELD_NUMBER: _ClassVar[int]
     include_tiles: bool
-    def __init__(self, include_tiles: bool = ...) -> None: ...
+    include_self_tests: bool
+    def __init__(self, include_tiles: bool = ..., include_self_tests: bool = ...) -> None: ...
 
 class WatchTelemetryRequest(_message.Message):
-    __slots__ = ("interval_s", "include_tiles")
+    __slots__ = ("interval_s", "include_tiles", "include_self_tests")
     INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_TILES_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_SELF_TESTS_FIELD_NUMBER: _ClassVar[int]
     interval_s: float
     include_tiles: bool
-    def __init__(self, interval_s: _Optional[float] = ..., include_tiles: bool = ...) -> None: ...
+    include_self_tests: bool
+    def __init__(self, interval_s: _Optional[float] = ..., include_tiles: bool = ..., include_self_tests: bool = ...) -> None: ...
 
 class Telemetry(_message.Message):
     __slots__ = ("time_unix_s", "device_time_s", "uptime_s", "state", "models", "tiles", "free_tiles", "requests_served", "requests_failed", "memory_bytes", "sequence", "degraded_reasons", "requests_queued", "requests_rejected")
@@ -582,7 +616,7 @@ class Telemetry(_message.Message):
     def __init__(self, time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., uptime_s: _Optional[float] = ..., state: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelTelemetry, _Mapping]]] = ..., tiles: _Optional[int] = ..., free_tiles: _Optional[int] = ..., requests_served: _Optional[int] = ..., requests_failed: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., sequence: _Optional[int] = ..., degraded_reasons: _Optional[_Iterable[str]] = ..., requests_queued: _Optional[int] = ..., requests_rejected: _Optional[int] = ...) -> None: ...
 
 class ModelTelemetry(_message.Message):
-    __slots__ = ("model_name", "age_s", "program_generation", "statistics_generation", "inferences", "last_recalibration_age_s", "median_drift_factor", "adc_saturation", "last_agreement", "energy_j", "tiles", "recalibrations", "recalibrations_refused")
+    __slots__ = ("model_name", "age_s", "program_generation", "statistics_generation", "inferences", "last_recalibration_age_s", "median_drift_factor", "adc_saturation", "last_agreement", "energy_j", "tiles", "recalibrations", "recalibrations_refused", "self_tests")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -596,6 +630,7 @@ class ModelTelemetry(_message.Message):
     TILES_FIELD_NUMBER: _ClassVar[int]
     RECALIBRATIONS_FIELD_NUMBER: _ClassVar[int]
     RECALIBRATIONS_REFUSED_FIELD_NUMBER: _ClassVar[int]
+    SELF_TESTS_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     age_s: float
     program_generation: int
@@ -609,7 +644,8 @@ class ModelTelemetry(_message.Message):
     tiles: _containers.RepeatedCompositeFieldContainer[TileTelemetry]
     recalibrations: int
     recalibrations_refused: int
-    def __init__(self, model_name: _Optional[str] = ..., age_s: _Optional[float] = ..., program_generation: _Optional[int] = ..., statistics_generation: _Optional[int] = ..., inferences: _Optional[int] = ..., last_recalibration_age_s: _Optional[float] = ..., median_drift_factor: _Optional[float] = ..., adc_saturation: _Optional[float] = ..., last_agreement: _Optional[float] = ..., energy_j: _Optional[float] = ..., tiles: _Optional[_Iterable[_Union[TileTelemetry, _Mapping]]] = ..., recalibrations: _Optional[int] = ..., recalibrations_refused: _Optional[int] = ...) -> None: ...
+    self_tests: _containers.RepeatedCompositeFieldContainer[SelfTestRecord]
+    def __init__(self, model_name: _Optional[str] = ..., age_s: _Optional[float] = ..., program_generation: _Optional[int] = ..., statistics_generation: _Optional[int] = ..., inferences: _Optional[int] = ..., last_recalibration_age_s: _Optional[float] = ..., median_drift_factor: _Optional[float] = ..., adc_saturation: _Optional[float] = ..., last_agreement: _Optional[float] = ..., energy_j: _Optional[float] = ..., tiles: _Optional[_Iterable[_Union[TileTelemetry, _Mapping]]] = ..., recalibrations: _Optional[int] = ..., recalibrations_refused: _Optional[int] = ..., self_tests: _Optional[_Iterable[_Union[SelfTestRecord, _Mapping]]] = ...) -> None: ...
 
 class TileTelemetry(_message.Message):
     __slots__ = ("tile", "layer", "drift_factor", "adc_saturation", "mvms", "age_s")

@@ -5,7 +5,7 @@ The base install draws from the manifest alone; with pyarrow the tiles are mappe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -93,6 +93,14 @@ def format_quantity(value: float, unit: str) -> str:
         if value >= factor:
             return f"{value / factor:.3g} {prefix}{unit}"
     return f"{value / 1e-12:.3g} p{unit}" if value > 0 else f"0 {unit}"
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(shares: Sequence[float], width: int = 60) -> str:
+    """Shares from 0 to 1 as bars of eight heights, the newest ``width`` of them."""
+    return "".join(_BARS[min(7, int(8 * max(0.0, share)))] for share in shares[-width:])
 
 
 def image_document(image: ChipImage) -> dict[str, Any]:

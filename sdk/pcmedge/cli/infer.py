@@ -13,7 +13,8 @@ from pcmedge.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcmedge.cli.output import Screen
+    from pcmedge.cli.output import Output, Screen
+    from pcmedge.device import Device, FallbackDevice
     from pcmedge.device.results import InferResult
 
 SHOWN_ROWS = 20
@@ -37,6 +38,33 @@ def run(
         bool, typer.Option("--classify", help="Preprocess as the image says; answer with labels (pictures: always).")
     ] = False,
     top_k: Annotated[int, typer.Option(min=1, help="Labels to show for a picture.")] = 5,
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL_OR_MODEL",
+            help="Who answers if the device cannot: another device, or a model file run on this machine.",
+            show_default=False,
+        ),
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0001,
+            metavar="SECONDS",
+            help="With --fallback: a device that takes longer cannot.",
+            show_default=False,
+        ),
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="SHARE",
+            help="With --fallback: nor can one whose self-test agrees less (default: its own threshold).",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceUrl = None,
     timeout: Timeout = None,
     json: Json = False,
@@ -48,29 +76,53 @@ def run(
       pcmedge infer --input batch.npy --output scores.npy
       pcmedge infer --input inputs.npz --model transformer --detailed
       pcmedge infer --input digit.png --json
+      pcmedge infer --input batch.npy --fallback model.pcmi --deadline 0.5
     """
     from pcmedge.cli.arrays import check_writable_kind, read_inputs, write_arrays
     from pcmedge.cli.output import Output
-    from pcmedge.cli.session import open_device
+    from pcmedge.cli.session import open_device, open_pair
     from pcmedge.data.pictures import ENDINGS, read_picture
 
     out = Output(json=json)
+    if fallback is None and (deadline is not None or min_agreement is not None):
+        raise InputError("--deadline and --min-agreement say when to turn to a --fallback; none is given")
+
+    def connect() -> Device | FallbackDevice:
+        if fallback is None:
+            return open_device(device, timeout_s=timeout)
+        return open_pair(device, fallback, timeout_s=timeout, deadline_s=deadline, min_agreement=min_agreement)
+
     picture = input.suffix.lower() in ENDINGS
     if picture or classify:
         pixels = read_picture(input) if picture else _one_array(input)
-        with open_device(device, timeout_s=timeout) as connected:
+        with connect() as connected:
             ranking = connected.classify(pixels, top_k=top_k, model=model)
+            turned = _turnovers(out, connected)
         classes = [{"label": label, "probability": probability} for label, probability in ranking]
-        out.result({"classes": classes}, lambda console: _draw_classes(console, ranking))
+        out.result({"classes": classes} | turned, lambda console: _draw_classes(console, ranking))
         return
     if output is not None:
         check_writable_kind(output)
     inputs = read_inputs(input)
-    with open_device(device, timeout_s=timeout) as connected:
+    with connect() as connected:
         result = connected.infer_detailed(inputs, model=model)
+        turned = _turnovers(out, connected)
     if output is not None:
         write_arrays(output, result.outputs)
-    out.result(_document(result, output), lambda console: _draw(console, result, output, detailed=detailed))
+    out.result(_document(result, output) | turned, lambda console: _draw(console, result, output, detailed=detailed))
+
+
+def _turnovers(out: Output, device: Device | FallbackDevice) -> dict[str, Any]:
+    """What a document says of why the fallback was asked, if there is one; a person is told."""
+    from pcmedge.device import FallbackDevice
+
+    if not isinstance(device, FallbackDevice):
+        return {}
+    turnovers = device.turnovers()
+    if not out.json:
+        for turnover in turnovers:
+            out.note(f"the {turnover.to_device} answers: {turnover.message}")
+    return {"turnovers": turnovers}
 
 
 def _one_array(path: Path) -> Any:
@@ -92,6 +144,8 @@ def _draw_classes(console: Screen, ranking: Sequence[tuple[str, float]]) -> None
 
 def _document(result: InferResult, output: Path | None) -> dict[str, Any]:
     """The result with its arrays described, and spelled out unless they went to a file."""
+    from pcmedge.device import FallbackResult
+
     outputs = {}
     for name, array in result.outputs.items():
         outputs[name] = {"dtype": str(array.dtype), "shape": array.shape} | ({} if output else {"data": array})
@@ -105,7 +159,7 @@ def _document(result: InferResult, output: Path | None) -> dict[str, Any]:
         "noise": result.noise,
         "device_serial": result.device_serial,
         "latency_s": result.latency_s,
-    }
+    } | ({"answered_by": result.answered_by} if isinstance(result, FallbackResult) else {})
 
 
 def _draw(console: Screen, result: InferResult, output: Path | None, *, detailed: bool) -> None:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcmedge.errors import InputValueError
 
 if TYPE_CHECKING:
-    from pcmedge.device import Device
+    from pcmedge.device import Device, FallbackDevice
 
 DEFAULT_LISTEN = "127.0.0.1:7390"
 """Where ``pcmedge serve`` listens, and where ``pcmedge devices`` looks, unless told otherwise."""
 
 
-def open_device(url: str | None, *, timeout_s: float | None = None) -> Device:
+def open_device(url: str | None, *, timeout_s: float | None = None, lazy: bool = False) -> Device:
     """Connect to ``url`` or $PCMEDGE_DEVICE; the device is a context manager.
 
-    ``timeout_s`` bounds short and long calls alike. Secrets come from the environment, where ``ps`` does not show
-    them: $PCMEDGE_TOKEN, and the PEM files $PCMEDGE_CA_FILE, $PCMEDGE_CERT_FILE and $PCMEDGE_KEY_FILE.
+    ``lazy``: it need not be there yet. ``timeout_s`` bounds short and long calls alike. Secrets come from the
+    environment, where ``ps`` does not show them: $PCMEDGE_TOKEN, and the PEM files $PCMEDGE_CA_FILE, $PCMEDGE_CERT_FILE
+    and $PCMEDGE_KEY_FILE.
     Raises InputValueError if no address is given, and what connecting raises.
     """
     import pcmedge
@@ -34,11 +37,46 @@ def open_device(url: str | None, *, timeout_s: float | None = None) -> Device:
         url,
         timeout_s=timeout_s or TIMEOUT_S,
         operation_timeout_s=timeout_s or OPERATION_TIMEOUT_S,
+        lazy=lazy,
         token=_environment("TOKEN"),
         ca_file=_environment("CA_FILE"),
         cert_file=_environment("CERT_FILE"),
         key_file=_environment("KEY_FILE"),
     )
+
+
+def open_pair(
+    url: str | None,
+    fallback: str,
+    *,
+    timeout_s: float | None = None,
+    deadline_s: float | None = None,
+    min_agreement: float | None = None,
+) -> FallbackDevice:
+    """The device at ``url``, and ``fallback`` for when it cannot answer: an address, or a model file run here.
+
+    A chip image runs on an emulated chip without any physics. Raises what making either device raises, and InputError
+    if they do not fit each other.
+    """
+    import pcmedge
+
+    with contextlib.ExitStack() as opened:
+        primary = opened.enter_context(open_device(url, timeout_s=timeout_s, lazy=True))
+        other = opened.enter_context(_fallback(fallback))
+        pair = pcmedge.FallbackDevice(primary, other, deadline_s=deadline_s, min_agreement=min_agreement)
+        opened.pop_all()
+    return pair
+
+
+def _fallback(text: str) -> Device:
+    import pcmedge
+
+    match Path(text).suffix.lower() if "://" not in text else "":
+        case ".pcmi":
+            return pcmedge.Emulator(text, physics="ideal", converters="ideal", read_noise="off", serial="fallback")
+        case ".onnx" | ".tflite":
+            return pcmedge.connect(f"digital://{Path(text).resolve()}")
+    return pcmedge.connect(text)
 
 
 def _environment(name: str) -> str | None:

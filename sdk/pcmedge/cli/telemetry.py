@@ -18,6 +18,7 @@ def run(
     interval: Annotated[float, typer.Option(min=0.01, metavar="SECONDS", help="Time between readings.")] = 1.0,
     count: Annotated[int | None, typer.Option(min=1, help="Stop after this many readings.", show_default=False)] = None,
     tiles: Annotated[bool, typer.Option("--tiles", help="Also per tile: drift factor, saturation, MVMs.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="With --watch --json: past self-tests too.")] = False,
     device: DeviceUrl = None,
     timeout: Timeout = None,
     json: Json = False,
@@ -37,10 +38,12 @@ def run(
     out = Output(json=json)
     with open_device(device, timeout_s=timeout) as connected:
         if not watch:
-            reading = connected.telemetry(tiles=tiles)
+            reading = connected.telemetry(tiles=tiles, self_tests=True)
             out.result(reading, lambda console: draw(console, reading))
             return
-        for number, reading in enumerate(connected.watch_telemetry(interval_s=interval, tiles=tiles), 1):
+        for number, reading in enumerate(
+            connected.watch_telemetry(interval_s=interval, tiles=tiles, self_tests=history), 1
+        ):
             out.line(reading, _one_line(reading))
             if number == count:
                 return
@@ -76,7 +79,7 @@ def draw(console: Screen, reading: Telemetry) -> None:
 
 
 def _draw_model(console: Screen, model: ModelTelemetry) -> None:
-    from pcmedge.cli.drawing import format_quantity
+    from pcmedge.cli.drawing import format_quantity, sparkline
     from pcmedge.durations import format_duration
 
     at = model.last_recalibration_age_s
@@ -93,6 +96,8 @@ def _draw_model(console: Screen, model: ModelTelemetry) -> None:
         f"  drift factor {model.median_drift_factor:.4f}, ADC saturation {model.adc_saturation:.2%}{agreement}; "
         f"recalibrated {times}{last}, {model.recalibrations_refused} refused"
     )
+    if len(model.self_tests) > 1:
+        console.say(f"  self-tests {sparkline([test.agreement for test in model.self_tests])} agreement, 0 to 100 %")
 
 
 def _draw_tiles(console: Screen, reading: Telemetry) -> None:

@@ -100,6 +100,10 @@ def policy_message(policy: results.Policy) -> device_pb2.RecalibrationPolicy:
         drift_threshold=policy.drift_threshold,
         agreement_threshold=policy.agreement_threshold,
         reads=policy.reads,
+        self_test_interval_s=policy.self_test_interval_s,
+        self_test_ratio=policy.self_test_ratio,
+        agreement_drop=policy.agreement_drop,
+        self_test_spacing_s=policy.self_test_spacing_s,
     )
 
 
@@ -123,6 +127,7 @@ def _model_telemetry(message: device_pb2.ModelTelemetry) -> results.ModelTelemet
         last_recalibration_age_s=_or_none(message.last_recalibration_age_s),
         last_agreement=_or_none(message.last_agreement),
         tiles=tuple(_value(results.TileTelemetry, tile) for tile in message.tiles),
+        self_tests=tuple(_value(results.SelfTestRecord, record) for record in message.self_tests),
     )
 
 

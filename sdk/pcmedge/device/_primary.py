@@ -88,10 +88,15 @@ class Primary:
 
     def remember(self, inputs: Inputs) -> None:
         """What to time the device with: zeros of this shape. The values themselves might be what broke it."""
-        if isinstance(inputs, Mapping):
-            self.blank = {name: _zeros(values) for name, values in inputs.items()}
-        else:
-            self.blank = _zeros(inputs)
+        try:
+            self.blank = (
+                {name: _zeros(values) for name, values in inputs.items()}
+                if isinstance(inputs, Mapping)
+                else _zeros(inputs)
+            )
+        except (TypeError, ValueError):
+            # No tensor at all: whoever answers instead says so.
+            self.blank = None
 
     def _answer_blank(self, spec: ModelSpec) -> float:
         """Seconds an inference takes."""

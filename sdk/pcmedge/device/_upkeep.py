@@ -104,15 +104,19 @@ def self_test(session: Session, *, model: str | None = None) -> Script[SelfTest]
     return _decode.self_test((yield session.read("SelfTest", request)))
 
 
-def telemetry(session: Session, *, tiles: bool = False) -> Script[Telemetry]:
-    """State, counters and compensation now; ``tiles`` adds figures per tile."""
-    reply = yield session.read("GetTelemetry", build_message(device_pb2.GetTelemetryRequest, include_tiles=tiles))
-    return _decode.telemetry(reply)
+def telemetry(session: Session, *, tiles: bool = False, self_tests: bool = False) -> Script[Telemetry]:
+    """State, counters and compensation now; ``tiles`` adds figures per tile, ``self_tests`` past agreement."""
+    request = build_message(device_pb2.GetTelemetryRequest, include_tiles=tiles, include_self_tests=self_tests)
+    return _decode.telemetry((yield session.read("GetTelemetry", request)))
 
 
-def watch_telemetry(session: Session, *, interval_s: float = 1.0, tiles: bool = False) -> Stream[Telemetry]:
-    """Telemetry every ``interval_s`` wall-clock seconds (0: 1 s), without end."""
-    request = build_message(device_pb2.WatchTelemetryRequest, interval_s=interval_s, include_tiles=tiles)
+def watch_telemetry(
+    session: Session, *, interval_s: float = 1.0, tiles: bool = False, self_tests: bool = False
+) -> Stream[Telemetry]:
+    """Telemetry every ``interval_s`` wall-clock seconds (0: 1 s), without end; the rest as of :func:`telemetry`."""
+    request = build_message(
+        device_pb2.WatchTelemetryRequest, interval_s=interval_s, include_tiles=tiles, include_self_tests=self_tests
+    )
     check_interval(request.interval_s)
     return session.watch("WatchTelemetry", request, _decode.telemetry)
 

@@ -28,6 +28,9 @@ from pcmedge.device.results import InferResult
 from pcmedge.errors import Error, InputError, InputValueError, NotFoundError, UnavailableError, UnimplementedError
 
 _LOG = logging.getLogger("pcmedge.fallback")
+# A library writes on nobody's stderr unless logging is set up; only a listener's own exceptions are not to be lost.
+_LOG.addHandler(logging.NullHandler())
+_LISTENERS_LOG = logging.getLogger("pcmedge.listeners")
 
 T = TypeVar("T")
 
@@ -100,9 +103,10 @@ class FallbackDevice:
         stable_s: float = 60.0,
         on_turnover: Callable[[Turnover], object] | None = None,
     ) -> None:
+        first_s = checked_timeout(probe_first_s, "probe_first_s")
         pace = Pace(
-            first_s=checked_timeout(probe_first_s, "probe_first_s"),
-            longest_s=checked_timeout(max(probe_longest_s, probe_first_s), "probe_longest_s"),
+            first_s=first_s,
+            longest_s=max(first_s, checked_timeout(probe_longest_s, "probe_longest_s")),
             recovery_probes=_count("recovery_probes", recovery_probes),
             stable_s=checked_timeout(stable_s, "stable_s"),
             self_test_interval_s=_optional("self_test_interval_s", self_test_interval_s),
@@ -310,7 +314,7 @@ class FallbackDevice:
                 try:
                     listener(turnover)
                 except Exception:
-                    _LOG.exception("on_turnover failed for turn-over %d", turnover.sequence)
+                    _LISTENERS_LOG.exception("on_turnover failed for turn-over %d", turnover.sequence)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -190,8 +190,15 @@ class Policy:
 
     ``kind``: "manual", "interval" (every ``interval_s`` of device time), "log-time" (whenever the age has grown by
     ``log_time_ratio``), "drift" (when the median drift factor moved by ``drift_threshold``, relative) or "self-test"
-    (when agreement falls below ``agreement_threshold``). ``reads``: of the chip, that statistics are averaged over; 0
-    for the device's default. ``next_in_s`` is the device's answer, None if it foresees none.
+    (when agreement falls below the floor). ``reads``: of the chip, that statistics are averaged over; 0 for the
+    device's default. ``next_in_s`` is the device's answer, None if it foresees none.
+
+    With any kind the device may test itself every ``self_test_interval_s`` of device time, or whenever the age has
+    grown by ``self_test_ratio``; every kind but "manual" then also recalibrates when agreement is below the floor: the
+    larger of ``agreement_threshold`` and the agreement right after programming less ``agreement_drop``. At least
+    ``self_test_spacing_s`` of device time lie between a recalibration and one for a self-test; each that did not help
+    doubles them, until a self-test passes. Figures at 0 are the device's defaults: none of these self-tests, a
+    threshold of 0.9 (none with a drop), no drop, a spacing of an hour.
     """
 
     kind: str = "manual"
@@ -202,6 +209,10 @@ class Policy:
     agreement_threshold: float = 0.0
     next_in_s: float | None = None
     reads: int = 0
+    self_test_interval_s: float = 0.0
+    self_test_ratio: float = 0.0
+    agreement_drop: float = 0.0
+    self_test_spacing_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +228,10 @@ class BufferDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTest:
-    """Agreement with the digital reference outputs in the image; ``relative_error`` in their standard deviations."""
+    """Agreement with the digital reference outputs in the image; ``relative_error`` in their standard deviations.
+
+    ``mean_absolute_difference`` is in the unit of the output; 0 from a device that does not tell.
+    """
 
     agreement: float
     relative_error: float
@@ -227,6 +241,25 @@ class SelfTest:
     age_s: float
     program_generation: int
     statistics_generation: int
+    mean_absolute_difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTestRecord:
+    """One measurement of agreement since programming, at ``age_s`` and ``device_time_s`` of the device's clock.
+
+    ``cause``: "programmed", "request", "policy", or "recalibration" (the mean over its guard's reads). Differences as
+    in :class:`SelfTest`.
+    """
+
+    time_unix_s: float
+    device_time_s: float
+    age_s: float
+    agreement: float
+    relative_error: float
+    mean_absolute_difference: float
+    statistics_generation: int
+    cause: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +274,10 @@ class TileTelemetry:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTelemetry:
-    """``last_recalibration_age_s`` and ``last_agreement`` are None if there was none; ``energy_j`` is an estimate."""
+    """``last_recalibration_age_s`` and ``last_agreement`` are None if there was none; ``energy_j`` is an estimate.
+
+    ``self_tests``: oldest first, the newest 256 since programming; empty unless asked for.
+    """
 
     name: str
     age_s: float
@@ -256,6 +292,7 @@ class ModelTelemetry:
     recalibrations: int
     recalibrations_refused: int
     tiles: tuple[TileTelemetry, ...]
+    self_tests: tuple[SelfTestRecord, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
