@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+import socket
+import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -157,6 +161,70 @@ def test_others_on_the_link_do_not_speak_for_the_vehicle() -> None:
             assert link.state().armed  # the stranger is parked and disarmed
         finally:
             stranger.close()
+
+
+def heartbeat_arrives(link: VehicleLink, end: int) -> None:
+    """Of the companion, at the other end of a line."""
+    os.set_blocking(end, False)
+    received = bytearray()
+
+    def come() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            received.extend(os.read(end, 1000))
+        return any(message.get_type() == "HEARTBEAT" for message in parser.parse_buffer(bytes(received)) or ())
+
+    parser = mavlink.MAVLink(None)
+    stepped(link, come)
+
+
+def test_a_serial_line_that_is_pulled_out_and_plugged_in(tmp_path: Path) -> None:
+    port, events = tmp_path / "ttyACM0", []
+
+    def plug_in() -> tuple[int, int]:
+        ours, theirs = os.openpty()
+        tty.setraw(theirs)
+        port.symlink_to(os.ttyname(theirs))
+        return ours, theirs
+
+    ends = plug_in()
+    link = VehicleLink(str(port), on_event=lambda kind, message: events.append(kind))
+    heartbeat_arrives(link, ends[0])
+    for end in ends:
+        os.close(end)
+    port.unlink()
+    stepped(link, lambda: "link-lost" in events)
+    ends = plug_in()
+    heartbeat_arrives(link, ends[0])
+    link.close()
+    for end in ends:
+        os.close(end)
+    assert events == ["link-lost"]
+
+
+def test_a_tcp_connection_that_is_ended_and_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    events: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        link = VehicleLink(f"tcp:127.0.0.1:{port}", on_event=lambda kind, message: events.append(kind))
+        end, _ = server.accept()
+        heartbeat_arrives(link, end.fileno())
+    end.close()
+    stepped(link, lambda: "link-lost" in events)
+    with socket.create_server(("127.0.0.1", port)) as server:
+        server.setblocking(False)
+        accepted: list[socket.socket] = []
+
+        def come() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                accepted.append(server.accept()[0])
+            return bool(accepted)
+
+        stepped(link, come)
+        heartbeat_arrives(link, accepted[0].fileno())
+        link.close()
+        accepted[0].close()
+    assert events == ["link-lost"]
+    assert capsys.readouterr().out == ""
 
 
 def test_an_address_that_cannot_be_opened(capsys: pytest.CaptureFixture[str]) -> None:

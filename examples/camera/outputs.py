@@ -24,6 +24,8 @@ class Reporter:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self._next_s = 0.0
+        # Kept, so that somebody else's print can be sent elsewhere.
+        self._out = sys.stdout
 
     def event(self, kind: str, message: str, **more: Any) -> None:
         self._print({"event": kind, "message": message, **more}, f"{kind}: {message}")
@@ -34,15 +36,13 @@ class Reporter:
         elif seen.reply and seen.reply.labels and time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + 1.0
             label, probability = seen.reply.labels[0]
-            print(
-                f"frame {seen.frame.number}: {label} {probability:.0%}, {1000 * seen.reply.latency_s:.1f} ms",
-                flush=True,
-            )
+            latency_ms = 1000 * seen.reply.latency_s
+            self._print({}, f"frame {seen.frame.number}: {label} {probability:.0%}, {latency_ms:.1f} ms")
 
     def _print(self, document: dict[str, Any], sentence: str) -> None:
         # One write per line: events come from other threads.
-        sys.stdout.write((json.dumps(document) if self.as_json else sentence) + "\n")
-        sys.stdout.flush()
+        self._out.write((json.dumps(document) if self.as_json else sentence) + "\n")
+        self._out.flush()
 
 
 def frame_document(seen: Seen, truth: str | None) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -44,13 +46,17 @@ class VehicleLink:
         self._open()
 
     def _open(self) -> None:
-        self._connection = mavutil.mavlink_connection(
-            self._address,
-            baud=self._baud,
-            source_system=self._system,
-            source_component=mavlink.MAV_COMP_ID_ONBOARD_COMPUTER,
-            udp_timeout=FORGET_S,
-        )
+        with _quiet():
+            self._connection = mavutil.mavlink_connection(
+                self._address,
+                baud=self._baud,
+                source_system=self._system,
+                source_component=mavlink.MAV_COMP_ID_ONBOARD_COMPUTER,
+                udp_timeout=FORGET_S,
+                retries=1,
+                # Only so does a TCP connection say that it has ended and cannot be made again.
+                autoreconnect=self._address.startswith("tcp:"),
+            )
 
     @property
     def port(self) -> int:
@@ -81,7 +87,11 @@ class VehicleLink:
                     return None
             return None
         try:
-            return self._connection.recv_match(blocking=True, timeout=timeout_s)
+            with _quiet():
+                message = self._connection.recv_match(blocking=True, timeout=timeout_s)
+            # A TCP connection that pymavlink has made again still waits on the old socket.
+            self._connection.fd = self._connection.port.fileno()
+            return message
         except OSError as error:
             self._broken(error)
             return None
@@ -156,19 +166,23 @@ class VehicleLink:
         if self._connection is None:
             return
         try:
-            getattr(self._connection.mav, f"{message}_send")(*fields)
+            with _quiet():
+                getattr(self._connection.mav, f"{message}_send")(*fields)
         except OSError as error:
             self._broken(error)
 
     def _broken(self, error: OSError) -> None:
-        """Nobody listening on a UDP port is not a broken link: the vehicle may come."""
-        if isinstance(error, ConnectionRefusedError):
-            return
         self.close()
         self._reopen_at_s = time.monotonic() + REOPEN_S
         self._on_event("link-lost", f"{self._address}: {error}; opening it again every {REOPEN_S:g} s")
 
     def close(self) -> None:
         if self._connection is not None:
-            self._connection.close()
+            if self._connection.port is not None:
+                self._connection.close()
             self._connection = None
+
+
+def _quiet() -> contextlib.redirect_stdout[Any]:
+    """pymavlink prints what befalls a connection; stdout is for our own lines."""
+    return contextlib.redirect_stdout(sys.stderr)
