@@ -242,6 +242,7 @@ def flying(address: str, *more: str | Path) -> Iterator[tuple[Application, Vehic
     vehicle = Vehicle("udpin:127.0.0.1:0")
     try:
         arguments = ["--demo", "--mavlink", f"udpout:127.0.0.1:{vehicle.port}", "--device", address, "--deadline", "2"]
+        arguments += ["--rate", "10"]
         with application("examples.drone", *arguments, *more) as companion:
             yield companion, vehicle
     finally:
@@ -336,7 +337,7 @@ def test_the_device_and_the_vehicle_go_and_come_back(image: Path) -> None:
 def test_the_demo_is_a_whole_flight(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flight = (("parked", 3.0), ("take-off", 0.5), ("cruise", 0.5), ("hover", 1.0), ("land", 0.5), ("parked", 0.5))
+    flight = (("parked", 3.0), ("take-off", 0.3), ("cruise", 0.3), ("hover", 0.3), ("land", 0.3), ("parked", 0.2))
     monkeypatch.setattr("examples.drone.__main__.FLIGHT", flight)
     assert main(["--demo", "--json", "--clock", "3600", "--fallback", "--picture", str(tmp_path / "out.png")]) == 0
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
