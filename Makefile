@@ -13,7 +13,11 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 PEERS := .venv-peers
 PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-peers fidelity science bench check format contract size clean help
+# tflite-runtime needs Python 3.11 and NumPy 1, so its suite has an environment of its own too.
+TFLITE := .venv-tflite-runtime
+PYTHON311 ?= $(shell command -v python3.11 || echo $(PYTHON))
+
+.PHONY: demo test test-peers test-tflite-runtime fidelity science bench check format contract size clean help
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -26,6 +30,9 @@ test: $(VENV)/.dev           ## the whole test suite
 
 test-peers: $(PEERS)/.peers           ## the device physics against aihwkit's; needs Python 3.11 or 3.12
 	$(PEERS)/bin/python -m pytest --timeout=900 tests_peers
+
+test-tflite-runtime: $(TFLITE)/.ready           ## digital devices and the Interpreter on the older tflite-runtime; needs Python 3.11
+	$(TFLITE)/bin/python -m pytest --timeout=120 tests_tflite_runtime
 
 fidelity: $(PEERS)/.peers           ## measure docs/results/fidelity.md again
 	$(PEERS)/bin/python tests_peers/report.py
@@ -60,7 +67,7 @@ size:           ## lines per package
 	@echo 'files over 300 lines:'; find sdk emulator -name '*.py' ! -name '*_pb2.py' | xargs wc -l | awk '$$1 > 300 && $$2 != "total"'
 
 clean:           ## remove the environment and build leftovers
-	rm -rf $(VENV) $(PEERS) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(TFLITE) build dist .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.base:
 	$(PYTHON) -c 'import sys; sys.exit("pcmedge needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -83,4 +90,13 @@ $(PEERS)/.peers: pyproject.toml constraints.txt
 	$(PEERS_PIP) --upgrade pip
 	$(PEERS_PIP) --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)' torchvision
 	$(PEERS_PIP) --constraint constraints.txt --editable '.[peers]'
+	touch $@
+
+$(TFLITE)/.ready: pyproject.toml constraints.txt constraints-tflite-runtime.txt
+	$(PYTHON311) -c 'import sys; sys.exit("tflite-runtime has wheels for Python 3.11 and older, found " + sys.version.split()[0] + "; set PYTHON311" if sys.version_info[:2] != (3, 11) else 0)'
+	$(PYTHON311) -m venv $(TFLITE)
+	grep -vE '^(numpy|pyarrow)==' constraints.txt | cat - constraints-tflite-runtime.txt > $(TFLITE)/constraints.txt
+	$(TFLITE)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip
+	$(TFLITE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(TFLITE)/constraints.txt \
+	  --editable '.[emulator,tflite-runtime]' pytest pytest-timeout
 	touch $@

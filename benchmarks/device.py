@@ -253,13 +253,7 @@ def _outcomes(
     samples: int,
     options: argparse.Namespace,
 ) -> list[Outcome]:
-    found = [
-        judged(
-            Goal(what=f"{what}, {devices:,} of them" if what == PROGRAM else what, limit=60, unit="ms"),
-            _ms(taken[what]),
-        )
-        for what in (PROGRAM, PROGRAM_VERB)
-    ]
+    found = [judged(Goal(what=f"{PROGRAM}, {devices:,} of them", limit=60, unit="ms"), _ms(taken[PROGRAM]))]
     goal = Goal(what=f"age to a new time, snapshot and session ready: {AGE}", limit=60, unit="ms")
     found.append(judged(goal, _ms(taken[AGE])))
     goal = Goal(what=f"AdaBS on {samples:,} images against plain inference on them", limit=1.3)

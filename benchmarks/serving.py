@@ -30,7 +30,7 @@ from pcmedge_emulator.calibration.policy import MANUAL
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.clock import Clock
 
-from benchmarks.measuring import command, echo, load, networks, report
+from benchmarks.measuring import bare, command, load, networks, report
 from benchmarks.measuring.goals import Goal, Outcome, judged
 from benchmarks.measuring.machine import ROOT
 from benchmarks.measuring.networks import Workload
@@ -39,7 +39,8 @@ from benchmarks.measuring.rounds import Contender, Progress, Spread, take_turns,
 
 IN_PROCESS, GRPC, STREAM, PIPELINE = "in process", "gRPC", "gRPC stream", "gRPC stream, 8 under way"
 UNIX = "gRPC over a Unix socket"
-FLOOR, STREAM_FLOOR = "bare grpcio, as many bytes, no inference", "bare grpcio stream, as many bytes, no inference"
+FLOOR, STREAM_FLOOR = "bare grpcio around the same chip", "bare grpcio stream around the same chip"
+"""What is left without pcmedge's service and client: nothing over grpcio can add less."""
 CLIENTS = 8
 REPLY_BYTES = 256
 """About what ten scores and the parameters of an answer take."""
@@ -92,14 +93,14 @@ def _added(workload: Workload, folder: Path, options: argparse.Namespace, progre
     """Seconds of one picture by each way, the median of ``calls`` in every turn."""
     picture, name = workload.pictures(1), workload.image.name
     inputs = {str(workload.image.manifest.model.inputs[0].name): picture}
-    socket = f"unix://{folder / 'pcm.sock'}"
+    image, socket = folder / f"{workload.name}.pcmi", f"unix://{folder / 'pcm.sock'}"
     with (
         Chip(clock=Clock.manual(), default_policy=MANUAL, threads=options.threads) as chip,
         _served(workload, folder, options) as server,
         _served(workload, folder, options, listen=socket) as local,
         pcmedge.connect(server.address, wait_s=60) as device,
         pcmedge.connect(local.address, wait_s=60) as neighbour,
-        echo.running(bytes(picture.nbytes), REPLY_BYTES) as floor,
+        bare.running(image, picture.tobytes(), REPLY_BYTES, threads=options.threads) as floor,
     ):
         chip.program(workload.image)
         one_by_one = _Stream(device, picture, window=1)
@@ -314,6 +315,8 @@ def _lines(
         Line(group="one picture", name=name, unit="ms", found=Spread.of([1e3 * each for each in seconds]))
         for name, seconds in added.items()
     ]
+    for name in (GRPC, UNIX, STREAM, FLOOR, STREAM_FLOOR):
+        found.append(Line(group="added to in process", name=name, unit="ms", found=_difference(added, name)))
     for name, rates in sweep.items():
         found.append(Line(group="throughput", name=name, unit="images/s", found=Spread.of(rates)))
     for name in (ALONE, TOGETHER):

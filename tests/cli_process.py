@@ -78,8 +78,19 @@ def run_process(*arguments: str | Path, entry: Sequence[str] = ENTRY, timeout_s:
     return Result(process.returncode, out, err)
 
 
-EXTRAS = ("torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "pyarrow", "matplotlib", "grpc_health", "PIL")
-EXTRAS_METADATA = ("grpcio_health_checking", "pillow")
+EXTRAS = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "onnx_ir",
+    "pyarrow",
+    "matplotlib",
+    "grpc_health",
+    "PIL",
+    "ai_edge_litert",
+)
+EXTRAS_METADATA = ("grpcio_health_checking", "pillow", "ai_edge_litert")
 
 
 def without_extras(folder: Path) -> tuple[str, ...]:

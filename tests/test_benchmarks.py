@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_files import encoded, labels, parquet, pictures
 
-from benchmarks import device, engine, serving
+from benchmarks import device, engine, precision, serving
 from benchmarks.measuring.goals import Goal, judged
 from benchmarks.measuring.rounds import Contender, Spread, ratio, take_turns
 
@@ -80,6 +81,19 @@ def test_device(tmp_path: Path) -> None:
     assert document["study"]["aihwkit"] == []
     assert set(document["profile"]) == {device.PROGRAM_VERB, device.AGE, device.ADABS}
     assert any("no peers' Python" in why for why in verdicts(document).values())
+
+
+def test_precision(tmp_path: Path) -> None:
+    """Both arithmetics on the same chips and pictures; what is judged is the farther end of the interval."""
+    parquet(tmp_path / "test.parquet", {"image": [encoded(each) for each in pictures(16)], "label": labels(16)})
+    document = taken("precision", precision.main, tmp_path, "--data", str(tmp_path), "--workers", "1")
+    assert document["settings"]["samples"] == 16
+    for age in precision.AGES:
+        found = document["difference_points"][age]
+        assert found["low"] <= found["estimate"] <= found["high"]
+    assert [goal["found"]["median"] for goal in document["goals"]] == [
+        max(abs(found["low"]), abs(found["high"])) for found in document["difference_points"].values()
+    ]
 
 
 def test_contenders_take_turns_and_each_begins_as_often() -> None:

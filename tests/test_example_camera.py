@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ import pcmedge
 import pytest
 from cli_process import served, wait_for
 from example_process import application
+from pcmedge.demo.digits import MODEL_FILE
 
 from examples.camera.__main__ import main, parse
 from examples.camera.demo_clip import demo_image, make_clip
@@ -249,6 +251,16 @@ def test_a_fallback_answers_meanwhile(image: Path) -> None:
         link.close()
     assert events == ["device-ready", "device-away", "device-back"]
     assert prepared == [address, address]
+
+
+def test_a_digital_model_answers_instead(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    options = ["--demo", "--headless", "--json", "--every-frame", "--deadline", "30", "--frames", "48"]
+    model = ["--device", address, "--image", str(image), "--fallback", str(MODEL_FILE)]
+    assert main([*options, *model]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (summary["fallback"], summary["right"]) == (48, 48)
 
 
 def test_a_camera_is_served_by_whoever_opened_it_later(image: Path, clip: Path) -> None:

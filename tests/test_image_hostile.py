@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from image_parts import contents_of, seal, tile_targets, tiny_image
 from onnx import helper
-from pcmedge._contract.image_pb2 import BIAS_PLACEMENT_ROW, Manifest
+from pcmedge._contract.image_pb2 import BIAS_PLACEMENT_ROW, Manifest, NamedTensor, Quantization
 from pcmedge.errors import ImageCorruptError, ImageError, ImageFeatureError, InputValueError
 from pcmedge.image import ChipImage
 
@@ -47,6 +47,11 @@ def setter(path: str, value: Any) -> Change:
 def with_bias_row(manifest: Manifest, code: int) -> None:
     manifest.required_features.append("bias-row-1")
     manifest.layers[1].bias, manifest.layers[1].blocks[0].bias_code = BIAS_PLACEMENT_ROW, code
+
+
+def codes(manifest: Manifest, **fields: Any) -> None:
+    quantization = Quantization(**{"datatype": "INT8", "scale": 0.5, "zero_point": -3, **fields})
+    manifest.model.inputs[0].quantization.CopyFrom(quantization)
 
 
 MANIFESTS: dict[str, tuple[str, Change]] = {
@@ -128,6 +133,19 @@ MANIFESTS: dict[str, tuple[str, Change]] = {
     "two colour channels": ("manifest-application", setter("application.preprocessing.channels", 2)),
     "std 0": ("manifest-application", lambda m: m.application.preprocessing.std.append(0.0)),
     "scale nan": ("manifest-application", setter("application.preprocessing.scale", NAN)),
+    "codes of floats": ("manifest-interface", lambda m: codes(m, datatype="FP32")),
+    "codes of another type than the tensor": ("manifest-interface", lambda m: (
+        setter("model.outputs.0.datatype", "UINT8")(m), m.model.outputs[0].quantization.MergeFrom(
+            Quantization(datatype="INT8", scale=1)))),
+    "scale 0": ("manifest-interface", lambda m: codes(m, scale=0.0)),
+    "scale of codes nan": ("manifest-interface", lambda m: codes(m, scale=NAN)),
+    "zero point beyond its type": ("manifest-interface", lambda m: codes(m, zero_point=128)),
+    "signature without a key": ("manifest-interface", lambda m: m.application.signatures.add(key="")),
+    "signature twice": ("manifest-interface", lambda m: [m.application.signatures.add(key="s") for _ in range(2)]),
+    "signature of an unknown tensor": ("manifest-interface", lambda m: m.application.signatures.add(key="s").inputs.add(
+        name="a", tensor="y")),
+    "signature names a tensor twice": ("manifest-interface", lambda m: m.application.signatures.add(
+        key="s", inputs=[NamedTensor(name=name, tensor="x") for name in "ab"])),
     "more rows than tiles cover": ("tile-coverage", setter("layers.1.blocks.0.rows", 9)),
     "fewer rows than tiles reach": ("tile-geometry", setter("layers.1.blocks.0.rows", 7)),
     "tile larger than the profile": ("tile-geometry", setter("profile.tile_rows", 17)),

@@ -12,7 +12,7 @@ from service_models import LABELS, classifier
 _WITHOUT = """
 import sys
 
-EXTRAS = {"onnx", "onnxruntime", "onnxscript", "pyarrow", "torch", "matplotlib", "grpc_health"}
+EXTRAS = {"onnx", "onnxruntime", "onnxscript", "pyarrow", "torch", "matplotlib", "grpc_health", "ai_edge_litert"}
 
 class Absent:
     def find_spec(self, name, path=None, target=None):

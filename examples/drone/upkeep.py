@@ -64,7 +64,7 @@ class Upkeep:
     def _run(self, chip: Device, program_generation: int) -> None:
         try:
             result = chip.recalibrate(reads=self._reads, progress=self._progress)
-        except (CancelledError, _Interrupted):
+        except CancelledError:
             self._on_event("recalibration-interrupted", "not safe any more; the chip keeps its old statistics")
         except Error as error:
             self._not_before_s = time.monotonic() + AFTER_FAILURE_S
@@ -85,23 +85,22 @@ class Upkeep:
     def _progress(self, step: Progress) -> None:
         self._operation = step.operation_id
         if self._stop.is_set():
-            raise _Interrupted
+            self._cancel()
 
     def _interrupt(self) -> None:
-        """At once where the operation is known; else at its first sign of progress."""
-        chip, operation = self._link.chip, self._operation
-        if chip is None or not operation or self._stop.is_set():
+        """At once where the operation is known; else, or if that fails, at its next sign of progress."""
+        if not self._stop.is_set():
             self._stop.set()
-            return
-        self._stop.set()
-        with contextlib.suppress(Error):  # It is over, or the device is away.
-            chip.cancel_operation(operation)
+            self._cancel()
+
+    def _cancel(self) -> None:
+        """How the operation ends is the device's to say: it may have been done already."""
+        chip, operation = self._link.chip, self._operation
+        if chip is not None and operation:
+            with contextlib.suppress(Error):
+                chip.cancel_operation(operation)
 
     def close(self) -> None:
         if self._thread is not None:
             self._interrupt()
             self._thread.join()
-
-
-class _Interrupted(Exception):
-    """Raised in the progress of a recalibration, which cancels it."""

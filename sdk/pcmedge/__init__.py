@@ -15,6 +15,7 @@ from pcmedge.errors import Error
 if TYPE_CHECKING:
     from pcmedge.compiler import compile
     from pcmedge.device import AsyncDevice, AsyncEmulator, Device, Emulator, FallbackDevice, connect, connect_async
+    from pcmedge.digital import AsyncDigitalDevice, DigitalDevice
     from pcmedge.image import ChipImage
     from pcmedge.training import noise_aware
 
@@ -22,9 +23,11 @@ __version__ = _version("pcmedge")
 
 _HOMES = {
     "AsyncDevice": "pcmedge.device",
+    "AsyncDigitalDevice": "pcmedge.digital",
     "AsyncEmulator": "pcmedge.device",
     "ChipImage": "pcmedge.image",
     "Device": "pcmedge.device",
+    "DigitalDevice": "pcmedge.digital",
     "Emulator": "pcmedge.device",
     "FallbackDevice": "pcmedge.device",
     "compile": "pcmedge.compiler",
@@ -35,9 +38,11 @@ _HOMES = {
 
 __all__ = [
     "AsyncDevice",
+    "AsyncDigitalDevice",
     "AsyncEmulator",
     "ChipImage",
     "Device",
+    "DigitalDevice",
     "Emulator",
     "Error",
     "FallbackDevice",

@@ -270,7 +270,8 @@ class InternalError(Error):
 
 
 def _kinds(root: type[Error]) -> dict[str, type[Error]]:
-    found = {root.reason: root}
+    # A subclass without a reason of its own (one that is a builtin error as well) is not what a reason stands for.
+    found = {root.reason: root} if "reason" in vars(root) else {}
     for kind in root.__subclasses__():
         found.update(_kinds(kind))
     return found

@@ -85,14 +85,26 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., onnx_opset: _Optional[int] = ..., pcm_opset: _Optional[int] = ...) -> None: ...
 
 class TensorSpec(_message.Message):
-    __slots__ = ("name", "datatype", "shape")
+    __slots__ = ("name", "datatype", "shape", "quantization")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DATATYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     datatype: str
     shape: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+    quantization: Quantization
+    def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., quantization: _Optional[_Union[Quantization, _Mapping]] = ...) -> None: ...
+
+class Quantization(_message.Message):
+    __slots__ = ("datatype", "scale", "zero_point")
+    DATATYPE_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    datatype: str
+    scale: float
+    zero_point: int
+    def __init__(self, datatype: _Optional[str] = ..., scale: _Optional[float] = ..., zero_point: _Optional[int] = ...) -> None: ...
 
 class ChipProfile(_message.Message):
     __slots__ = ("name", "tile_rows", "tile_columns", "tiles", "dac_bits", "adc_bits", "g_max_microsiemens", "connect_idle", "adc_gain_spread", "adc_offset_spread_codes", "ir_drop", "wire_resistance_ohm")
@@ -239,16 +251,36 @@ class NodePlacement(_message.Message):
     def __init__(self, node: _Optional[str] = ..., operator: _Optional[str] = ..., analog: bool = ..., reason: _Optional[str] = ..., layer: _Optional[str] = ..., tiles: _Optional[int] = ..., utilisation: _Optional[float] = ..., macs: _Optional[int] = ..., mvms: _Optional[int] = ..., phases: _Optional[int] = ..., energy_j: _Optional[float] = ..., latency_s: _Optional[float] = ...) -> None: ...
 
 class Application(_message.Message):
-    __slots__ = ("preprocessing", "labels", "class_output", "class_output_is_probability")
+    __slots__ = ("preprocessing", "labels", "class_output", "class_output_is_probability", "signatures")
     PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     CLASS_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     CLASS_OUTPUT_IS_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
     preprocessing: Preprocessing
     labels: _containers.RepeatedScalarFieldContainer[str]
     class_output: str
     class_output_is_probability: bool
-    def __init__(self, preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., class_output: _Optional[str] = ..., class_output_is_probability: bool = ...) -> None: ...
+    signatures: _containers.RepeatedCompositeFieldContainer[CallSignature]
+    def __init__(self, preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., class_output: _Optional[str] = ..., class_output_is_probability: bool = ..., signatures: _Optional[_Iterable[_Union[CallSignature, _Mapping]]] = ...) -> None: ...
+
+class CallSignature(_message.Message):
+    __slots__ = ("key", "inputs", "outputs")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    inputs: _containers.RepeatedCompositeFieldContainer[NamedTensor]
+    outputs: _containers.RepeatedCompositeFieldContainer[NamedTensor]
+    def __init__(self, key: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[NamedTensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[NamedTensor, _Mapping]]] = ...) -> None: ...
+
+class NamedTensor(_message.Message):
+    __slots__ = ("name", "tensor")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    tensor: str
+    def __init__(self, name: _Optional[str] = ..., tensor: _Optional[str] = ...) -> None: ...
 
 class Preprocessing(_message.Message):
     __slots__ = ("input", "width", "height", "channels", "colour_order", "layout", "scale", "mean", "std")

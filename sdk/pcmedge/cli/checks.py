@@ -16,9 +16,10 @@ from typing import Literal
 Status = Literal["ok", "warn", "fail"]
 
 EXTRAS = {
-    "emulator": "compile models, emulate a device, run the demo",
+    "emulator": "compile ONNX and .tflite models, emulate a device, run the demo",
     "train": "compile torch modules, train with noise",
-    "tflite": "run .tflite models digitally (nothing in this version needs it)",
+    "tflite": "run .tflite models digitally, beside a chip",
+    "tflite-runtime": "the same on the older runtime (Python 3.11, NumPy 1)",
     "data": "read and write Parquet, draw plots, read pictures",
 }
 """The extras and what each is for."""
@@ -37,7 +38,7 @@ class Check:
 
 def installation() -> list[Check]:
     """All checks of this installation, base install first."""
-    return [*_basics(), _contract(), *_requirements(), *_extras(), *_combinations()]
+    return [*_basics(), _contract(), *_requirements(), *_extras(), _tflite_runtime(), *_combinations()]
 
 
 def _basics() -> Iterator[Check]:
@@ -101,16 +102,27 @@ def _extras() -> Iterator[Check]:
     for extra, purpose in EXTRAS.items():
         parts = [_installed(item, area="extras") for item in wanted if item.extra == extra]
         missing = [part for part in parts if part.status == "fail"]
+        elsewhere = {item.name for item in wanted if item.extra == "" or (item.extra in EXTRAS and item.extra != extra)}
+        own = [part for part in parts if part.name not in elsewhere]
         pip = f"To {purpose}: pip install 'pcmedge[{extra}]'"
         if not missing:
             found = ", ".join(f"{part.name} {part.found}" for part in parts)
             yield Check(area="extras", name=extra, status="ok", found=found)
-        elif all(part.found == "not installed" for part in missing):
+        elif all(part.found == "not installed" for part in own or missing):
+            missing = [part for part in missing if part.found == "not installed"]
             names = ", ".join(part.name for part in missing)
             yield Check(area="extras", name=extra, status="ok", found=f"not installed ({names})", advice=pip)
         else:
             found = "; ".join(f"{part.name} {part.found}" for part in missing)
             yield Check(area="extras", name=extra, status="warn", found=found, advice=pip)
+
+
+def _tflite_runtime() -> Check:
+    """Which runtime a digital device would take for a .tflite file."""
+    for name in ("ai-edge-litert", "tflite-runtime"):
+        if (version := installed_version(name)) is not None:
+            return Check(area="extras", name="TFLite runtime", status="ok", found=f"{name} {version}")
+    return Check(area="extras", name="TFLite runtime", status="ok", found="none; only DigitalDevice needs one")
 
 
 def _combinations() -> Iterator[Check]:

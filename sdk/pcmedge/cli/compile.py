@@ -36,7 +36,9 @@ class AdcRange(enum.StrEnum):
 def run(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="model.onnx, or package.module:factory for torch.", show_default=False),
+        typer.Argument(
+            metavar="MODEL", help="model.onnx, model.tflite, or package.module:factory for torch.", show_default=False
+        ),
     ],
     calibration: Annotated[
         Path,
@@ -96,6 +98,7 @@ def run(
     \b
     Examples:
       pcmedge compile model.onnx -c inputs.npy -o model.pcmi
+      pcmedge compile model.tflite -c inputs.npy
       pcmedge compile my_models:resnet -c inputs.npz --require-analog 95%
 
     Exit codes: 0 done, 2 a file is missing or wrong, 4 the model cannot be compiled (all

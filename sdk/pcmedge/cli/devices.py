@@ -108,10 +108,12 @@ def _draw(console: Screen, found: Sequence[FoundDevice], looked_at: Sequence[str
             f"firmware {identity.firmware_version}, contract {identity.contract_version}",
         )
         geometry = identity.geometry
-        console.say(
-            f"  {telemetry.state}; {geometry.profile or 'profile of its first image'}: "
-            f"{geometry.free_tiles} of {geometry.tiles} tiles free",
+        tiles = (
+            f"{geometry.profile or 'profile of its first image'}: {geometry.free_tiles} of {geometry.tiles} tiles free"
+            if "program" in identity.capabilities or geometry.tiles
+            else "no tiles"
         )
+        console.say(f"  {telemetry.state}; {tiles}")
         draw_images(console, device.models)
     if not found and looked_at:
         console.say(f"no device answers at {', '.join(looked_at)}")

@@ -16,7 +16,7 @@ DeviceUrl = Annotated[
         "-d",
         metavar="URL",
         envvar="PCMEDGE_DEVICE",
-        help="grpc://HOST:PORT, grpcs://HOST:PORT or unix:///PATH of the device.",
+        help="grpc://HOST:PORT, grpcs://HOST:PORT or unix:///PATH of the device; digital:///PATH of a model.",
     ),
 ]
 Model = Annotated[

@@ -20,14 +20,15 @@ from pcmedge._contract.image_pb2 import (
     WeightBlock,
 )
 from pcmedge.errors import CompileError
+from pcmedge.frontends.interface import Interface, describe
 from pcmedge.image import ChipImage, Tile, build_image
+from pcmedge.image.application import describe_application
 from pcmedge.image.datatypes import datatype_name
 
 from .buffers import Buffer
 from .graph import OPSET, PCM_OPSET, Array, Graph, describe_node
 from .layers import Layer
 from .measure import BlockKey, BlockRange, cut
-from .options import application
 from .placement import Region
 from .scaling import ScaledBlock
 from .statistics import BATCH_NORM, NONE, RECORDED, Moments, StatisticsPlan
@@ -61,6 +62,7 @@ class Parts:
     reference: tuple[dict[str, Array], dict[str, Array]]
     labels: Sequence[str] | None
     preprocessing: Any
+    interface: Interface
     provenance: Provenance
 
 
@@ -100,21 +102,27 @@ def _manifest(parts: Parts) -> Manifest:
     model = manifest.model
     model.name, model.version, model.description = parts.name, parts.version, parts.description
     model.onnx_opset, model.pcm_opset = OPSET, PCM_OPSET
-    inputs = [_spec(parts, name, parts.reference[0][name]) for name in parts.graph.input_names]
-    outputs = [_spec(parts, name, parts.reference[1][name]) for name in parts.graph.output_names]
-    model.inputs.extend(inputs)
-    model.outputs.extend(outputs)
-    labels = list(parts.labels) if parts.labels is not None else None
-    manifest.application.CopyFrom(
-        application(labels, parts.preprocessing, inputs, outputs, _probabilities(parts.graph))
+    model.inputs.extend(_spec(parts, name, parts.reference[0][name]) for name in parts.graph.input_names)
+    model.outputs.extend(_spec(parts, name, parts.reference[1][name]) for name in parts.graph.output_names)
+    describe(parts.interface, manifest)
+    probabilities = _probabilities(parts.graph)
+    manifest.application.MergeFrom(
+        describe_application(parts.labels, parts.preprocessing, model.inputs, model.outputs, probabilities)
     )
     return manifest
 
 
 def _probabilities(graph: Graph) -> frozenset[str]:
-    """Outputs that come straight out of a softmax."""
+    """Outputs that come straight out of a softmax, or are its codes."""
     producers = graph.producers()
-    return frozenset(name for name in graph.output_names if name in producers and producers[name].op_type == "Softmax")
+
+    def from_softmax(name: str) -> bool:
+        node = producers.get(name)
+        while node is not None and node.op_type in ("QuantizeLinear", "Identity"):
+            node = producers.get(node.input[0])
+        return node is not None and node.op_type == "Softmax"
+
+    return frozenset(filter(from_softmax, graph.output_names))
 
 
 def _spec(parts: Parts, name: str, example: Array) -> TensorSpec:

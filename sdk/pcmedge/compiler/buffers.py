@@ -20,7 +20,7 @@ from .layers import Layer
 BufferChoice = Any
 LEAST_POOL = 96
 """Synthetic samples to choose from, or twice as many as are wanted."""
-_STORABLE = ("float32", "uint8", "int32", "int64")
+_STORABLE = ("float32", "int8", "uint8", "int32", "int64")
 
 
 @dataclass(frozen=True)

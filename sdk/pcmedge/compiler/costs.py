@@ -26,9 +26,8 @@ REFERENCE_BITS = 8
 _OPERANDS = {
     **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"), (0, 1)),
     **dict.fromkeys(("ConvInteger", "MatMulInteger", "Einsum"), (0, 1)),
-    **dict.fromkeys(("QLinearConv", "QLinearMatMul"), (0, 3)),
 }
-_CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv"})
+_CONVOLUTIONS = frozenset({"Conv", "ConvInteger"})
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 Sizes = Mapping[str, tuple[int, ...]]

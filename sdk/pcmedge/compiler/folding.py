@@ -30,6 +30,8 @@ _KEPT = frozenset(
 # A result larger than its operands stays an operator (a broadcast or a range), unless it is small: an image carries
 # 4.1 bytes per digital parameter of the model, not a blown-up copy of a scalar.
 _SMALL_BYTES = 64 * 1024
+# But weights that are stored smaller than they are computed with (quantised, float16) are weights all the same.
+_STORED_SMALLER = frozenset({"Cast", "CastLike", "DequantizeLinear"})
 _MAX_ROUNDS = 16
 
 
@@ -45,10 +47,11 @@ def fold(graph: Graph) -> None:
 
 def _fold_once(graph: Graph) -> bool:
     changed = False
+    sequences: dict[str, list[Array]] = {}
     kept: list[onnx.NodeProto] = []
     outputs = set(graph.output_names)
     for node in graph.nodes:
-        values = None if outputs.intersection(node.output) else _evaluate(graph, node)
+        values = None if outputs.intersection(node.output) else _evaluate(graph, node, sequences)
         if values is None:
             kept.append(node)
             continue
@@ -58,8 +61,11 @@ def _fold_once(graph: Graph) -> bool:
     return changed
 
 
-def _evaluate(graph: Graph, node: onnx.NodeProto) -> dict[str, Array] | None:
-    """The constant outputs of a node, or None if it depends on an input or must stay."""
+def _evaluate(graph: Graph, node: onnx.NodeProto, sequences: dict[str, list[Array]]) -> dict[str, Array] | None:
+    """The constant outputs of a node, or None if it depends on an input or must stay.
+
+    ``sequences``: what constants were split into (exporters do so with the weights of attention), by tensor name.
+    """
     if node.domain or node.op_type in _KEPT or next(subgraphs(node), None) is not None:
         return None
     if node.op_type == "Shape":
@@ -69,10 +75,18 @@ def _evaluate(graph: Graph, node: onnx.NodeProto) -> dict[str, Array] | None:
         if not target:
             return None
         node = make_node("Cast", node.input[:1], node.output, name=node.name, to=target)
+    if node.op_type == "SequenceAt" and node.input[0] in sequences and node.input[1] in graph.constants:
+        return {node.output[0]: sequences[node.input[0]][int(graph.constants[node.input[1]])]}
     if any(name and name not in graph.constants for name in node.input):
         return None
     operands = {name: graph.constants[name] for name in node.input if name}
-    results = _run(node, operands)
+    made = _run(node, operands)
+    results = {name: value for name, value in made.items() if not isinstance(value, list)}
+    if len(results) < len(made):
+        sequences.update({name: value for name, value in made.items() if isinstance(value, list)})
+        return None
+    if node.op_type in _STORED_SMALLER:
+        return results
     budget = max(_SMALL_BYTES, 2 * sum(value.nbytes for value in operands.values()))
     if node.op_type != "Constant" and sum(value.nbytes for value in results.values()) > budget:
         return None
@@ -90,7 +104,7 @@ def _static_shape(graph: Graph, node: onnx.NodeProto) -> dict[str, Array] | None
     return {node.output[0]: np.array(dims, np.int64)}
 
 
-def _run(node: onnx.NodeProto, operands: dict[str, Array]) -> dict[str, Array]:
+def _run(node: onnx.NodeProto, operands: dict[str, Array]) -> dict[str, Array | list[Array]]:
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             [node],
@@ -107,4 +121,7 @@ def _run(node: onnx.NodeProto, operands: dict[str, Array]) -> dict[str, Array]:
         warnings.simplefilter("ignore")
         results = ReferenceEvaluator(model).run(None, operands)
     names = [name for name in node.output if name]
-    return {name: np.asarray(value) for name, value in zip(names, results, strict=True)}
+    return {
+        name: value if isinstance(value, list) else np.asarray(value)
+        for name, value in zip(names, results, strict=True)
+    }

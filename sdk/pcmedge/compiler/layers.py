@@ -124,8 +124,6 @@ _DIGITAL = {
     "GRU": "of the recurrent layers only LSTM is placed on tiles; computed digitally",
     "RNN": "of the recurrent layers only LSTM is placed on tiles; computed digitally",
     "Einsum": "not a product of the last axis with a constant matrix; write it as MatMul to place it on tiles",
-    "QLinearConv": "integer convolution; use QuantizeLinear/DequantizeLinear around Conv to place it on tiles",
-    "QLinearMatMul": "integer product; use QuantizeLinear/DequantizeLinear around MatMul to place it on tiles",
     "MatMulInteger": "integer product; use QuantizeLinear/DequantizeLinear around MatMul to place it on tiles",
     "ConvInteger": "integer convolution; use QuantizeLinear/DequantizeLinear around Conv to place it on tiles",
 }

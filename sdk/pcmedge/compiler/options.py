@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from pcmedge._contract.image_pb2 import Application, ChipProfile, Preprocessing, TensorSpec
+from pcmedge._contract.image_pb2 import ChipProfile
 from pcmedge.errors import InputValueError
 
 from .bias import BiasChoice
 from .ranges import RangeChoice
 from .scaling import Scaling
-
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,65 +61,6 @@ def parse_share(value: str | float | None) -> float | None:
     if not 0 <= share <= 1:
         raise InputValueError(f"require_analog: expected a share such as '95%' or 0.95, found {value!r}.", found=value)
     return share
-
-
-def model_name(name: str | None, fallback: str) -> str:
-    """The served name: as given (checked), or made from the source's name."""
-    if name is not None:
-        if not _NAME.fullmatch(name):
-            raise InputValueError(
-                f"name: expected 1 to 128 characters of A-Z a-z 0-9 . _ -, found {name!r}.", found=name
-            )
-        return name
-    made = re.sub(r"[^A-Za-z0-9._-]+", "-", fallback).strip("-")[:128]
-    return made or "model"
-
-
-def application(
-    labels: list[str] | tuple[str, ...] | None,
-    preprocessing: Preprocessing | Mapping[str, Any] | None,
-    inputs: list[TensorSpec],
-    outputs: list[TensorSpec],
-    probabilities: frozenset[str],
-) -> Application:
-    """The application side of the manifest; ``probabilities`` are outputs that come out of a softmax."""
-    found = Application(labels=list(labels or ()))
-    if preprocessing is not None:
-        found.preprocessing.CopyFrom(_preprocessing(preprocessing, inputs))
-    scores = [each for each in outputs if len(each.shape) == 2 and each.datatype.startswith("FP")]
-    if labels:
-        scores = [each for each in scores if each.shape[1] in (-1, len(labels))]
-        if not scores:
-            shapes = ", ".join(f"{each.name} {list(each.shape)}" for each in outputs)
-            raise InputValueError(
-                f"labels: expected an output with one score per label ({len(labels)}), found {shapes}. "
-                "Pass one label per class, in the order of the classifier's outputs.",
-                labels=len(labels),
-            )
-    if scores:
-        found.class_output = scores[0].name
-        found.class_output_is_probability = scores[0].name in probabilities
-    return found
-
-
-def _preprocessing(value: Preprocessing | Mapping[str, Any], inputs: list[TensorSpec]) -> Preprocessing:
-    if isinstance(value, Preprocessing):
-        found = Preprocessing()
-        found.CopyFrom(value)
-    else:
-        try:
-            found = Preprocessing(**dict(value))
-        except (TypeError, ValueError) as error:
-            fields = ", ".join(field.name for field in Preprocessing.DESCRIPTOR.fields)
-            raise InputValueError(f"preprocessing: {error}. Its fields are {fields}.") from error
-    found.input = found.input or inputs[0].name
-    if found.input not in [each.name for each in inputs]:
-        raise InputValueError(
-            f"preprocessing: expected the name of a model input ({', '.join(each.name for each in inputs)}), "
-            f"found '{found.input}'.",
-            found=found.input,
-        )
-    return found
 
 
 def too_large(profile: ChipProfile, needed: int, by_layer: Mapping[str, int], bias_tiles: int = 0) -> str:

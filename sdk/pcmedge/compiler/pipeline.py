@@ -10,6 +10,7 @@ import onnx
 
 from pcmedge._contract.image_pb2 import ChipProfile, Preprocessing
 from pcmedge.errors import AnalogShareError, ImageTooLargeError
+from pcmedge.frontends.interface import interface_of
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import get_profile
 
@@ -66,7 +67,7 @@ def compile(
     """Compile a model into a chip image. The same arguments give the same bytes.
 
     ``model``: a torch module (then ``example_input`` is one example batch; a tuple or mapping for several inputs), an
-    ONNX ``ModelProto`` or the path of an ONNX file. The first axis of every input is the batch axis.
+    ONNX ``ModelProto`` or the path of an ONNX or ``.tflite`` file. The first axis of every input is the batch axis.
 
     ``calibration``: typical inputs, a few hundred samples: an array, a mapping input name -> array, or an iterable of
     batches. Converter ranges and recorded statistics come from them.
@@ -167,8 +168,9 @@ def compile(
             buffer=chosen,
             reference_moments=moments,
             reference=(reference_inputs, reference_outputs),
-            labels=labels,
+            labels=labels if labels is not None else source.labels or None,
             preprocessing=preprocessing,
+            interface=interface_of(source.model),
             provenance=provenance(source, options, len(next(iter(samples.values())))),
         )
     )

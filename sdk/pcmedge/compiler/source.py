@@ -13,26 +13,33 @@ import onnx
 from pcmedge._contract.image_pb2 import Provenance
 from pcmedge.errors import CompileError
 from pcmedge.frontends import onnx as onnx_frontend
+from pcmedge.frontends import tflite as tflite_frontend
 from pcmedge.frontends import torch as torch_frontend
+from pcmedge.image.naming import model_name
 
 from . import support
 from .folding import fold
 from .graph import Graph
+from .idle import drop_idle
 from .layers import Matching, match
 from .names import module_paths
 from .normalise import free_batch_axis, normalise
-from .options import Options, model_name
+from .options import Options
 from .statistics import name_batch_norms
 
 
 @dataclass(frozen=True)
 class Source:
-    """A checked model under the name it is compiled as; ``format`` and ``version`` of what it came from."""
+    """A checked model under the name it is compiled as; ``format`` and ``version`` of what it came from.
+
+    ``labels``: names of its classes, where it brought some.
+    """
 
     model: onnx.ModelProto
     name: str
     format: str
     version: str
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,11 +62,16 @@ def load(model: Any, example_input: Any, name: str | None) -> Source:
         return Source(onnx_frontend.load(exported), model_name(name, type(model).__name__), "torch", version)
     if not isinstance(model, (str, os.PathLike, onnx.ModelProto)):
         raise CompileError(
-            f"Expected a torch.nn.Module, an onnx.ModelProto or the path of an ONNX file; found {type(model).__name__}."
+            "Expected a torch.nn.Module, an onnx.ModelProto or the path of an ONNX or TFLite file; found "
+            f"{type(model).__name__}."
         )
+    if not isinstance(model, onnx.ModelProto) and tflite_frontend.recognises(model):
+        converted = onnx_frontend.load(tflite_frontend.load(model))
+        return Source(converted, model_name(name, Path(model).stem), "tflite", tflite_frontend.version())
     loaded = onnx_frontend.load(model)
     fallback = loaded.graph.name if isinstance(model, onnx.ModelProto) else Path(model).stem
-    return Source(loaded, model_name(name, fallback), "onnx", onnx_frontend.version())
+    labels = onnx_frontend.class_labels(loaded)
+    return Source(loaded, model_name(name, fallback), "onnx", onnx_frontend.version(), labels)
 
 
 def prepare(source: Source) -> Front:
@@ -71,6 +83,7 @@ def prepare(source: Source) -> Front:
     graph.sweep()
     graph.infer()
     fold(graph)
+    drop_idle(graph)
     normalise(graph)
     graph.infer()
     fold(graph)

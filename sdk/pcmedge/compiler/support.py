@@ -25,9 +25,6 @@ _NEAREST = {
     "LayerNormalization": "use LayerNormalization of the default domain",
     "Attention": "write attention with MatMul and Softmax",
     "MultiHeadAttention": "write attention with MatMul and Softmax",
-    "RMSNormalization": "write it with Mul, ReduceMean and Sqrt",
-    "Swish": "write it with Sigmoid and Mul",
-    "QLinearConv": "use QuantizeLinear/DequantizeLinear around Conv (QDQ format)",
 }
 
 
@@ -56,7 +53,7 @@ def require_known_operators(model: onnx.ModelProto) -> None:
         fixed = [name for node in graph.nodes if node.op_type == "Constant" for name in node.output]
         graph.constants.update(dict.fromkeys(fixed, np.zeros(0)))
         found += [offence for node in graph.nodes for offence in _restricted(node, graph)]
-    _raise(found)
+    refuse(found)
 
 
 def require_runnable(graph: Graph) -> None:
@@ -74,10 +71,11 @@ def require_runnable(graph: Graph) -> None:
                 f"ONNX Runtime refuses the model as a whole: {refusal}. Check that it runs in "
                 "onnxruntime.InferenceSession before compiling it."
             )
-    _raise(found)
+    refuse(found)
 
 
-def _raise(offences: list[Offence]) -> None:
+def refuse(offences: list[Offence]) -> None:
+    """Raise one UnsupportedOperatorError that names them all; nothing if there are none."""
     if not offences:
         return
     plural = "1 node" if len(offences) == 1 else f"{len(offences)} nodes"
@@ -93,6 +91,10 @@ def _raise(offences: list[Offence]) -> None:
 def _unknown(node: onnx.NodeProto, version: int) -> Iterator[Offence]:
     if node.domain not in ("", "ai.onnx"):
         default = f"operators of the default ONNX domain, opset {OPSET}"
+        if node.op_type.startswith("QLinear"):
+            default = "quantise in the QDQ format (QuantizeLinear/DequantizeLinear around float operators)"
+        elif node.domain == "ai.onnx.ml":
+            default = "of scikit-learn MLPClassifier and MLPRegressor, alone or behind a StandardScaler"
         yield Offence(
             describe_node(node),
             f"{node.domain}.{node.op_type}",

@@ -72,14 +72,14 @@ class Stream(Generic[T]):
 class Session:
     """What the scripts of one connection share: deadlines in seconds, and what is known about the models.
 
-    ``applications``: by model name, with the program generation each was read at. ``resident_image``: the image of a
+    ``manifests``: by model name, with the program generation each was read at. ``resident_image``: the image of a
     resident model, where the chip is in this process; None where it is not.
     """
 
     timeout_s: float = 30.0
     operation_timeout_s: float = 900.0
     specs: dict[str, ModelSpec] = field(default_factory=dict)
-    applications: dict[str, tuple[int, image_pb2.Application]] = field(default_factory=dict)
+    manifests: dict[str, tuple[int, image_pb2.Manifest]] = field(default_factory=dict)
     default_model: str | None = None
     resident_image: Callable[[str], ChipImage] | None = None
 
@@ -105,7 +105,7 @@ class Session:
 
     def forget_models(self) -> None:
         self.specs.clear()
-        self.applications.clear()
+        self.manifests.clear()
         self.default_model = None
 
 

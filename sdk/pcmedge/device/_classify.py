@@ -24,16 +24,15 @@ def classify(
     manifest says. Raises InputError if the image carries no preprocessing.
     """
     for last in (False, True):
-        remembered = bool(session.specs or session.applications)
+        remembered = bool(session.specs or session.manifests)
         try:
-            generation, application, result = yield from _answered(session, picture, model)
+            generation, manifest, result = yield from _answered(session, picture, model)
         except (InputError, ModelNotFoundError, NotProgrammedError):
             if last or not remembered:
                 raise
         else:
             if result.program_generation == generation:
-                scores = result.outputs.get(application.class_output, result.output)
-                return ranked(scores, application, top_k)
+                return ranked(class_scores(manifest, result), manifest.application, top_k)
         # What was remembered is of an image that somebody else has replaced: another model, other labels.
         session.forget_models()
     raise GenerationMismatchError("the device was programmed again while it looked at the picture; ask once more")
@@ -41,24 +40,36 @@ def classify(
 
 def _answered(
     session: Session, picture: ArrayLike, model: str | None
-) -> Script[tuple[int, image_pb2.Application, InferResult]]:
-    """The application side as it is remembered, the program generation it is of, and the answer to one picture."""
+) -> Script[tuple[int, image_pb2.Manifest, InferResult]]:
+    """The manifest as it is remembered, the program generation it is of, and the answer to one picture."""
     name = (yield from remembered_spec(session, model)).name
-    known = session.applications.get(name)
+    known = session.manifests.get(name)
     if known is None:
         resident, manifest = yield from manifest_of(session, name)
-        known = session.applications[name] = resident.program_generation, manifest.application
-    generation, application = known
-    if not application.HasField("preprocessing"):
+        known = session.manifests[name] = resident.program_generation, manifest
+    generation, manifest = known
+    step = manifest.application.preprocessing
+    if not manifest.application.HasField("preprocessing"):
         raise InputError(
             f"the image of model {name!r} says nothing about pictures; compile it with preprocessing=, or use infer()",
             model=name,
         )
     from pcmedge.image.application import preprocess
+    from pcmedge.image.interface import as_given
 
-    tensor = preprocess(application.preprocessing, np.asarray(picture))
-    result = yield from infer_detailed(session, {application.preprocessing.input: tensor}, model=name)
-    return generation, application, result
+    tensor = preprocess(step, np.asarray(picture))
+    spec = next(spec for spec in manifest.model.inputs if spec.name == step.input)
+    result = yield from infer_detailed(session, {step.input: as_given(spec, tensor)}, model=name)
+    return generation, manifest, result
+
+
+def class_scores(manifest: image_pb2.Manifest, result: InferResult) -> NDArray[Any]:
+    """The scores of the classes, or their logits, as numbers: a quantised output's codes are turned into values."""
+    from pcmedge.image.interface import as_values
+
+    name = manifest.application.class_output or next(iter(result.outputs))
+    spec = next((spec for spec in manifest.model.outputs if spec.name == name), None)
+    return result.outputs[name] if spec is None else as_values(spec, result.outputs[name])
 
 
 def ranked(scores: NDArray[Any], application: image_pb2.Application, top_k: int) -> list[tuple[str, float]]:

@@ -17,6 +17,7 @@ from pcmedge.errors import (
     InputError,
     InputShapeError,
     InputTypeError,
+    InputValueError,
     ModelNotFoundError,
     NotProgrammedError,
 )
@@ -182,7 +183,7 @@ def check_samples(spec: ModelSpec, samples: Inputs) -> dict[str, Array]:
     """Calibration samples by input, each [samples, ...] with the model's shape and dtype, all of the same length."""
     arrays = named_arrays(spec, samples)
     if set(arrays) != {tensor.name for tensor in spec.inputs}:
-        raise InputError(
+        raise InputValueError(
             f"model {spec.name!r} needs samples of {', '.join(t.name for t in spec.inputs)}; found {', '.join(arrays)}",
             model=spec.name,
         )

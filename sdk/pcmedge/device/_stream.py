@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from numbers import Integral
+from queue import SimpleQueue
 from typing import Any
 
 from pcmedge._contract import inference_pb2
@@ -67,7 +68,10 @@ def infer_stream(
     transport: Transport, spec: ModelSpec, batches: Iterable[Inputs], window: int
 ) -> Generator[Answer, None, None]:
     """Answers (results or typed errors) in the order of ``batches``, at most ``window`` of them under way."""
-    room = threading.Semaphore(window)
+    # A place for each batch under way. Not a Semaphore: that one is written in Python, and slow to wake its waiter.
+    room: SimpleQueue[None] = SimpleQueue()
+    for _ in range(window):
+        room.put(None)
     over = threading.Event()
     pending = _Pending()
 
@@ -75,7 +79,7 @@ def infer_stream(
         # Runs in a thread of gRPC's: an exception here would be swallowed, so it is kept for the caller.
         try:
             for number, batch in enumerate(batches):
-                room.acquire()
+                room.get()
                 if over.is_set():
                     return
                 yield pending.request(spec, batch, number)
@@ -88,13 +92,13 @@ def infer_stream(
     try:
         for reply in replies:
             answer = pending.answer(reply)
-            room.release()
+            room.put(None)
             yield answer
         if pending.failure is not None:
             raise pending.failure
     finally:
         over.set()
-        room.release()
+        room.put(None)
         replies.close()
 
 

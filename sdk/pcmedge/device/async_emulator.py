@@ -1,4 +1,4 @@
-"""An emulated chip in this process for an event loop."""
+"""Devices in this process for an event loop: the twins of what makes a blocking one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from pcmedge.device.transport import AsyncLocalTransport, LocalTransport
 P = ParamSpec("P")
 
 
-def _awaited(make: Callable[P, Device]) -> Callable[P, Coroutine[Any, Any, AsyncDevice]]:
+def awaited(make: Callable[P, Device], name: str, twin: str) -> Callable[P, Coroutine[Any, Any, AsyncDevice]]:
+    """``make`` for an event loop; its device has a :class:`LocalTransport`. ``twin``: what ``make`` is known as."""
+
     @functools.wraps(make)
     async def made(*args: P.args, **kwargs: P.kwargs) -> AsyncDevice:
         making = asyncio.ensure_future(asyncio.to_thread(make, *args, **kwargs))
@@ -31,11 +33,11 @@ def _awaited(make: Callable[P, Device]) -> Callable[P, Coroutine[Any, Any, Async
         transport = AsyncLocalTransport(cast(LocalTransport, device._transport))
         return AsyncDevice(transport, session=device._session)
 
-    made.__name__ = made.__qualname__ = "AsyncEmulator"
-    made.__module__ = __name__
+    made.__name__ = made.__qualname__ = name
+    made.__module__ = make.__module__
     made.__signature__ = inspect.signature(make).replace(return_annotation="AsyncDevice")  # type: ignore[attr-defined]
-    made.__doc__ = f"The awaiting twin of :func:`pcmedge.Emulator`, with the same arguments.\n\n    {make.__doc__}"
+    made.__doc__ = f"The awaiting twin of :func:`{twin}`, with the same arguments.\n\n    {make.__doc__}"
     return made
 
 
-AsyncEmulator = _awaited(Emulator)
+AsyncEmulator = awaited(Emulator, "AsyncEmulator", "pcmedge.Emulator")

@@ -10,7 +10,7 @@ from pcmedge.device._grpc_common import MAX_MESSAGE_BYTES, Security
 from pcmedge.device.async_device import AsyncDevice
 from pcmedge.device.device import Device
 from pcmedge.errors import InputValueError
-from pcmedge.protocol.address import address_or_environment
+from pcmedge.protocol.address import address_or_environment, digital_path
 
 TIMEOUT_S = 30.0
 OPERATION_TIMEOUT_S = 900.0
@@ -52,12 +52,18 @@ def connect(
 ) -> Device:
     """A device at ``grpc://host:port``, ``grpcs://host:port`` or ``unix:///path``; without one, at $PCMEDGE_DEVICE.
 
+    ``digital:///path/model.tflite`` (or ``.onnx``) is no connection but a :func:`pcmedge.DigitalDevice` here.
+
     ``timeout_s``: deadline of each call, seconds. ``operation_timeout_s``: of programming, recalibration and the like.
     ``wait_s``: how long to wait for a device that is still starting. ``lazy``: do not ask who is there; a device that
     is down is noticed by the first call (``wait_s`` then means nothing). ``token``: bearer token (encrypted or local
     connections only). ``ca_file``, ``cert_file``, ``key_file``, ``server_name``: TLS, PEM files. Raises
     UnavailableError if no device answers, InputValueError for an address nobody can mean.
     """
+    if (path := digital_path(url)) is not None:
+        from pcmedge.digital import DigitalDevice
+
+        return DigitalDevice(path)
     from pcmedge.device._grpc import GrpcTransport
 
     session = _session(timeout_s, operation_timeout_s)
@@ -90,6 +96,10 @@ async def connect_async(
     max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> AsyncDevice:
     """An :class:`AsyncDevice` for the running event loop; arguments as for :func:`connect`."""
+    if (path := digital_path(url)) is not None:
+        from pcmedge.digital import AsyncDigitalDevice
+
+        return await AsyncDigitalDevice(path)
     from pcmedge.device._grpc_aio import AsyncGrpcTransport
 
     session = _session(timeout_s, operation_timeout_s)

@@ -33,14 +33,18 @@ def load(model: torch.nn.Module, example_input: Any) -> onnx.ModelProto:
     for keyword arguments. The first axis of each is the batch axis; one sample is enough. The module is exported in
     evaluation mode; the training flag of every submodule is as before afterwards. Nothing else of it is touched.
 
+    Outputs that come as a mapping of tensors keep its keys as names.
+
     Raises MissingExtraError without torch or onnxscript, InputShapeError or InputTypeError for an example that cannot
-    be one, CompileError if torch cannot export the module.
+    be one, InputTypeError for float64 (the chip's digital side is float32), CompileError if torch cannot export the
+    module.
     """
     torch = _import_torch()
     args, kwargs = _arguments(torch, model, example_input)
+    _refuse_double(torch, model, (*args, *kwargs.values()))
     with _evaluation_mode(model), _quiet(), torch.no_grad():
         try:
-            model(*args, **kwargs)
+            answers = model(*args, **kwargs)
         except Exception as error:
             shapes = ", ".join(f"{value.dtype} {list(value.shape)}" for value in (*args, *kwargs.values()))
             raise CompileError(
@@ -57,6 +61,7 @@ def load(model: torch.nn.Module, example_input: Any) -> onnx.ModelProto:
                 optimize=False,
                 dynamic_shapes=_dynamic_shapes(torch, model, args, kwargs),
                 opset_version=_OPSET,
+                output_names=_names(torch, answers, kwargs),
                 verbose=False,
             )
         except Exception as error:
@@ -89,6 +94,31 @@ def _arguments(torch: Any, model: Any, example: Any) -> tuple[tuple[Any, ...], d
         return (), {str(name): _tensor(torch, value, device) for name, value in example.items()}
     values = example if isinstance(example, (tuple, list)) else (example,)
     return tuple(_tensor(torch, value, device) for value in values), {}
+
+
+def _refuse_double(torch: Any, model: Any, inputs: tuple[Any, ...]) -> None:
+    doubles = [
+        name for name, value in (*model.named_parameters(), *model.named_buffers()) if value.dtype == torch.float64
+    ]
+    if doubles:
+        raise InputTypeError(
+            f"the module is float64 (first: '{doubles[0]}'); expected float32, the type of the chip's digital side. "
+            "Pass model.float().",
+            found="float64",
+        )
+    if any(value.dtype == torch.float64 for value in inputs):
+        raise InputTypeError(
+            "example_input is float64 (NumPy's default); expected float32. Pass x.float(), or x.astype(numpy.float32).",
+            found="float64",
+        )
+
+
+def _names(torch: Any, answers: Any, inputs: Mapping[str, Any]) -> list[str] | None:
+    """Names of the outputs, where the module gives them some that torch's exporter would lose."""
+    plain = isinstance(answers, Mapping) and all(isinstance(value, torch.Tensor) for value in answers.values())
+    names = list(answers) if plain else []
+    usable = all(isinstance(name, str) and name.isidentifier() and name not in inputs for name in names)
+    return names if names and usable else None
 
 
 def _dynamic_shapes(torch: Any, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

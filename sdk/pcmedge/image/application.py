@@ -1,19 +1,71 @@
-"""The application's side of an image: from a picture to the input tensor. numpy only."""
+"""The application's side of an image: describing it, and from a picture to the input tensor. numpy only."""
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pcmedge._contract.image_pb2 import Preprocessing
-from pcmedge.errors import InputShapeError, InputTypeError
+from pcmedge._contract.image_pb2 import Application, Preprocessing, TensorSpec
+from pcmedge.errors import InputShapeError, InputTypeError, InputValueError
 
 Floats = NDArray[np.float32]
 
 # Luma of ITU-R BT.601, as Pillow and OpenCV turn colour into grey.
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def describe_application(
+    labels: Sequence[str] | None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    probabilities: Container[str],
+) -> Application:
+    """The application side of the manifest; ``probabilities`` are outputs that come out of a softmax."""
+    found = Application(labels=list(labels or ()))
+    if preprocessing is not None:
+        found.preprocessing.CopyFrom(_preprocessing(preprocessing, inputs))
+    scores = [
+        each
+        for each in outputs
+        if len(each.shape) == 2 and (each.datatype.startswith("FP") or each.HasField("quantization"))
+    ]
+    if labels:
+        scores = [each for each in scores if each.shape[1] in (-1, len(labels))]
+        if not scores:
+            shapes = ", ".join(f"{each.name} {list(each.shape)}" for each in outputs)
+            raise InputValueError(
+                f"labels: expected an output with one score per label ({len(labels)}), found {shapes}. "
+                "Pass one label per class, in the order of the classifier's outputs.",
+                labels=len(labels),
+            )
+    if scores:
+        found.class_output = scores[0].name
+        found.class_output_is_probability = scores[0].name in probabilities
+    return found
+
+
+def _preprocessing(value: Preprocessing | Mapping[str, Any], inputs: Sequence[TensorSpec]) -> Preprocessing:
+    if isinstance(value, Preprocessing):
+        found = Preprocessing()
+        found.CopyFrom(value)
+    else:
+        try:
+            found = Preprocessing(**dict(value))
+        except (TypeError, ValueError) as error:
+            fields = ", ".join(field.name for field in Preprocessing.DESCRIPTOR.fields)
+            raise InputValueError(f"preprocessing: {error}. Its fields are {fields}.") from error
+    found.input = found.input or inputs[0].name
+    if found.input not in [each.name for each in inputs]:
+        raise InputValueError(
+            f"preprocessing: expected the name of a model input ({', '.join(each.name for each in inputs)}), "
+            f"found '{found.input}'.",
+            found=found.input,
+        )
+    return found
 
 
 def preprocess(preprocessing: Preprocessing, picture: NDArray[np.uint8]) -> Floats:

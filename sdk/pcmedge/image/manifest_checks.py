@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -24,6 +23,7 @@ from pcmedge.image.format import (
     align,
     corrupt,
 )
+from pcmedge.image.interface import interface_problems
 from pcmedge.image.manifest import (
     BUFFER,
     FORMAT_VERSION,
@@ -34,10 +34,10 @@ from pcmedge.image.manifest import (
     TARGETS,
     needed_features,
 )
+from pcmedge.image.naming import NAME
 from pcmedge.image.profiles import check_profile
 from pcmedge.image.synthetic import GENERATORS, MOST_CHOSEN
 
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OPERATOR_BLOCKS: Final = {
     "AnalogConv": ({"W"},),
     "AnalogGemm": ({"W"},),
@@ -51,7 +51,7 @@ def parse_manifest(data: Bytes, header: Header) -> Manifest:
     Raises ImageFeatureError for a newer format version or an unknown required feature, otherwise ImageCorruptError
     with ``check`` one of ``manifest-parse``, ``manifest-version``, ``manifest-features``, ``manifest-model``,
     ``manifest-profile``, ``manifest-segments``, ``segment-layout``, ``manifest-layers``, ``manifest-buffer``,
-    ``manifest-application``.
+    ``manifest-application``, ``manifest-interface``.
     """
     manifest = Manifest()
     try:
@@ -69,6 +69,8 @@ def parse_manifest(data: Bytes, header: Header) -> Manifest:
     _check_layout(manifest, header)
     _check_layers(manifest)
     _check_application(manifest)
+    if problem := next(interface_problems(manifest), None):
+        raise corrupt("manifest-interface", problem)
     return manifest
 
 
@@ -97,7 +99,7 @@ def _check_features(manifest: Manifest) -> None:
 
 def _check_model(manifest: Manifest) -> None:
     model = manifest.model
-    if not _NAME.fullmatch(model.name):
+    if not NAME.fullmatch(model.name):
         raise corrupt("manifest-model", f"model name {model.name!r} is not 1 to 128 characters of [A-Za-z0-9._-]")
     if model.version == 0:
         raise corrupt("manifest-model", "the model has no version (1 or larger)")

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from pcmedge.errors import InputTypeError, InputValueError
 
 ENVIRONMENT = "PCMEDGE_DEVICE"
-_FORMS = "grpc://host:port, grpcs://host:port, unix:///path/of/socket or host:port"
+DIGITAL = "digital://"
+_FORMS = "grpc://host:port, grpcs://host:port, unix:///path/of/socket, digital:///path/of/model.tflite or host:port"
 # sockaddr_un.sun_path holds 108 bytes with its terminator.
 _UNIX_PATH_BYTES = 107
 
@@ -79,6 +80,17 @@ def _unix(text: str, path: str) -> Address:
             address=text,
         )
     return Address(scheme="unix", path=os.path.abspath(path))
+
+
+def digital_path(text: str | None) -> str | None:
+    """The file named by ``digital:///path/model.tflite``, given or in $PCMEDGE_DEVICE; None for any other address."""
+    text = text or os.environ.get(ENVIRONMENT)
+    if not isinstance(text, str) or not text.startswith(DIGITAL):
+        return None
+    path = text.removeprefix(DIGITAL)
+    if not path:
+        raise InputValueError(f"expected digital:///path/of/model.tflite; found {text!r}", address=text)
+    return path
 
 
 def address_or_environment(text: str | None) -> Address:

@@ -1,0 +1,78 @@
+"""The self-test of a digital device: known inputs, and the outputs they had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pcmedge._contract.image_pb2 import Manifest, TensorSpec
+from pcmedge.digital.runtime import Array, Runtime
+from pcmedge.image.datatypes import numpy_dtype
+from pcmedge.image.interface import as_values
+
+MADE_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Inputs and the outputs expected of them, by name."""
+
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    specs: Mapping[str, TensorSpec]
+
+    @property
+    def count(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def compare(self, runtime: Runtime) -> tuple[float, float]:
+        """Share of inputs whose largest output is the expected one; RMS error over the expected standard deviation."""
+        found = runtime.run(self.inputs)
+        agreements, errors, scales = [], [], []
+        for name, expected in self.outputs.items():
+            spec = self.specs[name]
+            rows = as_values(spec, found[name]).reshape(self.count, -1).astype(np.float64)
+            wanted = as_values(spec, expected).reshape(self.count, -1).astype(np.float64)
+            agreements.append(rows.argmax(axis=1) == wanted.argmax(axis=1))
+            errors.append(((rows - wanted) ** 2).mean())
+            scales.append(wanted.var())
+        scale = float(np.sqrt(np.mean(scales)))
+        error = float(np.sqrt(np.mean(errors)))
+        return float(np.all(agreements, axis=0).mean()), error / scale if scale else error
+
+
+def recorded(runtime: Runtime, manifest: Manifest, given: tuple[Any, Any] | None) -> Reference:
+    """The reference given, or made inputs and what the runtime answers now: what it has to answer from then on."""
+    specs = {spec.name: spec for spec in manifest.model.outputs}
+    if given is not None:
+        inputs, outputs = ({name: np.asarray(value) for name, value in side.items()} for side in given)
+        return Reference(inputs, outputs, specs)
+    count = runtime.batch or MADE_SAMPLES
+    rng = np.random.default_rng(0)
+    inputs = {spec.name: _made(rng, spec, count) for spec in manifest.model.inputs}
+    return Reference(inputs, runtime.run(inputs), specs)
+
+
+def _made(rng: np.random.Generator, spec: TensorSpec, count: int) -> Array:
+    """Samples of any kind: Gaussian values, codes over their range; zeros where numbers may be indices."""
+    shape = (count, *(max(size, 1) for size in spec.shape[1:]))
+    dtype = numpy_dtype(spec.datatype)
+    if dtype.kind == "f":
+        return rng.normal(size=shape).astype(dtype)
+    if spec.HasField("quantization"):
+        limits = np.iinfo(dtype)
+        return rng.integers(limits.min, limits.max, size=shape, dtype=dtype, endpoint=True)
+    return np.zeros(shape, dtype)
+
+
+def sums_to_one(spec: TensorSpec, rows: Array) -> bool:
+    """Whether scores are probabilities: none below 0, and each row adds up to 1 within the rounding of its codes."""
+    values = as_values(spec, rows).astype(np.float64)
+    if values.ndim != 2 or values.shape[1] < 2:
+        return False
+    step = spec.quantization.scale if spec.HasField("quantization") else 1e-4
+    slack = step * (1 + values.shape[1] / 2)
+    return bool(np.all(values >= -1e-6) and np.all(np.abs(values.sum(axis=1) - 1) <= min(slack, 0.25)))

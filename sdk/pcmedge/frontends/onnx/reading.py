@@ -1,0 +1,107 @@
+"""A file or a ``ModelProto`` as a model of our own, with everything in it that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import onnx
+from onnx.external_data_helper import uses_external_data
+
+from pcmedge.errors import CompileError, FileMissingError
+
+LARGEST_BYTES = 2**31 - 1
+"""What protobuf can serialise; ONNX keeps larger models in external data."""
+
+
+def copy(source: onnx.ModelProto) -> onnx.ModelProto:
+    """The model again, for passes that change it."""
+    _require_graph(source, "The ModelProto")
+    _require_size(source.ByteSize(), "The ModelProto")
+    model = onnx.ModelProto()
+    model.CopyFrom(source)
+    return model
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """Parse a file. Raises FileMissingError, CompileError for what is no ONNX model."""
+    if not path.is_file():
+        raise FileMissingError(f"Expected an ONNX file at '{path}', found none. Check the path.", path=path)
+    with path.open("rb") as file:
+        if file.read(8)[4:] == b"TFL3":
+            raise CompileError(
+                f"'{path.name}' is a TFLite model, expected ONNX. pcmedge.compile takes it as it is; for its graph "
+                "alone use pcmedge.frontends.tflite.load."
+            )
+    _require_size(path.stat().st_size, f"'{path.name}'")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        raise CompileError(
+            f"'{path.name}' is not an ONNX file (expected a serialized ModelProto): {first_line(error)}."
+        ) from error
+    _require_graph(model, f"'{path.name}'")
+    return model
+
+
+def refuse_external_data(model: onnx.ModelProto) -> None:
+    """Raise CompileError if any tensor, wherever it lies, is kept outside of the file."""
+    external = [tensor.name for tensor in _all_tensors(model) if uses_external_data(tensor)]
+    if external:
+        raise CompileError(
+            f"The ONNX model keeps {len(external)} tensors (first: '{external[0]}') in external files, which are not "
+            "followed. Save it as one file: onnx.save(onnx.load(path), new_path, save_as_external_data=False).",
+            tensors=len(external),
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """What is worth showing of an error of onnx, without its last full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _require_size(size: int, what: str) -> None:
+    if size > LARGEST_BYTES:
+        raise CompileError(
+            f"{what} has {size / 2**30:.1f} GiB; expected at most 2 GiB, which is what an ONNX file can hold in one "
+            "piece. Models of that size do not fit a chip: compile a smaller one, or quantise its large tables.",
+            found=size,
+        )
+
+
+def _require_graph(model: onnx.ModelProto, what: str) -> None:
+    if not model.graph.node or not model.graph.output:
+        raise CompileError(f"{what} is not an ONNX model with a graph: it has no nodes or no outputs.")
+
+
+def _all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        yield from _node_tensors(function.node)
+        yield from _attribute_tensors(function.attribute_proto)
+    for training in model.training_info:
+        yield from _graph_tensors(training.initialization)
+        yield from _graph_tensors(training.algorithm)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        yield from _attribute_tensors(node.attribute)
+
+
+def _attribute_tensors(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
+        yield from (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors
+        single = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+        for sparse in (*single, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for body in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+            yield from _graph_tensors(body)

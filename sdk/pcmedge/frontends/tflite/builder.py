@@ -1,0 +1,386 @@
+"""The ONNX graph under construction: TFLite tensors as named values, in the layouts in which they exist.
+
+TFLite pictures are NHWC, ONNX convolutions want NCHW. A tensor of rank 4 may exist in both layouts; a converter asks
+for the one it needs and the transpose is made once, where the tensor is first wanted in the other layout. Element-wise
+operators stay in the layout of their operands, so between convolutions nothing is transposed.
+
+A quantised tensor exists as codes (what the interface shows) and as the real values they stand for (what operators
+compute with): QuantizeLinear and DequantizeLinear in between are the rounding and saturation the file asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import onnx
+
+from pcmedge.compiler.graph import Array, Graph, TensorType, make_node
+from pcmedge.errors import CompileError
+
+from .model import Model, Operator, Tensor
+
+
+class Unsupported(Exception):
+    """An operator that cannot be converted: ``why``, and what to use ``instead``."""
+
+    def __init__(self, why: str, instead: str) -> None:
+        super().__init__(why)
+        self.why, self.instead = why, instead
+
+
+class Layout(Enum):
+    """Order of the axes of a rank-4 tensor; tensors of another rank are always PLAIN."""
+
+    PLAIN = "nhwc"
+    CHANNELS_FIRST = "nchw"
+
+    def axis(self, plain: int) -> int:
+        """Where an axis of the TFLite tensor lies."""
+        return plain if self is Layout.PLAIN else (0, 2, 3, 1)[plain]
+
+    def order(self, plain: Sequence[int]) -> list[int]:
+        """A shape, or anything else with one entry per axis, in this layout."""
+        return list(plain) if self is Layout.PLAIN else [plain[0], plain[3], plain[1], plain[2]]
+
+    def arrange(self, values: Array) -> Array:
+        return values if self is Layout.PLAIN else np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+
+
+PLAIN, CHANNELS_FIRST = Layout.PLAIN, Layout.CHANNELS_FIRST
+# How Keras names what a layer with weights computes; the layer's name comes before it.
+_WEIGHTED = {
+    "CONV_2D": ("BiasAdd", "Conv", "Conv2D"),
+    "DEPTHWISE_CONV_2D": ("BiasAdd", "depthwise"),
+    "FULLY_CONNECTED": ("BiasAdd", "MatMul"),
+    "TRANSPOSE_CONV": ("BiasAdd", "conv2d_transpose"),
+}
+_EIGHT_BITS = ("int8", "uint8")
+
+
+class Builder:
+    """Converters read tensors, emit nodes and write tensors; :meth:`finish` gives the graph."""
+
+    def __init__(self, model: Model) -> None:
+        self.tensors = model.tensors
+        self.batch = model.tensors[model.inputs[0]].shape[0]
+        self._values: dict[tuple[int, Layout], str] = {}
+        self._codes: dict[tuple[int, Layout], str] = {}
+        self._constants: dict[int, Array] = {}
+        self._taken: set[str] = {""}
+        self._node_names: set[str] = {""}
+        self._names = self._tensor_names(model)
+        self.graph = Graph(model.name or "tflite", [], {}, [], [])
+        self.label = ""
+        for index in model.inputs:
+            self._declare(self.tensors[index])
+
+    # ---- reading ----
+
+    def tensor(self, index: int) -> Tensor:
+        if index < 0:
+            raise CompileError("An operator of the TFLite model lacks an input it cannot do without.")
+        return self.tensors[index]
+
+    def is_constant(self, index: int) -> bool:
+        return index in self._constants or self.tensor(index).data is not None
+
+    def has(self, index: int, layout: Layout) -> bool:
+        return (index, layout) in self._values
+
+    def constant(self, index: int) -> Array:
+        """The real values of a constant: dequantised, half precision widened."""
+        tensor = self.tensor(index)
+        if index in self._constants:
+            return self._constants[index]
+        if tensor.data is None:
+            raise Unsupported(f"its operand '{tensor.name}' is computed at run time", "store it as a constant")
+        if tensor.dtype is None or tensor.sparse:
+            kind = "sparse" if tensor.sparse else tensor.kind
+            raise Unsupported(f"its constant '{tensor.name}' is {kind}", "store it as float32 or int8, dense")
+        if tensor.quantisation is not None and tensor.dtype.kind in "iu":
+            return tensor.quantisation.real(tensor.data)
+        values: Array = tensor.data.astype(np.float32) if tensor.dtype.name == "float16" else tensor.data
+        return values
+
+    def integers(self, index: int) -> list[int]:
+        """A constant list of integers, such as axes or paddings, flattened."""
+        tensor = self.tensor(index)
+        if tensor.data is None or tensor.dtype is None or tensor.dtype.kind != "i":
+            raise Unsupported(f"its parameter '{tensor.name}' is not a constant list of integers", "fix it")
+        return [int(value) for value in tensor.data.reshape(-1)[:4096]]
+
+    def read(self, index: int, layout: Layout = PLAIN) -> str:
+        """Name of a tensor's real values in a layout; a constant of rank below 4 is broadcast from the last axis."""
+        tensor = self.tensor(index)
+        rank = len(tensor.shape)
+        if layout is CHANNELS_FIRST and (rank > 4 or (rank < 4 and not self.is_constant(index))):
+            raise CompileError(f"Tensor '{tensor.name}': expected rank 4, found shape {tensor.shape}.")
+        key = (index, layout)
+        if key not in self._values:
+            if self.is_constant(index):
+                self._values[key] = self.store(self.constant(index), f"{self._names[index]}", layout)
+            else:
+                self._values[key] = self._rearranged(self._values, index, layout, "")
+        return self._values[key]
+
+    def read_rows(self, index: int) -> str:
+        """Real values whose memory order is the plain one, whatever the rank says: for operators that reshape."""
+        shape = self.tensor(index).shape
+        if not self.has(index, PLAIN) and _same_order(shape) and self.has(index, CHANNELS_FIRST):
+            return self._values[index, CHANNELS_FIRST]
+        return self.read(index)
+
+    def common_layout(self, indices: Sequence[int]) -> Layout:
+        """The layout element-wise operators work in: channels first if an operand is, and all others can be."""
+        computed = [index for index in indices if not self.is_constant(index)]
+        fits = all(len(self.tensor(index).shape) == 4 for index in computed)
+        fits = fits and any(len(self.tensor(index).shape) == 4 for index in indices)
+        first = fits and any(self.has(index, CHANNELS_FIRST) for index in computed)
+        return CHANNELS_FIRST if first else PLAIN
+
+    def same_grid(self, first: int, second: int) -> bool:
+        """Whether two tensors are quantised alike, or neither is: values that are only moved need no rounding."""
+        one, other = self.tensor(first), self.tensor(second)
+        if one.quantisation is None or other.quantisation is None:
+            return one.quantisation is other.quantisation
+        return one.dtype == other.dtype and one.quantisation.same(other.quantisation)
+
+    def axis(self, axis: int, rank: int) -> int:
+        """An axis counted from the front; ValueError if there is none."""
+        if not -rank <= axis < rank:
+            raise ValueError(f"axis {axis} of {rank}")
+        return axis % rank
+
+    def element(self, index: int) -> int:
+        """ONNX number of a tensor's element type in the file."""
+        return self._interface_type(self.tensor(index))
+
+    # ---- emitting ----
+
+    def node(self, operator: str, inputs: Sequence[str], *, name: str = "", **attrs: Any) -> str:
+        """Emit a node with one output and give that output's name."""
+        return self.nodes(operator, inputs, 1, name=name, **attrs)[0]
+
+    def nodes(self, operator: str, inputs: Sequence[str], outputs: int, *, name: str = "", **attrs: Any) -> list[str]:
+        name = _unique(name or f"{self.label}/{operator.lower()}", self._node_names)
+        made = [self._unique(f"{name}:{index}") for index in range(outputs)]
+        self.graph.nodes.append(make_node(operator, inputs, made, name=name, **attrs))
+        return made
+
+    def store(self, value: Array, stem: str, layout: Layout = PLAIN) -> str:
+        """Add a constant; in channels-first layout one of lower rank gets leading axes first."""
+        if layout is CHANNELS_FIRST:
+            value = layout.arrange(value.reshape((1,) * (4 - value.ndim) + value.shape))
+        name = self._unique(stem)
+        self.graph.constants[name] = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("=")))
+        if not value.ndim:
+            self.graph.constants[name] = value.astype(value.dtype.newbyteorder("=")).reshape(())
+        return name
+
+    def ints(self, values: Sequence[int]) -> str:
+        return self.store(np.array(values, np.int64), f"{self.label}/numbers")
+
+    def number(self, value: float) -> str:
+        return self.store(np.array(value, np.float32), f"{self.label}/number")
+
+    def target_shape(self, source: Sequence[int], shape: Sequence[int]) -> str:
+        """A Reshape target that leaves the batch size open."""
+        keeps = bool(source and shape and source[0] == shape[0] == self.batch)
+        return self.ints([0 if keeps else -1, *shape[1:]] if shape else [])
+
+    # ---- writing ----
+
+    def write(self, index: int, value: str, layout: Layout = PLAIN, *, on_grid: bool = False) -> None:
+        """Make ``value``, an output of the newest nodes, the real values of a tensor.
+
+        A quantised tensor is rounded and saturated to its codes, unless its values are ``on_grid`` already.
+        """
+        tensor = self.tensor(index)
+        stem = self._names[index]
+        quantised = self._quantised(tensor)
+        if quantised and not on_grid:
+            value = self._rounded(tensor, value, layout, stem)
+        else:
+            value = self._renamed(value, _in_layout(f"{stem}/real" if quantised else stem, layout))
+        self._values[index, layout] = value
+        self._note_type(value, self._real_type(tensor), tensor.shape, layout)
+
+    def define(self, index: int, value: Array) -> None:
+        """A tensor that turns out to be constant."""
+        self._constants[index] = value
+
+    def stand_in(self, index: int) -> None:
+        """Something for later operators to read, behind one that could not be converted; the graph is not used."""
+        self._values[index, PLAIN] = self._unique("unknown")
+
+    def finish(self, outputs: Sequence[int]) -> Graph:
+        """The graph with the tensors ``outputs`` as outputs, under their names and with their element types."""
+        for index in outputs:
+            tensor, wanted = self.tensor(index), self._names[index]
+            if self.is_constant(index):
+                raise CompileError(f"Output '{tensor.name}' of the TFLite model is a constant; nothing computes it.")
+            if not tensor.shape:
+                raise CompileError(f"Output '{tensor.name}' of the TFLite model is a scalar: it has no batch axis.")
+            self.label = wanted
+            name = self._output_codes(index) if self._quantised(tensor) else self.read(index)
+            if name != wanted or name in self.graph.input_names:
+                identity = _unique(f"{wanted}/output", self._node_names)
+                target = wanted if name != wanted else self._unique(f"{wanted}/copy")
+                self.graph.nodes.append(make_node("Identity", [name], [target], name=identity))
+                wanted = target
+            self._note_type(wanted, self._interface_type(tensor), tensor.shape, PLAIN)
+            kind = self.graph.types[wanted]
+            self.graph.outputs.append(onnx.helper.make_tensor_value_info(wanted, kind.element, kind.shape))
+        self.graph.sweep()
+        return self.graph
+
+    # ---- quantised tensors ----
+
+    def _quantised(self, tensor: Tensor) -> bool:
+        """Whether the tensor is computed in codes; CompileError for quantisation that is not 8 bits per tensor."""
+        if tensor.quantisation is None or tensor.dtype is None or tensor.dtype.kind not in "iu":
+            return False
+        if tensor.dtype.name not in _EIGHT_BITS or not tensor.quantisation.per_tensor:
+            raise Unsupported(
+                f"its result '{tensor.name}' is quantised to {tensor.dtype}"
+                + ("" if tensor.quantisation.per_tensor else " per channel"),
+                "quantise activations to int8 or uint8 with one scale per tensor (16 x 8 bits is not supported)",
+            )
+        return True
+
+    def _grid(self, tensor: Tensor) -> list[str]:
+        assert tensor.quantisation is not None
+        stem = self._names[tensor.index]
+        return [
+            self.store(tensor.quantisation.scale.reshape(()), f"{stem}/scale"),
+            self.store(tensor.quantisation.zero_point.reshape(()).astype(tensor.dtype), f"{stem}/zero_point"),
+        ]
+
+    def _rounded(self, tensor: Tensor, value: str, layout: Layout, stem: str) -> str:
+        grid = self._grid(tensor)
+        codes = self.node("QuantizeLinear", [value, *grid], name=f"{self.label}/quantize")
+        codes = self._renamed(codes, _in_layout(stem, layout))
+        self._codes[tensor.index, layout] = codes
+        self._note_type(codes, self._interface_type(tensor), tensor.shape, layout)
+        real = self.node("DequantizeLinear", [codes, *grid], name=f"{self.label}/dequantize")
+        return self._renamed(real, _in_layout(f"{stem}/real", layout))
+
+    def _output_codes(self, index: int) -> str:
+        if (index, PLAIN) in self._codes:
+            return self._codes[index, PLAIN]
+        if (index, CHANNELS_FIRST) in self._codes:
+            return self._rearranged(self._codes, index, PLAIN, "/codes")
+        tensor = self.tensor(index)
+        return self._renamed(
+            self.node("QuantizeLinear", [self.read(index), *self._grid(tensor)], name=f"{self.label}/quantize"),
+            self._names[index],
+        )
+
+    def _declare(self, tensor: Tensor) -> None:
+        name = self._names[tensor.index]
+        if tensor.dtype is None or not tensor.shape or tensor.shape[0] != self.batch or not self.batch:
+            raise CompileError(
+                f"Input '{tensor.name}' of the TFLite model is {tensor.kind} of shape {tensor.shape}. Expected numbers "
+                "with the batch axis first, of one size for all inputs.",
+                input=tensor.name,
+            )
+        self.label = name
+        self._note_type(name, self._interface_type(tensor), tensor.shape, PLAIN)
+        kind = self.graph.types[name]
+        self.graph.inputs.append(onnx.helper.make_tensor_value_info(name, kind.element, kind.shape))
+        if self._quantised(tensor):
+            self._codes[tensor.index, PLAIN] = name
+            real = self.node("DequantizeLinear", [name, *self._grid(tensor)], name=f"{name}/dequantize")
+            name = self._renamed(real, f"{name}/real")
+        self._values[tensor.index, PLAIN] = name
+
+    # ---- names, layouts and types ----
+
+    def _rearranged(self, values: dict[tuple[int, Layout], str], index: int, layout: Layout, suffix: str) -> str:
+        other = CHANNELS_FIRST if layout is PLAIN else PLAIN
+        source = values.get((index, other))
+        if source is None:
+            raise CompileError(f"Tensor '{self.tensor(index).name}' of the TFLite model is read but never computed.")
+        shape = self.tensor(index).shape
+        before, self.label = self.label, f"{self._names[index]}{suffix}/to_{layout.value}"
+        if _same_order(shape):
+            target = self.target_shape(other.order(shape), layout.order(shape))
+            made = self.node("Reshape", [source, target], name=self.label)
+        else:
+            perm = [0, 3, 1, 2] if layout is CHANNELS_FIRST else [0, 2, 3, 1]
+            made = self.node("Transpose", [source], name=self.label, perm=perm)
+        self.label = before
+        quantised = self._quantised(self.tensor(index)) and not suffix
+        stem = f"{self._names[index]}/real" if quantised else self._names[index]
+        return self._renamed(made, _in_layout(stem, layout))
+
+    def _renamed(self, value: str, wanted: str) -> str:
+        """Call the result of one of the newest nodes ``wanted``; an Identity if it has been named already."""
+        for node in reversed(self.graph.nodes[-4:]):
+            for position, name in enumerate(node.output):
+                if name == value and value not in self.graph.types:
+                    self._taken.add(wanted)
+                    node.output[position] = wanted
+                    return wanted
+        named = self.node("Identity", [value])
+        self.graph.nodes[-1].output[0] = wanted
+        self._taken.add(wanted)
+        self._taken.discard(named)
+        return wanted
+
+    def _unique(self, stem: str) -> str:
+        return _unique(stem, self._taken)
+
+    def _tensor_names(self, model: Model) -> dict[int, str]:
+        """Names of the interface as they are; inside, the first of the names a tensor was fused from."""
+        interface = dict.fromkeys((*model.inputs, *model.outputs))
+        found = {index: self._unique(self.tensors[index].name or f"tensor_{index}") for index in interface}
+        for tensor in self.tensors:
+            if tensor.index not in found:
+                found[tensor.index] = self._unique(tensor.name.split(";")[0] or f"tensor_{tensor.index}")
+        return found
+
+    def _real_type(self, tensor: Tensor) -> int:
+        quantised = tensor.quantisation is not None and tensor.dtype is not None and tensor.dtype.name in _EIGHT_BITS
+        return int(onnx.TensorProto.FLOAT) if quantised else self._interface_type(tensor)
+
+    def _interface_type(self, tensor: Tensor) -> int:
+        if tensor.dtype is None:
+            raise Unsupported(f"its tensor '{tensor.name}' is {tensor.kind}", "use float32 or 8-bit tensors")
+        return int(onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype))
+
+    def _note_type(self, name: str, element: int, shape: Sequence[int], layout: Layout) -> None:
+        self.graph.types[name] = TensorType(element, tuple(layout.order(shape)))
+
+
+def _in_layout(stem: str, layout: Layout) -> str:
+    return stem if layout is PLAIN else f"{stem}/{layout.value}"
+
+
+def _same_order(shape: Sequence[int]) -> bool:
+    """Whether a rank-4 tensor has the same memory order in both layouts."""
+    return len(shape) == 4 and (shape[3] == 1 or shape[1] * shape[2] == 1)
+
+
+def _unique(stem: str, taken: set[str]) -> str:
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    taken.add(name)
+    return name
+
+
+def stem_of(operator: Operator, tensors: Sequence[Tensor]) -> str:
+    """A short name for an operator, out of the names its result was fused from: the layer's, else the first."""
+    name = tensors[operator.outputs[0]].name if operator.outputs else ""
+    parts = [part.removesuffix(":0") for part in name.split(";") if part]
+    if operator.kind in _WEIGHTED:
+        for part in parts:
+            path, _, last = part.rpartition("/")
+            if path and last.rstrip("0123456789_") in _WEIGHTED[operator.kind]:
+                return path
+    return parts[0] if parts else f"{operator.kind.lower()}_{operator.index}"
