@@ -27,6 +27,8 @@ from pcmedge.protocol.address import Address
 from pcmedge.protocol.status import DETAILS_KEY, from_status
 
 MAX_MESSAGE_BYTES = 64 << 20
+_BROKEN_OFF = "Internal error from Core"
+"""What grpc.aio itself says when it was writing to a stream whose connection had just gone; no device sends it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,12 @@ def typed_error(code: Any, details: str | None, trailing: Sequence[Any] | None, 
             return UnavailableError(
                 f"no device answers at {address} ({text}); start one with 'pcmedge serve --listen {address}', or check "
                 "the address, the network and whether the device is still running",
+                **facts,
+            )
+        case grpc.StatusCode.INTERNAL if text == _BROKEN_OFF:
+            return UnavailableError(
+                f"the connection to {address} broke off during {call.method.name}; repeat the call when the device is "
+                "back",
                 **facts,
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
