@@ -90,7 +90,8 @@ def application(
     found = Application(labels=list(labels or ()))
     if preprocessing is not None:
         found.preprocessing.CopyFrom(_preprocessing(preprocessing, inputs))
-    scores = [each for each in outputs if len(each.shape) == 2 and each.datatype.startswith("FP")]
+    kinds = ("FP", "INT8", "UINT8")
+    scores = [each for each in outputs if len(each.shape) == 2 and each.datatype.startswith(kinds)]
     if labels:
         scores = [each for each in scores if each.shape[1] in (-1, len(labels))]
         if not scores:
