@@ -89,7 +89,7 @@ def _needed(model: Model) -> list[Operator]:
 
 def _check_shapes(graph: Graph) -> None:
     """What operators make must have the shapes that the file declares; this also bounds the memory a run needs."""
-    small = graph._without_weights()
+    small = graph.without_weights()
     try:
         onnx.shape_inference.infer_shapes(small.to_model(), check_type=True, strict_mode=True, data_prop=True)
     except Exception as error:
