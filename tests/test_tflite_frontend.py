@@ -47,6 +47,18 @@ def test_a_quantised_model_answers_in_the_codes_of_the_runtime(name: str, codes:
         assert np.mean(steps == 0) >= 0.7
 
 
+def test_weights_in_codes_are_programmed_exactly(tmp_path: Path) -> None:
+    net = ARCHITECTURES["residual"]()
+    file = tmp_path / "model.tflite"
+    file.write_bytes(net.quantised(inputs_of(net)))
+    image = compile(file, calibration=codes_of(file.read_bytes(), inputs_of(net))[0], scaling="column")
+    for tile in image.tiles():
+        codes, rest = np.divmod(image.target(tile).astype(int), 258)
+        assert np.abs(codes).max() <= 127
+        # A column of one weight, or of its largest alone, is exact at full scale as well.
+        assert np.mean(rest == 0) > 0.95
+
+
 @pytest.mark.parametrize("regular", [False, True])
 @pytest.mark.parametrize("per_detection", [1, 2])
 def test_detections_are_those_of_the_runtime(regular: bool, per_detection: int, tmp_path: Path) -> None:

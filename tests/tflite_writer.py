@@ -37,9 +37,9 @@ _MOVES = frozenset(
     }
 )
 # Versions of operators: what takes 8-bit codes and the options used here.
-_VERSIONS = {"CONV_2D": 3, "CUSTOM": 1, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 5, "RESIZE_BILINEAR": 3,
+_VERSIONS = {"CONV_2D": 3, "CUSTOM": 1, "DEPTHWISE_CONV_2D": 3, "FLOOR": 1, "FULLY_CONNECTED": 5, "RESIZE_BILINEAR": 3,
              "RESIZE_NEAREST_NEIGHBOR": 3, "TRANSPOSE_CONV": 3, "HARD_SWISH": 1, "RELU_N1_TO_1": 1,
-             "UNIDIRECTIONAL_SEQUENCE_LSTM": 1, "RESHAPE": 1}  # fmt: skip
+             "UNIDIRECTIONAL_SEQUENCE_LSTM": 1, "RESHAPE": 1, "SIN": 1}  # fmt: skip
 _FIXED = {"SOFTMAX": (1 / 256, -128), "LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}
 
 

@@ -150,7 +150,7 @@ class Graph:
 
     def infer(self) -> None:
         """Run ONNX shape inference (with value propagation) and remember what it finds."""
-        model = self._without_weights().to_model()
+        model = self.without_weights().to_model()
         try:
             inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
         except Exception as error:
@@ -161,7 +161,7 @@ class Graph:
             if (known := self.types[output.name]).element:
                 output.CopyFrom(next(iter(_typed(output.name, known))))
 
-    def _without_weights(self) -> Graph:
+    def without_weights(self) -> Graph:
         """The same graph with large constants as inputs: what matters of them to other shapes is their own."""
         large = self.weights()
         small = {name: value for name, value in self.constants.items() if name not in large}

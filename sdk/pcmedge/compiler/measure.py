@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pcmedge._contract.image_pb2 import ChipProfile
+from pcmedge.errors import CompileError
 
 from .graph import Array, Graph
 from .layers import LSTM, Layer
@@ -23,6 +24,8 @@ from .scaling import ScaledBlock
 from .statistics import Moments
 
 BlockKey = tuple[str, str]
+# Variances of larger values overflow float32, in which the chip's statistics are kept.
+_LARGEST = 1e18
 Tick = Callable[[int, int], None]
 
 
@@ -38,19 +41,34 @@ class BlockRange:
 def first_pass(
     graph: Graph, layers: Sequence[Layer], recorded: Mapping[str, str], samples: Mapping[str, Array], tick: Tick
 ) -> tuple[dict[str, Magnitudes], dict[str, Moments]]:
-    """Magnitudes per layer input (key: layer name) and moments per name in ``recorded`` (name -> tensor)."""
+    """Magnitudes per layer input (key: layer name) and moments per name in ``recorded`` (name -> tensor).
+
+    Raises CompileError if any of them is not finite or absurdly large.
+    """
     seen = {layer.name: Magnitudes() for layer in layers}
     moments = {name: Moments() for name in recorded}
     model = FloatModel(graph, [*(layer.source for layer in layers), *recorded.values()])
     done, total = 0, len(next(iter(samples.values())))
     for tensors in model.batches(samples):
         for layer in layers:
+            _require_moderate(layer.name, "input", tensors[layer.source])
             seen[layer.name].add(tensors[layer.source])
         for name, tensor in recorded.items():
+            _require_moderate(name, "pre-activation", tensors[tensor])
             moments[name].add(tensors[tensor])
         done += samples_in(tensors, graph)
         tick(min(done, total), total)
     return seen, moments
+
+
+def _require_moderate(layer: str, what: str, values: Array) -> None:
+    largest = float(np.abs(values).max(initial=0.0))
+    if not largest <= _LARGEST:
+        raise CompileError(
+            f"Layer '{layer}': the float model's {what} reaches {largest:.3g} on the calibration set, expected finite "
+            f"numbers below {_LARGEST:g}. Check the weights and the scale of the calibration set.",
+            layer=layer,
+        )
 
 
 def moments_of(

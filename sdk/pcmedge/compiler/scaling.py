@@ -13,6 +13,8 @@ from .layers import Block
 Scaling = Literal["layer", "column"]
 # |q| of a weight equal to the scale; q = 32767 stands for the conductance g_max.
 FULL_SCALE = 32767
+# Largest 8-bit weight code.
+_CODES = 127
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ def scale(block: Block, scaling: Scaling, limit: Array | None) -> ScaledBlock:
     the whole conductance range (Joshi et al. 2020, Methods: G = W * G_max / W_max per layer). Clipping at ``limit``
     (broadcast to [groups, rows, columns]) trades a few outliers for range; Joshi et al. train with 2.0 to 2.5 standard
     deviations. A column of zeros gets the block's scale.
+
+    Columns of 8-bit weights (whole multiples of a 127th of the largest, as quantised models have them) get a scale
+    0.003 % larger when scales are per column: with it their targets are exact.
     """
     weights = block.weights.astype(np.float64)
     axes = (0, 1, 2) if scaling == "layer" else (1,)
@@ -58,7 +63,20 @@ def scale(block: Block, scaling: Scaling, limit: Array | None) -> ScaledBlock:
         weights = np.where(limit > 0, np.clip(weights, -limit, limit), weights)
     largest = np.abs(weights).max(axis=axes, keepdims=True)
     largest = np.where(largest > 0, largest, np.abs(weights).max())
+    if scaling == "column":
+        largest = _exact_for_codes(weights, largest)
     full = np.broadcast_to(largest, (weights.shape[0], 1, weights.shape[2])).astype(np.float32)
     targets = np.rint(weights / full * FULL_SCALE)
     targets = np.clip(targets, -FULL_SCALE, FULL_SCALE).astype("<i2")
     return ScaledBlock(block, targets, np.ascontiguousarray(full.reshape(-1)), scaling)
+
+
+def _exact_for_codes(weights: Array, largest: Array) -> Array:
+    """The scale that makes a weight code a whole number of target steps, for columns of codes; else ``largest``."""
+    per_code = FULL_SCALE // _CODES
+    codes = weights * (_CODES / largest)
+    rounded = np.rint(codes)
+    are_codes = np.abs(codes - rounded).max(axis=1, keepdims=True) <= 1e-4
+    # Zeros and the largest weight itself have exact targets at any scale.
+    several = np.any((rounded != 0) & (np.abs(rounded) != _CODES), axis=1, keepdims=True)
+    return np.where(are_codes & several, largest / _CODES * (FULL_SCALE / per_code), largest)

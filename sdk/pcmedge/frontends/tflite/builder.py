@@ -133,6 +133,16 @@ class Builder:
             return self._values[index, CHANNELS_FIRST]
         return self.read(index)
 
+    def read_codes(self, index: int, layout: Layout) -> str | None:
+        """The codes of a quantised tensor as float numbers; None if it has no codes in this layout.
+
+        Averages of codes lie on the border between two often; only exact arithmetic rounds them as the runtime does.
+        """
+        codes = self._codes.get((index, layout))
+        if codes is None:
+            return None
+        return self.node("DequantizeLinear", [codes, *self._plain_grid(self.tensor(index))])
+
     def common_layout(self, indices: Sequence[int]) -> Layout:
         """The layout element-wise operators work in: channels first if an operand is, and all others can be."""
         computed = [index for index in indices if not self.is_constant(index)]
@@ -193,16 +203,19 @@ class Builder:
 
     # ---- writing ----
 
-    def write(self, index: int, value: str, layout: Layout = PLAIN, *, on_grid: bool = False) -> None:
+    def write(
+        self, index: int, value: str, layout: Layout = PLAIN, *, on_grid: bool = False, codes: bool = False
+    ) -> None:
         """Make ``value``, an output of the newest nodes, the real values of a tensor.
 
-        A quantised tensor is rounded and saturated to its codes, unless its values are ``on_grid`` already.
+        A quantised tensor is rounded and saturated to its codes, unless its values are ``on_grid`` already;
+        ``codes``: the values are codes, still to be rounded.
         """
         tensor = self.tensor(index)
         stem = self._names[index]
         quantised = self._quantised(tensor)
         if quantised and not on_grid:
-            value = self._rounded(tensor, value, layout, stem)
+            value = self._rounded(tensor, value, layout, stem, codes)
         else:
             value = self._renamed(value, _in_layout(f"{stem}/real" if quantised else stem, layout))
         self._values[index, layout] = value
@@ -259,9 +272,21 @@ class Builder:
             self.store(tensor.quantisation.zero_point.reshape(()).astype(tensor.dtype), f"{stem}/zero_point"),
         ]
 
-    def _rounded(self, tensor: Tensor, value: str, layout: Layout, stem: str) -> str:
+    def _plain_grid(self, tensor: Tensor) -> list[str]:
+        """Scale 1 and zero point 0: codes as numbers."""
+        stem = self._names[tensor.index]
+        return [
+            self.store(np.ones((), np.float32), f"{stem}/one"),
+            self.store(np.zeros((), tensor.dtype), f"{stem}/zero"),
+        ]
+
+    def _rounded(self, tensor: Tensor, value: str, layout: Layout, stem: str, are_codes: bool) -> str:
         grid = self._grid(tensor)
-        codes = self.node("QuantizeLinear", [value, *grid], name=f"{self.label}/quantize")
+        codes = self.node(
+            "QuantizeLinear",
+            [value, *(self._plain_grid(tensor) if are_codes else grid)],
+            name=f"{self.label}/quantize",
+        )
         codes = self._renamed(codes, _in_layout(stem, layout))
         self._codes[tensor.index, layout] = codes
         self._note_type(codes, self._interface_type(tensor), tensor.shape, layout)

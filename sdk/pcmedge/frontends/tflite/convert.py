@@ -61,7 +61,9 @@ def _convert(builder: Builder, operator: Operator) -> None:
     if operator.kind not in CONVERTERS:
         raise Unsupported(
             "it has no conversion",
-            _NEAREST.get(operator.kind, "compose it from the operators listed in docs/tflite.md, or compile from ONNX"),
+            _NEAREST.get(
+                operator.kind, "compose it from the operators listed in docs/tflite-models.md, or compile from ONNX"
+            ),
         )
     table, converter = CONVERTERS[operator.kind]
     if table and operator.options.kind != table:
@@ -89,7 +91,7 @@ def _needed(model: Model) -> list[Operator]:
 
 def _check_shapes(graph: Graph) -> None:
     """What operators make must have the shapes that the file declares; this also bounds the memory a run needs."""
-    small = graph._without_weights()
+    small = graph.without_weights()
     try:
         onnx.shape_inference.infer_shapes(small.to_model(), check_type=True, strict_mode=True, data_prop=True)
     except Exception as error:

@@ -41,12 +41,6 @@ class Quantisation:
             and np.array_equal(self.zero_point, other.zero_point)
         )
 
-    def range(self, dtype: np.dtype[Any]) -> tuple[float, float]:
-        """Smallest and largest value that codes of ``dtype`` express (per tensor)."""
-        info = np.iinfo(dtype)
-        scale, zero = float(self.scale.reshape(-1)[0]), int(self.zero_point.reshape(-1)[0])
-        return (info.min - zero) * scale, (info.max - zero) * scale
-
     def clamped(self, dtype: np.dtype[Any], low: float | None, high: float | None) -> tuple[float | None, float | None]:
         """Bounds of a fused activation on the grid of the codes; None where the codes saturate there anyway.
 

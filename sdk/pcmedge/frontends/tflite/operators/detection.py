@@ -66,9 +66,10 @@ def settings(custom: bytes) -> Settings:
         )
         sizes = (found.detections, found.per_class)
         fits = all(0 < size <= _MAX_DETECTIONS for size in sizes) and 0 < found.classes <= _MAX_CLASSES
-        if not fits or not 0 < found.per_detection <= _MAX_DETECTIONS or 0 in found.scales:
+        if not fits or not 0 < found.per_detection <= _MAX_DETECTIONS:
             raise ValueError(str(found))
-        if not 0 < found.overlap <= 1 or not all(np.isfinite([found.score, *found.scales])):
+        moderate = all(1e-6 <= abs(scale) <= 1e6 for scale in found.scales) and abs(found.score) <= 1e6
+        if not 0 < found.overlap <= 1 or not moderate:
             raise ValueError(str(found))
     return found
 

@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 from ..builder import CHANNELS_FIRST, PLAIN, Builder
 from ..model import Operator
-from .fused import activate, pads, windows
+from .fused import NONE, activate, pads, windows
+
+# The runtime rounds averages of codes half away from zero, QuantizeLinear half to even: this moves what lies on the
+# border (x.5) across it, and nothing else, as averages over fewer than 1000 codes are further from the next border.
+_AWAY_FROM_ZERO = 1 + 2**-17
 
 
 def _pool(operator_type: str) -> Callable[[Builder, Operator], None]:
@@ -20,18 +24,24 @@ def _pool(operator_type: str) -> Callable[[Builder, Operator], None]:
         if min(kernel) < 1 or max(kernel) > 2**16:
             raise ValueError(f"a window of {kernel}")
         positions = windows(padding, [height, width], kernel, strides)
+        fused, same = options.number("FusedActivationFunction"), builder.same_grid(source, output)
+        codes = None
+        if operator_type == "AveragePool" and same and fused == NONE:
+            codes = builder.read_codes(source, CHANNELS_FIRST)
         # Averages are over the values in the picture only, which is what ONNX does unless told otherwise.
         made = builder.node(
             operator_type,
-            [builder.read(source, CHANNELS_FIRST)],
+            [codes or builder.read(source, CHANNELS_FIRST)],
             name=builder.label,
             kernel_shape=kernel,
             pads=pads(padding, [height, width], positions, kernel, strides),
             strides=strides,
         )
-        made = activate(builder, made, options.number("FusedActivationFunction"), output)
-        same = builder.same_grid(source, output) and operator_type == "MaxPool"
-        builder.write(output, made, CHANNELS_FIRST, on_grid=same)
+        if codes is not None:
+            made = builder.node("Mul", [made, builder.number(_AWAY_FROM_ZERO)])
+        made = activate(builder, made, fused, output)
+        moved = same and operator_type == "MaxPool"
+        builder.write(output, made, CHANNELS_FIRST, on_grid=moved, codes=codes is not None)
 
     return convert
 
