@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from compiler_models import ideal_chip
 from pcmedge.compiler import compile
+from pcmedge.errors import InputValueError
 from tflite_models import ARCHITECTURES, detector, inputs_of
 from tflite_writer import Array, codes_of, runtime_outputs
 
@@ -72,3 +73,11 @@ def test_detections_are_those_of_the_runtime(regular: bool, per_detection: int, 
         used = count * (1 if regular else per_detection)
         for output in names[:3]:
             assert found[output][sample, :used] == pytest.approx(expected[output][sample, :used], abs=1e-4)
+
+
+def test_synthetic_samples_are_refused_where_channels_come_last(tmp_path: Path) -> None:
+    net = ARCHITECTURES["convolutional"]()
+    file = tmp_path / "net.tflite"
+    file.write_bytes(net.to_bytes())
+    with pytest.raises(InputValueError, match=r"channels first.*buffer='calibration'"):
+        compile(file, calibration=inputs_of(net)[0], buffer="synthetic")

@@ -20,6 +20,8 @@ from .layers import Layer
 BufferChoice = Any
 LEAST_POOL = 96
 """Synthetic samples to choose from, or twice as many as are wanted."""
+_CHANNELS = (1, 3, 4)
+"""Of pictures, as inputs of networks have them."""
 _STORABLE = ("float32", "int8", "uint8", "int32", "int64")
 
 
@@ -77,6 +79,12 @@ def synthetic(graph: Graph, layers: Sequence[Layer], calibration: Mapping[str, A
     for name in graph.input_names:
         values = calibration[name]
         shape = values.shape[1:]
+        if len(shape) == 3 and shape[2] in _CHANNELS and shape[0] not in _CHANNELS:
+            raise InputValueError(
+                f"synthetic samples are made with their channels first (NCHW); input '{name}' of shape {list(shape)} has "
+                "them last, as TFLite models do. Use samples instead: buffer='calibration' and reference=16, or your own.",
+                input=name,
+            )
         axes = tuple(axis for axis in range(values.ndim) if axis != 1) if len(shape) >= 3 else None
         described.inputs.add(
             name=name,
