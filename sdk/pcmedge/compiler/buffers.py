@@ -81,8 +81,9 @@ def synthetic(graph: Graph, layers: Sequence[Layer], calibration: Mapping[str, A
         shape = values.shape[1:]
         if len(shape) == 3 and shape[2] in _CHANNELS and shape[0] not in _CHANNELS:
             raise InputValueError(
-                f"synthetic samples are made with their channels first (NCHW); input '{name}' of shape {list(shape)} has "
-                "them last, as TFLite models do. Use samples instead: buffer='calibration' and reference=16, or your own.",
+                f"synthetic samples are made with their channels first (NCHW); input '{name}' of shape {list(shape)} "
+                "has them last, as TFLite models do. Use samples instead: buffer='calibration' and reference=16, or "
+                "your own.",
                 input=name,
             )
         axes = tuple(axis for axis in range(values.ndim) if axis != 1) if len(shape) >= 3 else None
