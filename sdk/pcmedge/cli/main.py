@@ -19,6 +19,7 @@ from pcmedge.cli import (
     benchmark,
     buffer,
     compile,
+    conformance,
     demo,
     devices,
     doctor,
@@ -119,6 +120,7 @@ def _register() -> None:
         ("benchmark", benchmark.run, STUDY),
         ("profile", profile.run, STUDY),
         ("doctor", doctor.run, STUDY),
+        ("conformance", conformance.run, STUDY),
     )
     for name, command, panel in commands:
         add_command(app, name, command, panel)
