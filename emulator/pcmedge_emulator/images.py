@@ -10,7 +10,6 @@ from pcmedge.image import ChipImage
 
 from pcmedge_emulator import stored_models
 from pcmedge_emulator.calibration.policy import Policy
-from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.engine import Parameters
 from pcmedge_emulator.operations import Cancelled, Progress
 from pcmedge_emulator.outcomes import (
@@ -25,6 +24,7 @@ from pcmedge_emulator.records import ModelRecord
 from pcmedge_emulator.resident import Counters, Programmed, Resident
 from pcmedge_emulator.state import State
 from pcmedge_emulator.store import Transaction
+from pcmedge_emulator.tile_allocator import TileAllocator
 
 
 def info(state: State, resident: Resident) -> ModelInfo:

@@ -18,7 +18,7 @@ from pcmedge.protocol.address import Address, parse_address
 from pcmedge.protocol.services import LAB_SERVICE, METHODS, SERVICES, Method
 from pcmedge.protocol.status import to_status
 
-from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.driver.interface import DeviceChip
 from pcmedge_emulator.service.binding import bind, release
 from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING, Handlers
 from pcmedge_emulator.service.scheduling import Scheduling
@@ -57,7 +57,7 @@ class Server:
 
     def __init__(
         self,
-        chip: Chip,
+        chip: DeviceChip,
         listen: Address,
         *,
         lab: bool,
@@ -135,7 +135,7 @@ class Server:
 
 
 def serve(
-    chip: Chip,
+    chip: DeviceChip,
     listen: str = "grpc://127.0.0.1:0",
     *,
     lab: bool = False,

@@ -73,7 +73,8 @@ def run(
     out = Output(json=json)
     if list_rules:
         rows = [{"number": each.number, "text": each.text, "needs": each.needs} for each in all_rules()]
-        out.result({"rules": rows}, lambda console: [console.say(f"{r['number']:<7}{r['text']}") for r in rows])
+        lines = "\n".join(f"{row['number']:<7}{row['text']}" for row in rows)
+        out.result({"rules": rows}, lambda console: console.say(lines))
         return 0
     address = url or device
     if address is None:

@@ -108,8 +108,7 @@ class Bench:
     def recalibrate_request(method: str = "DEFAULT", **fields: Any) -> device_pb2.RecalibrateRequest:
         fields.setdefault("mutation", mutation())
         fields.setdefault("model_name", probe.NAME)
-        value = device_pb2.RecalibrationMethod.Value(f"RECALIBRATION_METHOD_{method}")
-        return device_pb2.RecalibrateRequest(method=value, **fields)
+        return device_pb2.RecalibrateRequest(method=f"RECALIBRATION_METHOD_{method}", **fields)
 
     @staticmethod
     def policy_request(policy: Any, **carried: Any) -> device_pb2.SetRecalibrationPolicyRequest:

@@ -8,7 +8,7 @@ from pcmedge.conformance.bench import SECOND, Bench, infer_request, program_requ
 from pcmedge.conformance.expecting import NotApplicable, expect, expect_equal
 from pcmedge.conformance.rules import rule
 
-_MOST_FILLERS = 24
+_MOST_FILLERS = 40
 
 
 @rule("R14.1", "An image takes the place of a resident one of the same model name.", "program")

@@ -38,7 +38,7 @@ def samples(count: int, level: float = 1.0, offset: float = 0.0) -> Floats:
     inputs = np.full((count, CLASSES, WIDTH // CLASSES), 0.1, np.float32)
     for number in range(count):
         inputs[number, number % CLASSES] = 0.5 + 0.5 * ((number // CLASSES) % 4) / 3
-    return np.clip(inputs.reshape(count, WIDTH) * level + offset, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(inputs.reshape(count, WIDTH) * level + offset, 0, 1), np.float32)
 
 
 def classes(count: int, number: int = 1) -> NDArray[np.int64]:
