@@ -26,7 +26,7 @@ def goes_on(bench: Bench) -> None:
         ("WatchEvents", device_pb2.WatchEventsRequest()),
     ):
         try:
-            bench.wire.stream(call, request, timeout_s=1.0)
+            bench.wire.stream(call, request, timeout_s=0.5)
         except Refused as refused:
             expect_equal(f"code that ends {call}", "DEADLINE_EXCEEDED", refused.refusal.code)
         else:
