@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pcmedge import errors
-from pcmedge._contract import device_pb2, inference_pb2
+from pcmedge._contract import device_pb2, inference_pb2, lab_pb2
 from pcmedge.conformance import probe
 from pcmedge.conformance.bench import Bench, buffer_requests, infer_request, mutation, program_requests
 from pcmedge.conformance.expecting import expect
@@ -52,6 +52,9 @@ def _wrong_calls(bench: Bench) -> Iterator[tuple[str, str, Any]]:
     yield "operations", "CancelOperation", device_pb2.CancelOperationRequest(operation_id="none")
     yield "rollback", "RollbackStatistics", device_pb2.RollbackStatisticsRequest(mutation=mutation(), **nowhere)
     yield "buffer", "ReplaceCalibrationBuffer", buffer_requests(b"odd", count=1)
+    yield "buffer", "DescribeCalibrationBuffer", device_pb2.DescribeCalibrationBufferRequest(**nowhere)
+    yield "recalibrate.gdc", "Recalibrate", device_pb2.RecalibrateRequest(mutation=mutation(), **nowhere)
+    yield "lab.snapshot", "RestoreSnapshot", lab_pb2.RestoreSnapshotRequest(name=_NOWHERE)
     yield "self-test", "SelfTest", device_pb2.SelfTestRequest(**nowhere)
     yield "telemetry.watch", "WatchTelemetry", device_pb2.WatchTelemetryRequest(interval_s=float("nan"))
     yield "tile.read", "ReadTile", device_pb2.ReadTileRequest(model_name=probe.NAME, tile=4_000_000)

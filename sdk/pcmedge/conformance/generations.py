@@ -16,6 +16,10 @@ def counts_programmings(bench: Bench) -> None:
     bench.wire.refused("IMAGE_CORRUPT", "Program", program_requests(bench.image(), digest=bytes(32)), "a wrong digest")
     expect_equal("program generation", first + 2, bench.program(bench.image()).image.program_generation)
     expect_equal("program generation listed", first + 2, bench.must_be_resident().program_generation)
+    if "images" in bench.capabilities:
+        bench.erase()
+        found = bench.program(bench.image()).image.program_generation
+        expect_equal("program generation after erasing", first + 3, found)
 
 
 @rule("R8.2", "Every committed recalibration counts one statistics generation.", "recalibrate.gdc")

@@ -65,6 +65,7 @@ def deactivates(bench: Bench) -> None:
     expect_equal("free tiles", free, bench.free_tiles())
     expect_equal("generations", (image.program_generation, image.statistics_generation),
                  (now.program_generation, now.statistics_generation))  # fmt: skip
+    expect(now.age_s >= image.age_s, f"an age of {image.age_s} s or more", now.age_s)
     bench.set_active(True)
     expect(right(bench.infer(16).outputs), "the answers of before", "others")
 

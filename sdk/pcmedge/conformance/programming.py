@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -158,6 +159,10 @@ def reports_progress(bench: Bench) -> None:
     expect(states <= {device_pb2.OPERATION_STATE_RUNNING}, "RUNNING before the last update", str(states))
     expect_equal("state of the last update", device_pb2.OPERATION_STATE_SUCCEEDED, last.state)
     expect_equal("result of the last update", "program", last.WhichOneof("result"))
+    for before_it, after in itertools.pairwise(updates):
+        if before_it.phase == after.phase:
+            expect(after.done >= before_it.done, f"progress in phase {after.phase!r}, never back",
+                   f"{after.done} after {before_it.done}")  # fmt: skip
     for update in updates:
         expect(update.done <= update.total or not update.total, "done not above total",
                f"{update.done} of {update.total} in {update.phase!r}")  # fmt: skip

@@ -66,6 +66,7 @@ def never_mixes_statistics(bench: Bench) -> None:
     first = bench.fresh().statistics_generation
     levels = {first: bench.level()}
     answers: list[Answer] = []
+    settled: list[Answer] = []
     failures: list[str] = []
     stop = threading.Event()
     request = infer_request(np.repeat(probe.samples(1), 64, axis=0))
@@ -83,12 +84,14 @@ def never_mixes_statistics(bench: Bench) -> None:
     try:
         for brightness, offset in ((0.5, 0.0), (1.0, 0.3), (0.5, 0.0)):
             generation, levels[generation] = adapt(bench, brightness, offset)
+            settled.append(answer(bench.wire.call("ModelInfer", request)))
     finally:
         stop.set()
         asking.join()
     expect(not failures, "every request answered during recalibration", failures[0] if failures else "")
     last = 0
-    for found in answers:
+    for number, found in enumerate([*answers, *settled]):
+        last = 0 if number == len(answers) else last
         generation, rows = found.statistics_generation, found.outputs[:, 0]
         expect(generation in levels and generation >= last, f"a statistics generation of {sorted(levels)}, in order",
                f"{generation} after {last}")  # fmt: skip

@@ -14,6 +14,10 @@ from pcmedge.conformance.rules import rule
 from pcmedge.conformance.wire import Refused
 
 
+_HAPPENS = (4, 8)
+"""Looks at the age after which the model is recalibrated, deactivated and rolled back."""
+
+
 def reading(bench: Bench, include_tiles: bool = False) -> device_pb2.Telemetry:
     request = device_pb2.GetTelemetryRequest(include_tiles=include_tiles)
     found: device_pb2.Telemetry = bench.wire.call("GetTelemetry", request)
@@ -42,8 +46,13 @@ def ages_forward(bench: Bench) -> None:
         listed.append(bench.must_be_resident().age_s)
         if "telemetry" in bench.capabilities:
             told.append(of_probe(reading(bench)).age_s)
-        if number == 6 and "recalibrate.gdc" in bench.capabilities:
+        if number in _HAPPENS and "recalibrate.gdc" in bench.capabilities:
             bench.recalibrate("GDC", force=True)
+        if number in _HAPPENS and "images" in bench.capabilities:
+            bench.set_active(False)
+            bench.set_active(True)
+        if number in _HAPPENS and "rollback" in bench.capabilities and "recalibrate.gdc" in bench.capabilities:
+            bench.rollback()
         time.sleep(0.02)
     for what, values in (("age of replies", asked), ("age in ListImages", listed), ("age in telemetry", told)):
         _forward(what, values)
