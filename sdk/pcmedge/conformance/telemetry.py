@@ -13,7 +13,6 @@ from pcmedge.conformance.expecting import NotApplicable, expect, expect_equal
 from pcmedge.conformance.rules import rule
 from pcmedge.conformance.wire import Refused
 
-
 _HAPPENS = (4, 8)
 """Looks at the age after which the model is recalibrated, deactivated and rolled back."""
 
