@@ -41,7 +41,7 @@ class Answer:
 class Bench:
     """One device under test. ``restart`` stops and starts it again and returns when it should be back."""
 
-    def __init__(self, wire: Wire, *, restart: Callable[[], None] | None, restart_wait_s: float = 60.0) -> None:
+    def __init__(self, wire: Wire, *, restart: Callable[[], None] | None, restart_wait_s: float) -> None:
         self.wire = wire
         self.identity = wire.call("GetIdentity", device_pb2.GetIdentityRequest())
         self.capabilities = frozenset(self.identity.capabilities)

@@ -50,6 +50,7 @@ def run_conformance(
     rules: Sequence[str] = (),
     allow_destructive: bool = False,
     restart: Callable[[], None] | str | None = None,
+    restart_wait_s: float = 60.0,
     security: Security | None = None,
     timeout_s: float = 30.0,
     operation_timeout_s: float = 900.0,
@@ -59,8 +60,9 @@ def run_conformance(
 
     ``rules``: numbers such as "R12" or "R12.2"; all without. ``allow_destructive``: also where the device holds images
     of others, which may be erased to make room, and age, lease and noise of which the checks touch. ``restart``:
-    a command line, or a function, that stops and starts the device and returns when it may be called again. The probe
-    images the suite programs are erased at the end. Needs nothing beyond the base install.
+    a command line, or a function, that stops and starts the device and returns when it may be called again; it has to
+    answer within ``restart_wait_s``. The probe images the suite programs are erased at the end. Needs nothing beyond the
+    base install.
 
     Raises UnavailableError if no device answers, InputValueError for an unknown rule or a bad address, DeviceStateError
     if there are no tiles for the probe.
@@ -68,7 +70,7 @@ def run_conformance(
     chosen = chosen_rules(tuple(rules))
     wire = Wire(url, security=security, timeout_s=timeout_s, operation_timeout_s=operation_timeout_s)
     try:
-        bench = _bench(wire, restart)
+        bench = _bench(wire, restart, restart_wait_s)
         before = bench.residents() if "images" in bench.capabilities else {}
         ours = {name for name in before if name == probe.NAME or name.startswith(f"{probe.NAME}-")}
         permission = Permission(destructive=allow_destructive, others=tuple(sorted(set(before) - ours)))
@@ -95,14 +97,14 @@ def run_conformance(
     )
 
 
-def _bench(wire: Wire, restart: Callable[[], None] | str | None) -> Bench:
+def _bench(wire: Wire, restart: Callable[[], None] | str | None, wait_s: float) -> Bench:
     if isinstance(restart, str):
         command = shlex.split(restart)
         if not command:
             raise InputValueError("expected a command that restarts the device, found an empty one")
         restart = lambda: _run(command)  # noqa: E731
     try:
-        return Bench(wire, restart=restart)
+        return Bench(wire, restart=restart, restart_wait_s=wait_s)
     except Refused as refused:
         raise UnavailableError(
             f"no device to test at {wire.url}: {refused.refusal}; is it running, and does it speak the contract?",
