@@ -53,7 +53,7 @@ def _wrong_calls(bench: Bench) -> Iterator[tuple[str, str, Any]]:
     yield "rollback", "RollbackStatistics", device_pb2.RollbackStatisticsRequest(mutation=mutation(), **nowhere)
     yield "buffer", "ReplaceCalibrationBuffer", buffer_requests(b"odd", count=1)
     yield "buffer", "DescribeCalibrationBuffer", device_pb2.DescribeCalibrationBufferRequest(**nowhere)
-    yield "recalibrate.gdc", "Recalibrate", device_pb2.RecalibrateRequest(mutation=mutation(), **nowhere)
+    yield "recalibrate.gdc", "Recalibrate", bench.recalibrate_request(model_name=_NOWHERE)
     yield "lab.snapshot", "RestoreSnapshot", lab_pb2.RestoreSnapshotRequest(name=_NOWHERE)
     yield "self-test", "SelfTest", device_pb2.SelfTestRequest(**nowhere)
     yield "telemetry.watch", "WatchTelemetry", device_pb2.WatchTelemetryRequest(interval_s=float("nan"))

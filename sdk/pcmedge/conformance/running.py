@@ -61,8 +61,8 @@ def run_conformance(
     ``rules``: numbers such as "R12" or "R12.2"; all without. ``allow_destructive``: also where the device holds images
     of others, which may be erased to make room, and age, lease and noise of which the checks touch. ``restart``:
     a command line, or a function, that stops and starts the device and returns when it may be called again; it has to
-    answer within ``restart_wait_s``. The probe images the suite programs are erased at the end. Needs nothing beyond the
-    base install.
+    answer within ``restart_wait_s``. The probe images the suite programs are erased at the end. Needs nothing beyond
+    the base install.
 
     Raises UnavailableError if no device answers, InputValueError for an unknown rule or a bad address, DeviceStateError
     if there are no tiles for the probe.
