@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,12 +12,8 @@ from typing import Any
 import numpy as np
 from pcmedge.errors import (
     CancelledError,
-    CapacityError,
     Error,
     GenerationMismatchError,
-    ImageFeatureError,
-    ImageProfileError,
-    NotFoundError,
     NotProgrammedError,
     UnavailableError,
     UnimplementedError,
@@ -29,32 +24,26 @@ from pcmedge_emulator.driver import residents
 from pcmedge_emulator.driver.book import Book
 from pcmedge_emulator.driver.compensating import Compensating
 from pcmedge_emulator.driver.hardware import AS_PROGRAMMED, Arrays, Hardware, Step
+from pcmedge_emulator.driver.placing import allocator, check_fit, place
 from pcmedge_emulator.driver.residents import Model, Record
+from pcmedge_emulator.driver.telling import Telling
 from pcmedge_emulator.inputs import check_tensors
 from pcmedge_emulator.operations import Cancelled, Operations, Progress, never, no_progress
 from pcmedge_emulator.outcomes import (
     NO_MUTATION,
     CheckedRequest,
     EraseOutcome,
-    Event,
     Geometry,
     Identity,
     InferOutcome,
     Lease,
     Method,
     ModelInfo,
-    ModelTelemetry,
     Mutation,
     ProgramAndVerify,
     ProgramOutcome,
-    Telemetry,
-    TileReadout,
-    TileTelemetry,
 )
-from pcmedge_emulator.tile_allocator import TileAllocator
 
-_MUST_EQUAL = ("tile_rows", "tile_columns", "dac_bits", "adc_bits", "g_max_microsiemens")
-_SERVING_WINDOW_S = 2.0
 _METHOD_CAPABILITIES = {
     Method.GDC: "recalibrate.gdc",
     Method.GDC_PER_COLUMN: "recalibrate.gdc-per-column",
@@ -62,7 +51,7 @@ _METHOD_CAPABILITIES = {
 }
 
 
-class DrivenChip(Compensating):
+class DrivenChip(Compensating, Telling):
     """Leases, request ids, generations, operations, journal, storage and the rest around :class:`Hardware`.
 
     ``store``: a directory for what survives a power cut, or None for memory. A context manager; closing it closes the
@@ -73,13 +62,10 @@ class DrivenChip(Compensating):
     """
 
     def __init__(self, hardware: Hardware, *, store: str | PathLike[str] | None = None) -> None:
+        super().__init__()
         self.hardware = hardware
         self.description = hardware.describe()
         self.book = Book(None if store is None else Path(store), hardware.load)
-        self._started_s = time.monotonic()
-        self._counting = threading.Lock()
-        self._served = self._failed = 0
-        self._last_request_s = float("-inf")
         self._out_of_service: frozenset[str] = frozenset()
 
     def __enter__(self) -> DrivenChip:
@@ -117,7 +103,7 @@ class DrivenChip(Compensating):
             tile_rows=profile.tile_rows,
             tile_columns=profile.tile_columns,
             tiles=profile.tiles,
-            free_tiles=self._allocator().free,
+            free_tiles=allocator(self.description, self.book.models).free,
             dac_bits=profile.dac_bits,
             adc_bits=profile.adc_bits,
             g_max_microsiemens=profile.g_max_microsiemens,
@@ -132,13 +118,6 @@ class DrivenChip(Compensating):
             image_features=known.image_features,
             emulated=known.emulated,
         )
-
-    def _allocator(self, without: Sequence[str] = ()) -> TileAllocator:
-        allocator = TileAllocator(self.description.profile.tiles)
-        for name, model in self.book.models.items():
-            if name not in without:
-                allocator.reserve(name, model.record.tiles)
-        return allocator
 
     # ------------------------------------------------------------------------------------------------------------ lease
 
@@ -195,9 +174,9 @@ class DrivenChip(Compensating):
         self, image: ChipImage, over: bool, activate: bool, progress: Progress, stop: Cancelled, mutation: Mutation
     ) -> ProgramOutcome:
         image.verify()
-        self._fits(image)
+        check_fit(self.description, image)
         self.hardware.check(image)
-        tiles, gone = self._place(image, over)
+        tiles, gone = place(self.description, self.book.models, image, over)
         overwritten = [name for name in gone if set(self.book.models[name].record.tiles) & set(tiles)]
         stopped_s = time.monotonic()
         self._out_of_service = frozenset(overwritten)
@@ -241,37 +220,6 @@ class DrivenChip(Compensating):
 
     def _counted(self, program_generation: int) -> Any:
         return replace(self.book.counters, program_generation=program_generation)
-
-    def _fits(self, image: ChipImage) -> None:
-        known = self.description
-        if missing := sorted(set(image.manifest.required_features) - set(known.image_features)):
-            raise ImageFeatureError(
-                f"Image '{image.name}' requires {', '.join(missing)}, which this device does not have.",
-                features=",".join(missing),
-            )
-        wanted = image.manifest.profile
-        different = [name for name in _MUST_EQUAL if getattr(wanted, name) != getattr(known.profile, name)]
-        if different:
-            raise ImageProfileError(
-                f"Image '{image.name}' was compiled for the profile '{wanted.name}', this chip is "
-                f"'{known.profile.name}'; they differ in {', '.join(different)}. Compile it for this chip.",
-                different=",".join(different),
-            )
-
-    def _place(self, image: ChipImage, over: bool) -> tuple[tuple[int, ...], list[str]]:
-        """(physical tiles, models that go): beside the residents if there is room, else over them if allowed."""
-        same = [image.name] if image.name in self.book.models else []
-        count = len(image.tiles())
-        attempts: list[tuple[Sequence[str], list[str]]] = [((), same)]
-        if over:
-            attempts += [(same, same), (list(self.book.models), list(self.book.models))]
-        for number, (without, gone) in enumerate(attempts, 1):
-            try:
-                return self._allocator(without).allocate(f"{image.name} (new)", count), gone
-            except CapacityError:
-                if number == len(attempts):
-                    raise
-        raise AssertionError("unreachable: the last attempt raises")
 
     def models(self) -> tuple[ModelInfo, ...]:
         now_s = self.book.clock.now()
@@ -369,79 +317,6 @@ class DrivenChip(Compensating):
         if not model.record.active:
             raise NotProgrammedError(f"Model '{name}' is resident but not active. Activate it first.", model=name)
         return model
-
-    def _count(self, *, served: int = 0, failed: int = 0, model: Model | None = None, samples: int = 0) -> None:
-        with self._counting:
-            self._served += served
-            self._failed += failed
-            if served:
-                self._last_request_s = time.monotonic()
-            if model is not None:
-                model.counts["inferences"] += samples
-
-    # ---------------------------------------------------------------------------------------------------- what goes on
-
-    def telemetry(self, *, include_tiles: bool = False) -> Telemetry:
-        profile = self.description.profile
-        recent = time.monotonic() - self._last_request_s < _SERVING_WINDOW_S
-        return Telemetry(
-            time_unix_s=time.time(),
-            device_time_s=self.book.clock.now(),
-            uptime_s=time.monotonic() - self._started_s,
-            state=self.book.busy_with or ("serving" if recent else "idle"),
-            models=tuple(self._told(model, include_tiles) for model in self.book.models.values()),
-            tiles=profile.tiles,
-            free_tiles=self._allocator().free,
-            requests_served=self._served,
-            requests_failed=self._failed,
-            memory_bytes=self.hardware.memory_bytes(),
-        )
-
-    def _told(self, model: Model, include_tiles: bool) -> ModelTelemetry:
-        record, age_s = model.record, model.age_s(self.book.clock.now())
-        placed = zip(model.image.tiles(), record.tiles, strict=True) if include_tiles else ()
-        inferences = model.counts["inferences"]
-        return ModelTelemetry(
-            name=record.name,
-            age_s=age_s,
-            program_generation=record.program_generation,
-            statistics_generation=record.statistics_generation,
-            inferences=inferences,
-            last_recalibration_age_s=record.last_committed_age_s,
-            median_drift_factor=record.median_factor,
-            adc_saturation=0.0,
-            last_agreement=record.last_agreement,
-            energy_j=inferences * model.image.manifest.placement.energy_j,
-            recalibrations=record.recalibrations,
-            recalibrations_refused=record.refused,
-            tiles=tuple(
-                TileTelemetry(
-                    tile=physical,
-                    layer=tile.layer,
-                    drift_factor=record.median_factor,
-                    adc_saturation=0.0,
-                    mvms=0,
-                    age_s=age_s,
-                )
-                for tile, physical in placed
-            ),
-        )
-
-    def events(self, after: int = 0, limit: int = 0) -> tuple[Event, ...]:
-        return self.book.journal.after(after, limit)
-
-    def wait_events(self, after: int, timeout_s: float) -> tuple[Event, ...]:
-        return self.book.journal.wait(after, timeout_s)
-
-    def read_tile(self, name: str, tile: int) -> TileReadout:
-        if not self.description.reads_tiles:
-            raise UnimplementedError("this chip does not read tiles back", capability="tile.read")
-        model = self.book.model(name)
-        if tile not in model.record.tiles:
-            raise NotFoundError(
-                f"Model '{name}' does not occupy tile {tile}; it occupies {list(model.record.tiles)}.", tile=tile
-            )
-        return self.hardware.read_tile(model.loaded, tile)
 
 
 def stepping(phase: str, progress: Progress, stop: Cancelled) -> Step:
