@@ -507,10 +507,10 @@ def test_an_event_loop_goes_on_while_statistics_are_measured() -> None:
 
 def test_a_device_that_takes_no_statistics_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of before the capability existed."""
-    from pcmedge_emulator.service import handlers
+    from pcmedge_emulator import chip
 
-    older = tuple(name for name in handlers.CAPABILITIES if name != "buffer.statistics")
-    monkeypatch.setattr(handlers, "CAPABILITIES", older)
+    older = tuple(name for name in chip.CAPABILITIES if name != "buffer.statistics")
+    monkeypatch.setattr(chip, "CAPABILITIES", older)
     image = digits_image()
     with served(image) as server, pcmedge.connect(server.address) as device:
         with pytest.raises(UnimplementedError, match=r"buffer\.statistics"):

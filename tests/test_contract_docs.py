@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from pcmedge.errors import Error
-from pcmedge_emulator.service.handlers import CAPABILITIES, LAB_CAPABILITIES, TURBO_CAPABILITY
+from pcmedge_emulator.capabilities import CAPABILITIES, LAB_CAPABILITIES, TURBO_CAPABILITY
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "device-contract.md").read_text(encoding="utf-8")
 

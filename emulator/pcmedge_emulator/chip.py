@@ -23,16 +23,17 @@ from pcmedge_emulator import buffers, images, inference, observe, policies, reca
 from pcmedge_emulator.arguments import folder, one_of, text, whole
 from pcmedge_emulator.calibration.adabs import MOST_READS
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
+from pcmedge_emulator.capabilities import CAPABILITIES, TURBO_CAPABILITY
 from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.engine import Precision, available_cores, default_threads
 from pcmedge_emulator.identity import device_record, own_technology
-from pcmedge_emulator.inference import CheckedRequest
 from pcmedge_emulator.lab_verbs import LabVerbs
 from pcmedge_emulator.maintenance import Maintenance
 from pcmedge_emulator.operations import Cancelled, Operations, Progress, never, no_progress
 from pcmedge_emulator.outcomes import (
     NO_MUTATION,
     BufferDescription,
+    CheckedRequest,
     EraseOutcome,
     Event,
     Identity,
@@ -185,6 +186,11 @@ class Chip(LabVerbs):
     def precision(self) -> Precision:
         """Arithmetic of the products."""
         return self._state.circuits.precision
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What the chip offers, without the lab: names of docs/device-contract.md."""
+        return CAPABILITIES + ((TURBO_CAPABILITY,) if self.precision == "turbo" else ())
 
     def identity(self) -> Identity:
         return observe.identity(self._state)

@@ -10,7 +10,6 @@ from pcmedge.image import ChipImage
 
 from pcmedge_emulator import stored_models
 from pcmedge_emulator.calibration.policy import Policy
-from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.engine import Parameters
 from pcmedge_emulator.history import SelfTestHistory
 from pcmedge_emulator.operations import Cancelled, Progress
@@ -27,6 +26,7 @@ from pcmedge_emulator.resident import Counters, Programmed, Resident
 from pcmedge_emulator.selftest import tested_as_programmed
 from pcmedge_emulator.state import State
 from pcmedge_emulator.store import Transaction
+from pcmedge_emulator.tile_allocator import TileAllocator
 
 
 def info(state: State, resident: Resident) -> ModelInfo:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,26 +12,11 @@ from pcmedge.errors import Error, GenerationMismatchError, InternalError, NotPro
 from pcmedge_emulator.clock import ClockMode
 from pcmedge_emulator.engine.inputs import check_inputs
 from pcmedge_emulator.engine.program import ChipProgram
-from pcmedge_emulator.outcomes import InferOutcome
+from pcmedge_emulator.outcomes import CheckedRequest, InferOutcome
 from pcmedge_emulator.resident import Resident
 from pcmedge_emulator.state import State
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CheckedRequest:
-    """An inference whose inputs fit the program of one generation.
-
-    ``inputs``: input name -> [samples, ...]. ``kind``: requests of equal kind may share a run of the engine (same
-    model, programming, dtypes and shapes behind the batch axis); None may share with nobody.
-    """
-
-    name: str
-    inputs: Mapping[str, Array]
-    samples: int
-    generation: int
-    kind: Hashable | None
 
 
 def infer(state: State, name: str, inputs: Mapping[str, Array]) -> InferOutcome:

@@ -6,9 +6,10 @@ units are those of the contract. Seconds end in ``_s``, ages count from the end 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +124,21 @@ class ProgramOutcome:
 @dataclass(frozen=True, kw_only=True)
 class EraseOutcome:
     freed_tiles: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CheckedRequest:
+    """An inference whose inputs fit the program of one generation.
+
+    ``inputs``: input name -> [samples, ...]. ``kind``: requests of equal kind may share a run of the engine (same
+    model, programming, dtypes and shapes behind the batch axis); None may share with nobody.
+    """
+
+    name: str
+    inputs: Mapping[str, NDArray[Any]]
+    samples: int
+    generation: int
+    kind: Hashable | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,6 @@ from pcmedge.errors import CancelledError, Error, GenerationMismatchError, Model
 from pcmedge_emulator import codec, stored_models
 from pcmedge_emulator.calibration.adabs import sample_count
 from pcmedge_emulator.clock import Clock, ClockMode, ClockState
-from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.engine import FastEngine, ReferenceEngine
 from pcmedge_emulator.history import SelfTestHistory
 from pcmedge_emulator.journal import Journal
@@ -40,6 +39,7 @@ from pcmedge_emulator.resident import Circuits, Counters, Programmed, Resident
 from pcmedge_emulator.store import Store, Transaction
 from pcmedge_emulator.stored_models import StoredModel
 from pcmedge_emulator.streams import Streams, cell_start_s, log_time_cell
+from pcmedge_emulator.tile_allocator import TileAllocator
 
 GRID_RATIO = 1.05
 """Conductances are refreshed whenever 1 + age / t0 has grown by this ratio: G moves by 0.3 % from cell to cell."""

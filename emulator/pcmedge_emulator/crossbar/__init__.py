@@ -3,7 +3,6 @@
 Arrays only; conductances in microsiemens, partial sums in DAC codes. The definitions are in docs/physics.md.
 """
 
-from pcmedge_emulator.crossbar.array import TileAllocator
 from pcmedge_emulator.crossbar.converters import AdcCodes, adc, adc_limit, converter_spread, dac, dac_limits, saturated
 from pcmedge_emulator.crossbar.idle import IdleCells, idle_cells
 from pcmedge_emulator.crossbar.ir_drop import ir_drop
@@ -19,6 +18,7 @@ from pcmedge_emulator.crossbar.tile import (
     target_conductances,
     total,
 )
+from pcmedge_emulator.tile_allocator import TileAllocator
 
 __all__ = [
     "TARGET_FULL_SCALE",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from pcmedge_emulator.engine.program import ChipProgram
+from pcmedge_emulator.processors import available_cores as available_cores
 
 MOST_THREADS = 8
 """More bring nothing to the layers of an edge network; what is left serves other requests and the next snapshot."""
@@ -18,7 +17,6 @@ TENSOR_BYTES = 1 << 19
 Four times as much took 7 % longer where the third cache is slow (ResNet-32, 2 MiB of second cache)."""
 
 LARGEST_MICRO_BATCH = 128
-_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
 @dataclass(frozen=True)
@@ -37,21 +35,6 @@ class EngineMemory:
     @property
     def total(self) -> int:
         return sum(self.constants.values()) + self.snapshot + self.noise_bank
-
-
-def available_cores(quota: Path = _CPU_MAX) -> int:
-    """Processors this process may use: by affinity, and by the ``quota`` of its container (rounded up)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _quota_cores(quota, cores))
-
-
-def _quota_cores(path: Path, otherwise: int) -> int:
-    """Cores a container may keep busy ("quota period" in microseconds, or "max"); ``otherwise`` without a limit."""
-    try:
-        quota, period = path.read_text(encoding="ascii").split()
-        return max(1, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
-        return otherwise
 
 
 def default_threads(cores: int) -> int:

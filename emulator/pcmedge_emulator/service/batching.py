@@ -16,8 +16,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pcmedge_emulator.chip import Chip
-from pcmedge_emulator.inference import CheckedRequest
+from pcmedge_emulator.driver.interface import DeviceChip
+from pcmedge_emulator.outcomes import CheckedRequest
 from pcmedge_emulator.service.scheduling import Answer, Caller, Executed, Scheduling, full, gone, shutting_down
 
 
@@ -91,7 +91,7 @@ class Batcher:
     ones were computed. ``executed(model, samples, ns)`` is told of every run of the engine that succeeded.
     """
 
-    def __init__(self, chip: Chip, scheduling: Scheduling, executed: Executed) -> None:
+    def __init__(self, chip: DeviceChip, scheduling: Scheduling, executed: Executed) -> None:
         self._chip = chip
         self._scheduling = scheduling
         self._executed = executed

@@ -12,7 +12,7 @@ from pcmedge.errors import CancelledError, InternalError, UnavailableError
 from pcmedge.protocol.dispatch import CallContext
 from pcmedge.protocol.limits import check_interval
 
-from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.driver.interface import DeviceChip
 from pcmedge_emulator.operations import Operation
 from pcmedge_emulator.outcomes import Mutation
 from pcmedge_emulator.service import messages, upload
@@ -31,7 +31,7 @@ class DeviceHandlers:
 
     def __init__(
         self,
-        chip: Chip,
+        chip: DeviceChip,
         capabilities: tuple[str, ...],
         closing: threading.Event,
         queue: Callable[[], tuple[int, int]],

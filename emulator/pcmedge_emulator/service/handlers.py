@@ -15,7 +15,8 @@ from pcmedge.protocol.dispatch import CallContext
 from pcmedge.protocol.services import DEVICE_SERVICE, INFERENCE_SERVICE, LAB_SERVICE, METHODS
 from pcmedge.protocol.status import limited
 
-from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.capabilities import LAB_CAPABILITIES
+from pcmedge_emulator.driver.interface import DeviceChip, LabChip
 from pcmedge_emulator.service.batching import Batcher
 from pcmedge_emulator.service.device_handlers import DeviceHandlers
 from pcmedge_emulator.service.guard import typed
@@ -27,40 +28,6 @@ from pcmedge_emulator.service.turns import Turns
 
 DEFAULT_SCHEDULING = Scheduling()
 
-CAPABILITIES = (
-    "buffer",
-    "buffer.statistics",
-    "events",
-    "events.watch",
-    "images",
-    "infer",
-    "infer.stream",
-    "lease",
-    "operations",
-    "policy.drift",
-    "policy.interval",
-    "policy.log-time",
-    "policy.self-test",
-    "policy.self-test-trigger",
-    "program",
-    "program.replace",
-    "program.verify",
-    "recalibrate.adabs",
-    "recalibrate.gdc",
-    "recalibrate.gdc-per-column",
-    "recalibrate.paired",
-    "recalibrate.reads",
-    "rollback",
-    "self-test",
-    "self-test.history",
-    "telemetry",
-    "telemetry.watch",
-    "tile.read",
-)
-LAB_CAPABILITIES = ("lab", "lab.clock", "lab.noise", "lab.snapshot")
-TURBO_CAPABILITY = "infer.turbo"
-"""What this device offers; docs/device-contract.md says what each name promises."""
-
 
 class Handlers:
     """The calls of one chip; ``lab`` says whether LabService is among them.
@@ -70,7 +37,12 @@ class Handlers:
     """
 
     def __init__(
-        self, chip: Chip, *, lab: bool = False, scheduling: Scheduling = DEFAULT_SCHEDULING, at_once: int | None = None
+        self,
+        chip: DeviceChip,
+        *,
+        lab: bool = False,
+        scheduling: Scheduling = DEFAULT_SCHEDULING,
+        at_once: int | None = None,
     ) -> None:
         self.lab = lab
         self._closing = threading.Event()
@@ -80,13 +52,13 @@ class Handlers:
             if scheduling.batches
             else Turns(chip, scheduling, statistics.executed, at_once=at_once)
         )
-        capabilities = CAPABILITIES + (LAB_CAPABILITIES if lab else ())
-        if chip.precision == "turbo":
-            capabilities += (TURBO_CAPABILITY,)
+        capabilities = chip.capabilities + (LAB_CAPABILITIES if lab else ())
         device = DeviceHandlers(chip, capabilities, self._closing, self._scheduler.counts)
         inference = InferenceHandlers(chip, self._scheduler, statistics)
         self._homes: dict[str, Any] = {DEVICE_SERVICE: device, INFERENCE_SERVICE: inference}
         if lab:
+            if not isinstance(chip, LabChip):
+                raise UnimplementedError(f"{type(chip).__name__} has no clock or snapshots to serve as LabService")
             self._homes[LAB_SERVICE] = LabHandlers(chip)
 
     def call(self, name: str, request: Any, context: CallContext) -> Any:

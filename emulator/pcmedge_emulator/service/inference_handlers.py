@@ -14,7 +14,7 @@ from pcmedge.protocol import tensors
 from pcmedge.protocol.dispatch import CallContext
 from pcmedge.protocol.status import to_stream_reply
 
-from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.driver.interface import DeviceChip
 from pcmedge_emulator.outcomes import InferOutcome, ModelInfo
 from pcmedge_emulator.service.guard import typed
 from pcmedge_emulator.service.scheduling import Caller, Scheduler, Submitted, samples_of
@@ -43,7 +43,7 @@ class _Asked:
 class InferenceHandlers:
     """One method per call of GRPCInferenceService; ``scheduler`` brings requests to the chip."""
 
-    def __init__(self, chip: Chip, scheduler: Scheduler, statistics: InferenceStatistics) -> None:
+    def __init__(self, chip: DeviceChip, scheduler: Scheduler, statistics: InferenceStatistics) -> None:
         self._chip = chip
         self._serial = chip.identity().serial
         self._scheduler = scheduler

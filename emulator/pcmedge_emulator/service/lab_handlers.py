@@ -8,7 +8,7 @@ from pcmedge._contract import lab_pb2
 from pcmedge.errors import UnimplementedError
 from pcmedge.protocol.dispatch import CallContext
 
-from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.driver.interface import LabChip
 from pcmedge_emulator.outcomes import Mutation
 from pcmedge_emulator.service import messages
 
@@ -16,7 +16,7 @@ from pcmedge_emulator.service import messages
 class LabHandlers:
     """One method per call of LabService."""
 
-    def __init__(self, chip: Chip) -> None:
+    def __init__(self, chip: LabChip) -> None:
         self._chip = chip
 
     def get_clock(self, request: lab_pb2.GetClockRequest, context: CallContext) -> lab_pb2.Clock:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pcmedge.errors import BusyError, CancelledError, InputTypeError, InputValueError, UnavailableError
 
 from pcmedge_emulator.arguments import whole
-from pcmedge_emulator.engine import available_cores
 from pcmedge_emulator.outcomes import InferOutcome
+from pcmedge_emulator.processors import available_cores
 
 MOST = 1024
 """Every request that waits holds a thread, so neither bound may be larger."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -17,7 +18,7 @@ from pcmedge.protocol.address import Address, parse_address
 from pcmedge.protocol.services import LAB_SERVICE, METHODS, SERVICES, Method
 from pcmedge.protocol.status import to_status
 
-from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.driver.interface import DeviceChip
 from pcmedge_emulator.service.binding import bind, release
 from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING, Handlers
 from pcmedge_emulator.service.scheduling import Scheduling
@@ -25,6 +26,8 @@ from pcmedge_emulator.service.scheduling import Scheduling
 MAX_MESSAGE_BYTES = 64 << 20
 THREADS = 32
 _LOG = logging.getLogger("pcmedge_emulator.service")
+_PARTING_S = 0.01
+"""How long after the last message of a stream it may turn out that its client broke off. Seconds."""
 _RESERVED_THREADS = 8
 """Threads that streams cannot take, so that short calls are always answered."""
 
@@ -54,7 +57,7 @@ class Server:
 
     def __init__(
         self,
-        chip: Chip,
+        chip: DeviceChip,
         listen: Address,
         *,
         lab: bool,
@@ -132,7 +135,7 @@ class Server:
 
 
 def serve(
-    chip: Chip,
+    chip: DeviceChip,
     listen: str = "grpc://127.0.0.1:0",
     *,
     lab: bool = False,
@@ -179,7 +182,7 @@ def _method_handler(
 ) -> grpc.RpcMethodHandler[Any, Any]:
     def unary(request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            return handlers.call(method.name, _requests(request, method), _Context(context))
+            return handlers.call(method.name, _requests(request, method, context), _Context(context))
         except Error as error:
             _abort(context, error)
 
@@ -187,7 +190,7 @@ def _method_handler(
         if not streams.acquire(blocking=False):
             _abort(context, BusyError("the device has as many open streams as it can serve; close one, or try later"))
         try:
-            yield from handlers.call(method.name, _requests(request, method), _Context(context))
+            yield from handlers.call(method.name, _requests(request, method, context), _Context(context))
         except Error as error:
             _abort(context, error)
         finally:
@@ -207,8 +210,11 @@ def _method_handler(
     return handler
 
 
-def _requests(request: Any, method: Method) -> Any:
-    return _received(request, method.name) if method.client_streaming else request
+def _requests(request: Any, method: Method, context: grpc.ServicerContext) -> Any:
+    if not method.client_streaming:
+        return request
+    received = _received(request, method.name)
+    return received if method.server_streaming else _whole(received, method.name, context)
 
 
 def _received(requests: Iterator[Any], name: str) -> Iterator[Any]:
@@ -216,7 +222,22 @@ def _received(requests: Iterator[Any], name: str) -> Iterator[Any]:
     try:
         yield from requests
     except grpc.RpcError as error:
-        raise CancelledError(f"the client went away during {name}; nothing was changed", call=name) from error
+        raise _gone(name) from error
+
+
+def _whole(requests: Iterator[Any], name: str, context: grpc.ServicerContext) -> Iterator[Any]:
+    """Requests whose end is the order to act on them.
+
+    When a client breaks off, gRPC may end its requests as if they were complete and say only then that it is gone.
+    """
+    yield from requests
+    time.sleep(_PARTING_S)
+    if not context.is_active():
+        raise _gone(name)
+
+
+def _gone(name: str) -> CancelledError:
+    return CancelledError(f"the client went away during {name}; nothing was changed", call=name)
 
 
 def _abort(context: grpc.ServicerContext, error: Error) -> NoReturn:

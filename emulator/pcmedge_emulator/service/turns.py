@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.driver.interface import DeviceChip
 from pcmedge_emulator.service.scheduling import Answer, Caller, Executed, Scheduling, full, gone, samples_of
 
 
@@ -45,7 +45,9 @@ class Turns:
 
     ahead: int = 1
 
-    def __init__(self, chip: Chip, scheduling: Scheduling, executed: Executed, *, at_once: int | None = None) -> None:
+    def __init__(
+        self, chip: DeviceChip, scheduling: Scheduling, executed: Executed, *, at_once: int | None = None
+    ) -> None:
         self._chip = chip
         self._scheduling = scheduling
         self._executed = executed

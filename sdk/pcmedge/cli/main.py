@@ -20,6 +20,7 @@ from pcmedge.cli import (
     buffer,
     check,
     compile,
+    conformance,
     demo,
     devices,
     doctor,
@@ -123,6 +124,7 @@ def _register() -> None:
         ("check", check.run, STUDY),
         ("expect", expect.run, STUDY),
         ("doctor", doctor.run, STUDY),
+        ("conformance", conformance.run, STUDY),
     )
     for name, command, panel in commands:
         add_command(app, name, command, panel)

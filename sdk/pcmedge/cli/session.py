@@ -11,6 +11,7 @@ from pcmedge.errors import InputValueError
 
 if TYPE_CHECKING:
     from pcmedge.device import Device, FallbackDevice
+    from pcmedge.device._grpc_common import Security
 
 DEFAULT_LISTEN = "127.0.0.1:7390"
 """Where ``pcmedge serve`` listens, and where ``pcmedge devices`` looks, unless told otherwise."""
@@ -81,3 +82,15 @@ def _fallback(text: str) -> Device:
 
 def _environment(name: str) -> str | None:
     return os.environ.get(f"PCMEDGE_{name}") or None
+
+
+def security_from_environment() -> Security:
+    """How the connections of the command line are secured: what :func:`open_device` reads from the environment."""
+    from pcmedge.device._grpc_common import Security
+
+    return Security(
+        token=_environment("TOKEN"),
+        ca_file=_environment("CA_FILE"),
+        cert_file=_environment("CERT_FILE"),
+        key_file=_environment("KEY_FILE"),
+    )

@@ -76,6 +76,10 @@ class GrpcTransport:
         finally:
             replies.cancel()
 
+    def start(self, method: Method, request: Any, timeout_s: float | None) -> Any:
+        """The bare gRPC call, errors and all: a reply, or gRPC's iterator of replies. For who looks at the wire."""
+        return self._stub(method)(request, timeout=timeout_s, metadata=self._metadata)
+
     def _typed(self, error: Any, call: Call) -> Exception:
         return typed_error(error.code(), error.details(), error.trailing_metadata(), call, self.address)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -118,6 +118,15 @@ def rebuffered(
         buffer=buffer,
         reference=image.reference_set(),
     )
+
+
+def resealed(image: ChipImage, change: Callable[[Manifest], None]) -> bytes:
+    """The bytes of an image with a changed manifest, right hashes and no signatures; the change is not checked."""
+    manifest = Manifest()
+    manifest.CopyFrom(image.manifest)
+    change(manifest)
+    contents = {segment.name: image.segment(segment.name) for segment in image.manifest.segments}
+    return bytes(_assemble(manifest, contents, b""))
 
 
 def _described(manifest: Manifest, statistics: Mapping[str, Any], buffer: Mapping[str, Array] | None) -> Manifest:

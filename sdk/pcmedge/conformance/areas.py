@@ -1,0 +1,32 @@
+"""Which modules hold checks."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+AREAS = (
+    "identity",
+    "errors",
+    "idempotence",
+    "generations",
+    "leases",
+    "images",
+    "programming",
+    "operations",
+    "recalibration",
+    "rollback",
+    "buffers",
+    "inference",
+    "requests",
+    "sharing",
+    "telemetry",
+    "events",
+    "restart",
+    "lab",
+)
+
+
+def load() -> None:
+    """Imports them all, which registers their checks."""
+    for area in AREAS:
+        import_module(f"pcmedge.conformance.{area}")

@@ -1,0 +1,51 @@
+"""Every device we make keeps the whole contract: the emulator however it is served, and the example of a driver."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conformance_devices import digital_chip, ended, restartable
+from pcmedge.conformance import Outcome, run_conformance
+from pcmedge.image.profiles import get_profile
+from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.clock import Clock
+from pcmedge_emulator.driver import DrivenChip
+from pcmedge_emulator.service.scheduling import Scheduling
+
+
+def test_the_emulator_with_its_lab_over_tcp() -> None:
+    profile = get_profile("pcm-512x512")
+    profile.tiles = 12
+    with restartable(lambda: Chip(profile=profile, clock=Clock.manual()), lab=True) as device:
+        report = run_conformance(device.address)
+    assert ended(report, Outcome.FAILED) == {}
+    assert set(ended(report, Outcome.NOT_APPLICABLE)) == {"R18.2", "R39.3"}
+    assert {number.partition(".")[0] for number in ended(report, Outcome.SKIPPED)} == {"R7", "R38"}
+    assert report.passed
+    assert not report.complete
+
+
+def test_the_emulator_with_batching_over_a_unix_socket_and_restarts(tmp_path: Path) -> None:
+    scheduling = Scheduling(max_batch_size=8, max_queue_delay_s=0.002)
+
+    def make() -> Chip:
+        return Chip(store=tmp_path / "store", profile="hermes-256x256", technology="pcm-14nm")
+
+    with restartable(make, f"unix://{tmp_path}/pcm.sock", scheduling=scheduling) as device:
+        report = run_conformance(device.address, restart=device.restart)
+    assert ended(report, Outcome.FAILED) == {}
+    assert ended(report, Outcome.SKIPPED) == {}
+    assert {number.partition(".")[0] for number in ended(report, Outcome.NOT_APPLICABLE)} == {"R10", "R18", "R39"}
+    assert report.passed
+    assert report.complete
+
+
+def test_the_example_of_a_hardware_driver(tmp_path: Path) -> None:
+    with restartable(lambda: DrivenChip(digital_chip(), store=tmp_path / "store")) as device:
+        report = run_conformance(device.address, restart=device.restart)
+    assert ended(report, Outcome.FAILED) == {}
+    assert ended(report, Outcome.SKIPPED) == {}
+    assert report.counts["passed"] >= 145
+    absent = ended(report, Outcome.NOT_APPLICABLE)
+    assert all("capability" in why or "guard" in why or "list" in why for why in absent.values()), absent
+    assert not report.device.emulated
