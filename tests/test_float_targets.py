@@ -60,9 +60,10 @@ def with_value(value: float) -> bytes:
     return seal(image, contents={"targets": bytes(targets), "tiles": bytes(table)})
 
 
-def test_float_targets_are_read_back_bit_for_bit(tmp_path: Path) -> None:
-    float_image().save(tmp_path / "float.pcmi")
-    image = ChipImage.open(tmp_path / "float.pcmi")
+def test_float_targets_have_golden_bytes_and_are_read_back_bit_for_bit() -> None:
+    golden = Path(__file__).with_name("golden") / "float-targets-v1.pcmi"
+    assert float_image().to_bytes() == golden.read_bytes()
+    image = ChipImage.open(golden)
     assert image.verify()
     assert list(image.manifest.required_features) == ["float-targets-1", "pcm-analog-1"]
     segment = image.manifest.segments[-1]
