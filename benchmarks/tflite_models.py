@@ -37,9 +37,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=5000, help="test pictures (default 5000)")
     parser.add_argument("--drift-samples", type=int, default=1000, help="test pictures on each chip (default 1000)")
     parser.add_argument("--calibration", type=int, default=256, help="training pictures for the compiler (default 256)")
-    parser.add_argument("--chips", type=int, default=10)
+    parser.add_argument("--chips", type=int, default=10, help="0: every effect off only")
     parser.add_argument("--ages", default="25s,1d", help="ages of the chips (default 25s,1d)")
     parser.add_argument("--scaling", choices=("column", "layer"), default="column")
+    parser.add_argument("--targets", choices=("int16", "float32"), default="int16", help="as of pcmedge.compile")
     parser.add_argument("--physics", default="pcm-90nm")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the result as JSON")
@@ -83,8 +84,11 @@ def measure(model: Path, options: argparse.Namespace, train: Array, test: Array,
     calibration = runtime.inputs(train)
     expected = runtime.answers(inputs)
     found: dict[str, Any] = {"model": model.name, "samples": len(test), "runtime_accuracy": _share(expected, labels)}
-    image = pcmedge.compile(model, calibration=calibration, scaling=options.scaling)
+    image = pcmedge.compile(model, calibration=calibration, scaling=options.scaling, targets=options.targets)
+    found["targets"] = options.targets
     found["scaling"], found["ideal"] = options.scaling, _ideal(image, inputs, expected, labels)
+    if not options.chips:
+        return found
     count = options.drift_samples
     plan = DriftPlan(
         ages_s=tuple(options.ages.split(",")),
@@ -131,7 +135,11 @@ def report(results: Sequence[dict[str, Any]]) -> str:
     for each in results:
         lines += [
             f"{each['model']}: TFLite runtime {each['runtime_accuracy']:.2%} of {each['samples']} pictures",
-            f"  every effect off, scaling {each['scaling']}: {each['ideal']}",
+            f"  every effect off, scaling {each['scaling']}, {each['targets']} targets: {each['ideal']}",
+        ]
+        if "drift" not in each:
+            continue
+        lines += [
             f"  {each['chips']} chips of {each['physics']}, {each['drift_samples']} pictures, digital "
             f"{each['digital_accuracy']:.2%}",
             "  | age | mode | accuracy | drop |",

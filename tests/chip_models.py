@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from pcmedge.compiler.pipeline import compile as compile_image
 from pcmedge.image import ChipImage
+from pcmedge.image.targets import TargetFormat
 from sklearn.datasets import load_digits
 
 Floats = NDArray[np.float32]
@@ -70,9 +71,13 @@ def digits_model() -> onnx.ModelProto:
 
 
 @functools.cache
-def digits_image(name: str = "digits", version: int = 1, profile: str = "pcm-512x512") -> ChipImage:
+def digits_image(
+    name: str = "digits", version: int = 1, profile: str = "pcm-512x512", targets: TargetFormat = "int16"
+) -> ChipImage:
     pictures = digits()[0]
-    return compile_image(digits_model(), calibration=pictures[:512], name=name, version=version, profile=profile)
+    return compile_image(
+        digits_model(), calibration=pictures[:512], name=name, version=version, profile=profile, targets=targets
+    )
 
 
 def accuracy(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -188,7 +188,7 @@ def float_outputs(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> dict[s
 
 def ideal_chip(image: ChipImage, inputs: Mapping[str, Array], *, converters: Any = "ideal") -> dict[str, Array]:
     """What a chip without noise and drift answers; with ``converters="ideal"`` without quantisation too."""
-    conductances = {tile.tile: (image.target(tile) / 32767).astype(np.float32) for tile in image.tiles()}
+    conductances = {tile.tile: image.normalised_target(tile) for tile in image.tiles()}
     snapshot = Snapshot(conductances=conductances, converters=converters)
     return dict(FastEngine(ChipProgram.from_image(image), snapshot).run(inputs, Parameters()))
 

@@ -156,7 +156,7 @@ def seal(
             segment.offset, segment.length = _up(position), len(content)
             segment.sha256 = hashlib.sha256(content).digest()
             if segment.name == "targets":
-                segment.shape[:] = [len(content) // 2]
+                segment.shape[:] = [len(content) // np.dtype(segment.dtype).itemsize]
             position = segment.offset + segment.length
         places = {segment.name: segment.offset for segment in found.segments}
         if change is not None:

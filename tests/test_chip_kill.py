@@ -30,8 +30,8 @@ KILLS = 20
 
 @pytest.fixture
 def victims(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    for version in (1, 2):
-        digits_image(version=version).save(tmp_path / f"v{version}.pcmi")
+    digits_image(version=1).save(tmp_path / "v1.pcmi")
+    digits_image(version=2, targets="float32").save(tmp_path / "v2.pcmi")
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("chip_victim.py")), str(tmp_path)],
         stdin=subprocess.PIPE,

@@ -49,6 +49,11 @@ def with_bias_row(manifest: Manifest, code: int) -> None:
     manifest.layers[1].bias, manifest.layers[1].blocks[0].bias_code = BIAS_PLACEMENT_ROW, code
 
 
+def with_float_targets(manifest: Manifest, dtype: str) -> None:
+    manifest.required_features.append("float-targets-1")
+    manifest.segments[-1].dtype = dtype
+
+
 def codes(manifest: Manifest, **fields: Any) -> None:
     quantization = Quantization(**{"datatype": "INT8", "scale": 0.5, "zero_point": -3, **fields})
     manifest.model.inputs[0].quantization.CopyFrom(quantization)
@@ -80,7 +85,11 @@ MANIFESTS: dict[str, tuple[str, Change]] = {
     "program said to be a table": ("manifest-segments", setter("segments.0.kind", 3)),
     "short hash": ("manifest-segments", setter("segments.0.sha256", b"1234")),
     "no hash": ("manifest-segments", setter("segments.0.sha256", b"")),
-    "targets of float32": ("manifest-segments", lambda m: setattr(m.segments[-1], "dtype", "<f4")),
+    "targets of float32 without the feature": ("manifest-features", lambda m: setattr(m.segments[-1], "dtype", "<f4")),
+    "int16 targets said to be float32": ("manifest-segments", lambda m: with_float_targets(m, "<f4")),
+    "targets of float64": ("manifest-segments", lambda m: with_float_targets(m, "<f8")),
+    "big-endian float targets": ("manifest-segments", lambda m: with_float_targets(m, ">f4")),
+    "targets of nothing known": ("manifest-segments", lambda m: with_float_targets(m, "nonsense")),
     "targets of another shape": ("manifest-segments", lambda m: m.segments[-1].shape.append(2)),
     "shape times two over length": ("manifest-segments", lambda m: m.segments[-1].shape.__setitem__(0, 2**63)),
     "dtype on a table": ("manifest-segments", setter("segments.1.dtype", "<i2")),

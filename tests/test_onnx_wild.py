@@ -61,8 +61,8 @@ def scripted(name: str, opset: int) -> onnx.ModelProto:
 def test_an_image_computes_what_onnx_runtime_computes(name: str, opset: int) -> None:
     model, values = scripted(name, opset), torch_zoo.inputs(name)
     fed = dict(zip([value.name for value in model.graph.input], values, strict=True))
-    image = compile(model, calibration=fed, scaling="column")
-    assert relative_error(ideal_chip(image, fed)["y"], float_outputs(model, fed)["y"]) <= torch_zoo.ZOO[name].tolerance
+    image = compile(model, calibration=fed, scaling="column", targets="float32")
+    assert relative_error(ideal_chip(image, fed)["y"], float_outputs(model, fed)["y"]) <= 1e-5
     assert len(image.manifest.layers) == torch_zoo.ZOO[name].analog
 
 

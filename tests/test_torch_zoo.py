@@ -19,14 +19,15 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "LSTM", "GRU")
 @pytest.mark.parametrize("name", ZOO)
 def test_an_image_computes_what_torch_computes(name: str) -> None:
     model, values = network(name), inputs(name)
-    image = compile(model, tuple(torch.from_numpy(value[:1]) for value in values), calibration=values, scaling="column")
+    example = tuple(torch.from_numpy(value[:1]) for value in values)
+    image = compile(model, example, calibration=values, scaling="column", targets="float32")
     with torch.no_grad():
         answers = model(*map(torch.from_numpy, values))
     expected = answers if isinstance(answers, dict) else {"": answers}
     fed = dict(zip([spec.name for spec in image.manifest.model.inputs], values, strict=True))
     found = ideal_chip(image, fed)
     for mine, (key, theirs) in zip(found, expected.items(), strict=True):
-        assert relative_error(found[mine], theirs.numpy()) <= ZOO[name].tolerance
+        assert relative_error(found[mine], theirs.numpy()) <= 1e-5
         assert not key or mine == key
     digital = [node for node in image.manifest.placement.nodes if node.operator in WEIGHTED and not node.analog]
     assert (len(image.manifest.layers), len(digital)) == (ZOO[name].analog, ZOO[name].digital)

@@ -136,7 +136,7 @@ class WeightsTask:
 
 def _on_the_tile(image: ChipImage, tile: Tile) -> NDArray[np.float64]:
     """Targets as a block diagonal, in units of the layer's largest weight."""
-    blocks = image.target(tile).astype(np.float64) / 32767
+    blocks = image.normalised_target(tile).astype(np.float64)
     whole = np.zeros((tile.groups, tile.rows, tile.groups, tile.columns))
     whole[np.arange(tile.groups), :, np.arange(tile.groups), :] = blocks
     return whole.reshape(tile.groups * tile.rows, tile.groups * tile.columns)

@@ -19,7 +19,14 @@ from pcmedge_emulator.resident import Circuits, Programmed, ProgrammedTile, driv
 from pcmedge_emulator.streams import Streams
 from pcmedge_emulator.tile_allocator import TileAllocator
 
-IMAGE_FEATURES = ("pcm-analog-1", "lstm-1", "bias-row-1", "synthetic-buffer-1", "synthetic-buffer-2")
+IMAGE_FEATURES = (
+    "pcm-analog-1",
+    "lstm-1",
+    "bias-row-1",
+    "float-targets-1",
+    "synthetic-buffer-1",
+    "synthetic-buffer-2",
+)
 """What this device can do of what an image may require."""
 
 _MUST_EQUAL = ("tile_rows", "tile_columns", "dac_bits", "adc_bits", "g_max_microsiemens")

@@ -40,7 +40,7 @@ def block_weights(image: ChipImage, layer: str) -> Floats:
         rows = slice(tile.first_row, tile.first_row + tile.rows)
         columns = slice(tile.first_column, tile.first_column + tile.columns)
         first = getattr(tile, "first_group", 0)
-        whole[first : first + tile.groups, rows, columns] = image.target(tile) / np.float32(32767)
+        whole[first : first + tile.groups, rows, columns] = image.normalised_target(tile)
     scales = image.weight_scales()[layer, block.name].reshape(block.groups, 1, block.columns)
     return np.asarray(whole * scales, np.float32)
 

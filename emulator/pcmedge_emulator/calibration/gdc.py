@@ -15,16 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from pcmedge.errors import InputShapeError, InputValueError
+from pcmedge.image.targets import FULL_SCALE, Targets, full_scale
 
 from pcmedge_emulator.crossbar.converters import adc, adc_limit
-from pcmedge_emulator.crossbar.tile import TARGET_FULL_SCALE, net, total
+from pcmedge_emulator.crossbar.tile import net, total
 from pcmedge_emulator.physics.technology import Technology
 
 Array = npt.NDArray[np.float32]
 
-SMALLEST_COUNTED_TARGET = 654.5 / TARGET_FULL_SCALE
-"""2 % of full scale (between two codes). Below it a cell's reading is half programming noise, so a column without a
-stronger one has no factor of its own."""
+SMALLEST_COUNTED_TARGET = 654.5 / FULL_SCALE
+"""2 % of full scale (between two int16 codes). Below it a cell's reading is half programming noise, so a column without
+a stronger one has no factor of its own."""
 
 PROBE_HEADROOM = 1.25
 """The probing range of the ADC ends at this many times g_max: a device can be programmed above its target."""
@@ -53,20 +54,20 @@ class GdcReading:
         return float(self.columns.sum(dtype=np.float64))
 
 
-def cell_weights(target_int16: npt.NDArray[np.int16]) -> Array:
-    """The weights of the read-out, |target| / full scale; float32, shape of the target.
+def cell_weights(target: Targets) -> Array:
+    """The weights of the read-out, |target| / full scale; float32, shape of the target as stored.
 
     Sums of |target| |g| have the slope of the conductances on their targets as their ratio, which is what a product has
     lost: strong cells carry it, and drift less than weak ones.
     """
-    weights = np.abs(target_int16.astype(np.float32))
-    weights *= np.float32(1 / TARGET_FULL_SCALE)
+    weights: Array = np.abs(target.astype(np.float32))
+    weights *= np.float32(1 / full_scale(target.dtype))
     return weights
 
 
-def counted_cells(target_int16: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+def counted_cells(target: Targets) -> npt.NDArray[np.bool_]:
     """Weights of the unweighted read-out, as published: 1 where |target| >= 2 % of full scale, else 0."""
-    return np.abs(target_int16.astype(np.int32)) >= SMALLEST_COUNTED_TARGET * TARGET_FULL_SCALE
+    return np.abs(target.astype(np.float64)) >= SMALLEST_COUNTED_TARGET * full_scale(target.dtype)
 
 
 def probe(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from pcmedge.errors import InputShapeError, InputTypeError
+from pcmedge.image.targets import FULL_SCALE, Targets, full_scale
 
 from pcmedge_emulator.physics.drift import drift, sample_drift_exponents
 from pcmedge_emulator.physics.programming import ProgramAndVerify, program, program_and_verify
@@ -15,8 +16,8 @@ from pcmedge_emulator.physics.technology import Technology
 
 Array = npt.NDArray[np.float32]
 
-TARGET_FULL_SCALE = 32767
-"""The stored target code of a weight at g = 1."""
+TARGET_FULL_SCALE = FULL_SCALE
+"""The stored int16 target code of a weight at g = 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,23 +51,25 @@ class TileProgramming:
     rms_error_microsiemens: float
 
 
-def target_conductances(target: npt.NDArray[np.int16], g_max_microsiemens: float) -> tuple[Array, Array]:
-    """(G+, G-) targets in microsiemens for stored codes q: G+ = max(q, 0) g_max / 32767, G- = max(-q, 0) g_max / 32767.
+def target_conductances(target: Targets, g_max_microsiemens: float) -> tuple[Array, Array]:
+    """(G+, G-) targets in microsiemens for stored targets q: G+ = max(q, 0) g_max / s, G- = max(-q, 0) g_max / s.
 
-    ``target`` int16 [groups, rows, columns]; both results float32 of that shape. The unused device is at RESET, 0.
+    ``target`` [groups, rows, columns], int16 with s = 32767 or float32 with s = 1; both results float32 of that shape.
+    The unused device is at RESET, 0.
     """
-    if target.dtype != np.int16 or target.ndim != 3:
+    if target.dtype not in (np.int16, np.float32) or target.ndim != 3:
         raise InputTypeError(
-            f"a tile's target must be int16 [groups, rows, columns], found {target.dtype} {list(target.shape)}"
+            f"a tile's target must be int16 or float32 [groups, rows, columns], found {target.dtype} "
+            f"{list(target.shape)}"
         )
     signed = target.astype(np.float32)
-    signed *= np.float32(g_max_microsiemens / TARGET_FULL_SCALE)
+    signed *= np.float32(g_max_microsiemens / full_scale(target.dtype))
     zero = np.float32(0)
     return np.maximum(signed, zero), np.maximum(np.negative(signed, out=signed), zero, out=signed)
 
 
 def program_tile(
-    target_int16: npt.NDArray[np.int16],
+    target_int16: Targets,
     g_max_microsiemens: float,
     technology: Technology,
     rng: np.random.Generator,

@@ -35,6 +35,11 @@ class Bias(enum.StrEnum):
     row = "row"
 
 
+class Targets(enum.StrEnum):
+    int16 = "int16"
+    float32 = "float32"
+
+
 class AdcRange(enum.StrEnum):
     mse = "mse"
     max = "max"
@@ -83,6 +88,10 @@ def run(
     bias: Annotated[
         Bias, typer.Option(help="Biases of analog layers: added digitally, or on a crossbar row.")
     ] = Bias.digital,
+    targets: Annotated[
+        Targets,
+        typer.Option(help="How conductances are stored; float32 is for comparing with every analog effect off."),
+    ] = Targets.int16,
     require_analog: Annotated[
         str | None,
         typer.Option(metavar="SHARE", help="Fail if less of the MACs is in memory, e.g. 95%.", show_default=False),
@@ -173,6 +182,7 @@ def run(
             bias_correction=bias_correction,
             adc_range=adc_range.value,
             bias=bias.value,
+            targets=targets.value,
             require_analog=require_analog,
             preprocessing=_preprocessing(preprocessing),
             buffer=_buffer(buffer),

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from pcmedge.image.manifest import TARGETS
+from pcmedge.image.targets import INT16
+
 if TYPE_CHECKING:
     from pcmedge._contract.image_pb2 import Manifest, PlacementReport
     from pcmedge.cli.output import Screen
@@ -48,6 +51,7 @@ def _draw_details(console: Screen, image: ChipImage) -> None:
             "converters",
             f"DAC {profile.dac_bits} bits, ADC {profile.adc_bits} bits; g_max {profile.g_max_microsiemens:g} µS",
         ),
+        ("targets", _targets(manifest)),
         (
             "made by",
             f"pcmedge {provenance.sdk_version} from {provenance.source_format} {provenance.source_version} with "
@@ -62,6 +66,11 @@ def _draw_details(console: Screen, image: ChipImage) -> None:
 
 def _shape(shape: Iterable[int]) -> str:
     return " x ".join("any" if size < 0 else str(size) for size in shape)
+
+
+def _targets(manifest: Manifest) -> str:
+    dtype = next(segment.dtype for segment in manifest.segments if segment.name == TARGETS)
+    return "int16" if dtype == INT16 else "float32, for comparing with every analog effect off"
 
 
 def _buffer(manifest: Manifest) -> str:

@@ -18,11 +18,13 @@ from typing import Literal
 
 import numpy as np
 
+from pcmedge.image.targets import encode
+
 from .graph import Array, Graph
 from .layers import LSTM, Layer
 from .measure import BlockKey
 from .ranges import DacRange
-from .scaling import FULL_SCALE, ScaledBlock
+from .scaling import ScaledBlock
 
 BiasChoice = Literal["digital", "row"]
 # Room for the rounding of weight scales to float32: |g| may exceed 1 by this much before it counts as not fitting.
@@ -71,7 +73,7 @@ def _place(plan: BiasPlan, layer: Layer, bias: Array, dac: DacRange) -> Layer:
     code = min(dac.levels, max(1, math.ceil(largest * (1 - _TOLERANCE))))
     plan.notes[layer.name] = f"bias on a row of its own, driven with code {code}"
     row = (needed / code).reshape(groups, 1, columns)
-    targets = np.clip(np.rint(row * FULL_SCALE), -FULL_SCALE, FULL_SCALE).astype("<i2")
+    targets = encode(row, block.targets.dtype)
     scale = block.scale.reshape(groups, 1, columns)
     weights = np.concatenate([block.block.weights, (row * scale).astype(np.float32)], axis=1)
     made = replace(block.block, weights=weights, bias_code=code)

@@ -22,6 +22,8 @@ from typing import Literal
 
 import numpy as np
 
+from pcmedge.image.targets import TargetFormat
+
 from .calibration import pick
 from .graph import Array, Graph
 from .layers import LSTM, Layer
@@ -52,12 +54,14 @@ class Search:
     """What is searched: ``clips`` (standard deviations or None), ``scalings``; ``noise``: error a conductance has.
 
     ``centred``: leave the mean of the clipping error out, because a bias correction will take it away.
+    ``targets``: how conductances will be stored.
     """
 
     clips: tuple[float | None, ...]
     scalings: tuple[Scaling, ...]
     noise: Noise
     centred: bool
+    targets: TargetFormat = "int16"
 
     def variances(self, conductances: Array) -> Array:
         """Square error of conductances over g_max."""
@@ -117,7 +121,7 @@ class _Probe:
         self._candidates: list[ScaledBlock] = []
         for scaling in search.scalings:
             for clip in search.clips:
-                found = scale(block, scaling, clip_limit(block, scaling, clip))
+                found = scale(block, scaling, clip_limit(block, scaling, clip), search.targets)
                 last = self._candidates[-1] if self._candidates else None
                 if last is None or last.scaling != scaling or not np.array_equal(last.scale, found.scale):
                     self._candidates.append(found)

@@ -1,7 +1,7 @@
 """The way back: an image's program as the digital network it stands for, and that network's statistics.
 
-Every analog node becomes the ONNX operator it came from, with the weights its tiles are to hold: W = target / 32767 *
-weight_scale, in float32, without converters or noise. What is measured on it is measured by the same code and with the
+Every analog node becomes the ONNX operator it came from, with the weights its tiles are to hold: W = g * weight_scale,
+in float32, without converters or noise. What is measured on it is measured by the same code and with the
 same definition as at compile time (docs/calibration.md, "Your own data").
 """
 
@@ -15,13 +15,13 @@ import numpy as np
 import onnx
 
 from pcmedge.image.program import load_program
+from pcmedge.image.targets import full_scale
 from pcmedge.image.writer import rebuffered
 
 from .calibration import calibration_set
 from .graph import PCM_DOMAIN, Array, Graph, attributes, make_node
 from .layers import CONV, LSTM, kernels
 from .measure import moments_of
-from .scaling import FULL_SCALE
 from .statistics import Moments, batch_norm_inputs
 
 if TYPE_CHECKING:
@@ -115,17 +115,18 @@ def _blocks(image: ChipImage) -> dict[tuple[str, str], StoredBlock]:
     """(layer, block) -> what its tiles stand for together."""
     scales = image.weight_scales()
     described = {(layer.name, block.name): block for layer in image.manifest.layers for block in layer.blocks}
-    targets = {key: np.zeros((block.groups, block.rows, block.columns), np.int16) for key, block in described.items()}
+    normalised = {key: np.zeros((block.groups, block.rows, block.columns)) for key, block in described.items()}
     for tile in image.tiles():
-        targets[tile.layer, tile.block][
+        target = image.target(tile)
+        normalised[tile.layer, tile.block][
             tile.first_group : tile.first_group + tile.groups,
             tile.first_row : tile.first_row + tile.rows,
             tile.first_column : tile.first_column + tile.columns,
-        ] = image.target(tile)
+        ] = target.astype(np.float64) / full_scale(target.dtype)
     blocks = {}
-    for key, values in targets.items():
+    for key, values in normalised.items():
         scale = scales[key].astype(np.float64).reshape(values.shape[0], 1, values.shape[2])
-        weights = values / FULL_SCALE * scale
+        weights = values * scale
         bias = None
         if code := described[key].bias_code:
             # The last row of every group is driven with this code in every product.

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pcmedge._contract.image_pb2 import ChipProfile
 from pcmedge.errors import InputValueError
+from pcmedge.image.targets import DTYPES, TargetFormat
 
 from .bias import BiasChoice
 from .clipping import EXPECTED_NOISE, Noise, Scalings
@@ -29,12 +30,14 @@ class Options:
     require_analog: float | None = None
     recorded_statistics: bool = True
     bias: BiasChoice = "digital"
+    targets: TargetFormat = "int16"
 
     def __post_init__(self) -> None:
         _one_of("scaling", self.scaling, ("layer", "column", "auto"))
         _one_of("adc_range", self.adc_range, ("mse", "max"))
         _one_of("dac_range", self.dac_range, ("mse", "max"))
         _one_of("bias", self.bias, ("digital", "row"))
+        _one_of("targets", self.targets, tuple(DTYPES))
         clip = self.clip_sigma
         if clip not in (None, "search") and (not isinstance(clip, (int, float)) or not clip > 0):
             raise InputValueError(
@@ -45,8 +48,12 @@ class Options:
         _check_noise(self.expected_noise)
 
     def to_json(self) -> str:
-        """The options as recorded in the image's provenance."""
-        return json.dumps(self.__dict__, sort_keys=True)
+        """The options as recorded in the image's provenance; ``targets`` where they are not int16.
+
+        Left out otherwise so that images made before there was a choice can still be made byte for byte.
+        """
+        recorded = {name: value for name, value in self.__dict__.items() if (name, value) != ("targets", "int16")}
+        return json.dumps(recorded, sort_keys=True)
 
 
 def _check_noise(noise: object) -> None:

@@ -13,6 +13,7 @@ from pcmedge.errors import AnalogShareError, ImageTooLargeError
 from pcmedge.frontends.interface import interface_of
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import get_profile
+from pcmedge.image.targets import TargetFormat
 
 from . import costs
 from .assembly import Parts, assemble
@@ -64,6 +65,7 @@ def compile(
     reference: Any = None,
     recorded_statistics: bool = True,
     bias: BiasChoice = "digital",
+    targets: TargetFormat = "int16",
     description: str = "",
     progress: Progress | None = None,
 ) -> ChipImage:
@@ -91,8 +93,10 @@ def compile(
     ``reference``: how many samples of the calibration set go into the self-test (default 16), "synthetic" (16 made
     ones, no relation to your data, that the network is sure of), or the samples.
     ``recorded_statistics``: put an identity batch norm behind hidden layers without one. ``bias``: biases of analog
-    layers are added digitally, or lie on a crossbar "row" of their own where one can express them. ``labels`` and
-    ``preprocessing`` describe the application side. ``progress(phase, done, total)`` is called as work goes on.
+    layers are added digitally, or lie on a crossbar "row" of their own where one can express them. ``targets``: how
+    the image stores conductances: "int16", or "float32" at twice the size, for comparing with the model while every
+    analog effect is off (no device can be programmed that finely). ``labels`` and ``preprocessing`` describe the
+    application side. ``progress(phase, done, total)`` is called as work goes on.
 
     Digital values in the image (reference outputs, statistics) are those of the model as given, before clipping.
 
@@ -109,6 +113,7 @@ def compile(
         require_analog=parse_share(require_analog),
         recorded_statistics=recorded_statistics,
         bias=bias,
+        targets=targets,
     )
     chip = get_profile(profile)
     say = progress or (lambda phase, done, total: None)

@@ -40,11 +40,12 @@ def store_weights(
             scalings=("layer", "column") if scaling == "auto" else (scaling,),
             noise=options.expected_noise,
             centred=options.bias_correction,
+            targets=options.targets,
         )
         scaled = choose_scales(graph, layers, plan, samples, search, tick)
     else:
         scaled = {
-            (layer.name, block.name): scale(block, scaling, clip_limit(block, scaling, clip))
+            (layer.name, block.name): scale(block, scaling, clip_limit(block, scaling, clip), options.targets)
             for layer in layers
             for block in layer.blocks
         }

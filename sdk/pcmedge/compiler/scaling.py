@@ -7,19 +7,22 @@ from typing import Literal
 
 import numpy as np
 
+from pcmedge.image.targets import DTYPES, FULL_SCALE, TargetFormat, encode, full_scale
+
 from .graph import Array
 from .layers import Block
 
 Scaling = Literal["layer", "column"]
-# |q| of a weight equal to the scale; q = 32767 stands for the conductance g_max.
-FULL_SCALE = 32767
 # Largest 8-bit weight code.
 _CODES = 127
 
 
 @dataclass(frozen=True)
 class ScaledBlock:
-    """Targets int16 [groups, rows, columns] and scale float32 [groups * columns]: weight = targets / 32767 * scale."""
+    """Targets [groups, rows, columns] as stored (int16 or float32) and scale float32 [groups * columns].
+
+    weight = targets / full scale * scale, with the full scale of the targets' dtype.
+    """
 
     block: Block
     targets: Array
@@ -28,12 +31,13 @@ class ScaledBlock:
 
     def conductances(self) -> Array:
         """Normalised net conductances (float32, within [-1, 1]) that an ideal chip would hold."""
-        return (self.targets.astype(np.float64) / FULL_SCALE).astype(np.float32)
+        return (self.targets.astype(np.float64) / full_scale(self.targets.dtype)).astype(np.float32)
 
     def weights(self) -> Array:
         """The weights these targets stand for, float64 [groups, rows, columns]."""
         groups, _rows, columns = self.targets.shape
-        return self.targets / FULL_SCALE * self.scale.astype(np.float64).reshape(groups, 1, columns)
+        normalised = self.targets.astype(np.float64) / full_scale(self.targets.dtype)
+        return normalised * self.scale.astype(np.float64).reshape(groups, 1, columns)
 
 
 def clip_limit(block: Block, scaling: Scaling, clip_sigma: float | None) -> Array | None:
@@ -45,8 +49,8 @@ def clip_limit(block: Block, scaling: Scaling, clip_sigma: float | None) -> Arra
     return limit
 
 
-def scale(block: Block, scaling: Scaling, limit: Array | None) -> ScaledBlock:
-    """Clip and normalise one block.
+def scale(block: Block, scaling: Scaling, limit: Array | None, targets: TargetFormat = "int16") -> ScaledBlock:
+    """Clip and normalise one block; ``targets``: how the image stores the conductances.
 
     Scale: w_max, the largest |weight| of the block or of each column after clipping, so that the largest weight uses
     the whole conductance range (Joshi et al. 2020, Methods: G = W * G_max / W_max per layer). Clipping at ``limit``
@@ -54,7 +58,7 @@ def scale(block: Block, scaling: Scaling, limit: Array | None) -> ScaledBlock:
     deviations. A column of zeros gets the block's scale.
 
     Columns of 8-bit weights (whole multiples of a 127th of the largest, as quantised models have them) get a scale
-    0.003 % larger when scales are per column: with it their targets are exact.
+    0.003 % larger when scales are per column: with it their int16 targets are exact.
     """
     weights = block.weights.astype(np.float64)
     axes = (0, 1, 2) if scaling == "layer" else (1,)
@@ -63,12 +67,11 @@ def scale(block: Block, scaling: Scaling, limit: Array | None) -> ScaledBlock:
         weights = np.where(limit > 0, np.clip(weights, -limit, limit), weights)
     largest = np.abs(weights).max(axis=axes, keepdims=True)
     largest = np.where(largest > 0, largest, np.abs(weights).max())
-    if scaling == "column":
+    if scaling == "column" and targets == "int16":
         largest = _exact_for_codes(weights, largest)
     full = np.broadcast_to(largest, (weights.shape[0], 1, weights.shape[2])).astype(np.float32)
-    targets = np.rint(weights / full * FULL_SCALE)
-    targets = np.clip(targets, -FULL_SCALE, FULL_SCALE).astype("<i2")
-    return ScaledBlock(block, targets, np.ascontiguousarray(full.reshape(-1)), scaling)
+    stored = encode(weights / full, DTYPES[targets])
+    return ScaledBlock(block, stored, np.ascontiguousarray(full.reshape(-1)), scaling)
 
 
 def _exact_for_codes(weights: Array, largest: Array) -> Array:

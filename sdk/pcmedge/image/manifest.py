@@ -7,10 +7,13 @@ from typing import Final
 from pcmedge._contract import image_pb2
 from pcmedge._contract.image_pb2 import Manifest
 from pcmedge.image.synthetic import LEAVES
+from pcmedge.image.targets import FLOAT32
 
 FORMAT_VERSION: Final = 1
 BASE_FEATURE: Final = "pcm-analog-1"
-KNOWN_FEATURES: Final = frozenset({BASE_FEATURE, "lstm-1", "bias-row-1", "synthetic-buffer-1", "synthetic-buffer-2"})
+KNOWN_FEATURES: Final = frozenset(
+    {BASE_FEATURE, "lstm-1", "bias-row-1", "float-targets-1", "synthetic-buffer-1", "synthetic-buffer-2"}
+)
 
 PROGRAM, TARGETS, TILES, COLUMNS = "program", "targets", "tiles", "columns"
 STATISTICS, BUFFER, REFERENCE = "statistics", "buffer", "reference"
@@ -29,6 +32,8 @@ def needed_features(manifest: Manifest) -> list[str]:
         features.add("lstm-1")
     if any(layer.bias == image_pb2.BIAS_PLACEMENT_ROW for layer in manifest.layers):
         features.add("bias-row-1")
+    if any(segment.name == TARGETS and segment.dtype == FLOAT32 for segment in manifest.segments):
+        features.add("float-targets-1")
     if manifest.calibration_buffer.kind == "synthetic":
         buffer = manifest.calibration_buffer
         newer = buffer.generator == LEAVES or len(buffer.chosen) > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from pcmedge._contract import image_pb2
@@ -37,6 +38,7 @@ from pcmedge.image.manifest import (
 from pcmedge.image.naming import NAME
 from pcmedge.image.profiles import check_profile
 from pcmedge.image.synthetic import GENERATORS, MOST_CHOSEN
+from pcmedge.image.targets import DTYPES
 
 _OPERATOR_BLOCKS: Final = {
     "AnalogConv": ({"W"},),
@@ -148,7 +150,8 @@ def _check_segment(segment: Segment) -> None:
         raise corrupt("manifest-segments", f"segment {name!r} has {segment.length} bytes, at most {limit}")
     if name == TARGETS:
         shape = list(segment.shape)
-        if segment.dtype != "<i2" or len(shape) != 1 or 2 * shape[0] != segment.length:
+        known = segment.dtype in DTYPES.values() and len(shape) == 1
+        if not known or np.dtype(segment.dtype).itemsize * shape[0] != segment.length:
             raise corrupt(
                 "manifest-segments",
                 f"segment 'targets' has dtype {segment.dtype!r} and shape {shape} for {segment.length} bytes",

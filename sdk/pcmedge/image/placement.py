@@ -44,21 +44,24 @@ class Tile:
         return self.groups * self.rows * self.columns
 
 
-def target_layout(tiles: Iterable[Tile]) -> tuple[list[int], int]:
+def target_layout(tiles: Iterable[Tile], itemsize: int) -> tuple[list[int], int]:
     """Offset of every tile's targets in the segment "targets" and the segment's length, in bytes.
 
-    Targets follow each other in table order, each begins at a multiple of 64, and nothing follows the last one.
+    ``itemsize``: bytes of one target. Targets follow each other in table order, each begins at a multiple of 64, and
+    nothing follows the last one.
     """
     offsets, end = [], 0
     for tile in tiles:
         start = align(end, TILE_ALIGNMENT)
         offsets.append(start)
-        end = start + 2 * tile.cells
+        end = start + itemsize * tile.cells
     return offsets, end
 
 
-def check_tiles(tiles: Sequence[Tile], manifest: Manifest, targets_length: int) -> None:
+def check_tiles(tiles: Sequence[Tile], manifest: Manifest, targets_length: int, itemsize: int) -> None:
     """Check a table of tiles against the layers, the profile and the segment "targets"; raises ImageCorruptError.
+
+    ``targets_length`` of the segment and ``itemsize`` of one target in bytes.
 
     Names of checks: ``tile-count``, ``tile-number``, ``tile-layer``, ``tile-geometry``, ``tile-adc-step``,
     ``tile-offset``, ``tile-coverage``.
@@ -77,12 +80,12 @@ def check_tiles(tiles: Sequence[Tile], manifest: Manifest, targets_length: int) 
         if not (math.isfinite(tile.adc_step) and tile.adc_step > 0):
             raise corrupt("tile-adc-step", f"tile {index}: adc_step {tile.adc_step} is not positive", tile=index)
         of_block[tile.layer, tile.block].append(tile)
-    offsets, end = target_layout(tiles)
+    offsets, end = target_layout(tiles, itemsize)
     for tile, offset in zip(tiles, offsets, strict=True):
-        if (tile.offset, tile.length) != (offset, 2 * tile.cells):
+        if (tile.offset, tile.length) != (offset, itemsize * tile.cells):
             raise corrupt(
                 "tile-offset",
-                f"tile {tile.tile}: expected offset {offset} and length {2 * tile.cells}, "
+                f"tile {tile.tile}: expected offset {offset} and length {itemsize * tile.cells}, "
                 f"found {tile.offset} and {tile.length}",
                 tile=tile.tile,
             )

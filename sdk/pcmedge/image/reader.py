@@ -25,6 +25,7 @@ from pcmedge.image.placement import Tile, check_tiles
 from pcmedge.image.report import Check, VerifyReport
 from pcmedge.image.signature import parse_signatures
 from pcmedge.image.synthetic import buffer_from_manifest
+from pcmedge.image.targets import Targets, decode, impossible
 
 Floats = NDArray[np.float32]
 Array = NDArray[Any]
@@ -146,22 +147,37 @@ class ChipImage:
         tiles: tuple[Tile, ...] = self._cached(TILES, self._read_tiles)
         return tiles
 
-    def target(self, tile: Tile) -> NDArray[np.int16]:
-        """Target of a tile, int16 [groups, rows, columns], a view of the image: g = target / 32767 in [-1, 1].
+    def target(self, tile: Tile) -> Targets:
+        """Target of a tile as stored, [groups, rows, columns], a view of the image.
 
-        The tile's bytes are checked against ``tile.sha256`` the first time. Needs no pyarrow if you know the tile.
+        int16 codes with g = target / 32767 in [-1, 1], or float32 g (``pcmedge.compile(targets="float32")``). The
+        tile's bytes are checked against ``tile.sha256``, its values against that range, the first time. Needs no
+        pyarrow if you know the tile. Raises ImageCorruptError (``tile-sha256``, ``tile-values``) and InputValueError
+        for a tile of another image.
         """
-        segment = self._segments[TARGETS]
-        if tile.length != 2 * tile.cells or not 0 <= tile.offset <= segment.length - tile.length or tile.offset % 2:
+        segment, dtype = self._segments[TARGETS], self._target_dtype
+        last = segment.length - tile.length
+        if tile.length != dtype.itemsize * tile.cells or not 0 <= tile.offset <= last or tile.offset % dtype.itemsize:
             raise InputValueError(f"tile {tile.tile} is not one of this image; take it from tiles()", tile=tile.tile)
         start = segment.offset + tile.offset
         data = self._data[start : start + tile.length]
         key = (tile.offset, tile.length, tile.sha256)
+        target: Targets = np.frombuffer(data, dtype=dtype).reshape(tile.shape)
         if key not in self._intact_tiles:
             if sha256(data) != tile.sha256:
                 raise corrupt("tile-sha256", f"tile {tile.tile} does not match its SHA-256", tile=tile.tile)
+            if wrong := impossible(target):
+                raise corrupt("tile-values", f"tile {tile.tile} has the target {wrong}", tile=tile.tile)
             self._intact_tiles.add(key)
-        return np.frombuffer(data, dtype="<i2").reshape(tile.shape)
+        return target
+
+    def normalised_target(self, tile: Tile) -> Floats:
+        """Target of a tile as g in [-1, 1], float32 [groups, rows, columns], however it is stored. As ``target``."""
+        return decode(self.target(tile))
+
+    @property
+    def _target_dtype(self) -> np.dtype[Any]:
+        return np.dtype(self._segments[TARGETS].dtype)
 
     def weight_scales(self) -> dict[tuple[str, str], Floats]:
         """{(layer, block): weight_scale of each column, float32 [groups * columns]}; W = g * weight_scale."""
@@ -231,7 +247,7 @@ class ChipImage:
 
     def _read_tiles(self) -> tuple[Tile, ...]:
         tiles = tables.read_tiles(self.segment(TILES))
-        check_tiles(tiles, self.manifest, self._segments[TARGETS].length)
+        check_tiles(tiles, self.manifest, self._segments[TARGETS].length, self._target_dtype.itemsize)
         return tiles
 
     def _statistics(self) -> dict[str, tuple[str, Floats, Floats]]:
@@ -275,8 +291,7 @@ class ChipImage:
         for tile in self.tiles():
             if any(targets[end : tile.offset]):
                 raise corrupt("tile-offset", f"bytes before tile {tile.tile} are padding, but not zero", tile=tile.tile)
-            if (self.target(tile) == -32768).any():
-                raise corrupt("tile-values", f"tile {tile.tile} has the target -32768", tile=tile.tile)
+            self.target(tile)
             end = tile.offset + tile.length
         self.weight_scales()
         self._statistics()

@@ -22,9 +22,10 @@ from pcmedge.image.manifest import BUFFER, COLUMNS, PROGRAM, REFERENCE, STATISTI
 from pcmedge.image.placement import Tile, target_layout
 from pcmedge.image.reader import ChipImage
 from pcmedge.image.signature import signature_bytes
+from pcmedge.image.targets import DTYPES, INT16, Targets
 
 Array = NDArray[Any]
-Placed = tuple[Tile, NDArray[np.int16]]
+Placed = tuple[Tile, Targets]
 
 
 def build_image(
@@ -43,15 +44,16 @@ def build_image(
     ``manifest``: everything but ``format_version`` and ``segments``; required features and, if ``kind`` is empty, the
     calibration buffer's description are filled in (a synthetic one needs ``kind``, ``samples`` and ``inputs`` set and
     ``buffer`` None). ``program``: serialized ONNX. ``tile_targets``: tiles numbered 0, 1, ... (offset, length and
-    sha256 are filled in), each with int16 [groups, rows, columns] in -32767..32767. ``weight_scales``: float32
-    [groups * columns] per (layer, block). ``reference_statistics``: node -> (layer, mean, variance). ``buffer`` and the
+    sha256 are filled in), each with [groups, rows, columns]: all int16 in -32767..32767, or all float32 in -1..1 (the
+    image then requires ``float-targets-1``). ``weight_scales``: float32 [groups * columns] per (layer, block).
+    ``reference_statistics``: node -> (layer, mean, variance). ``buffer`` and the
     two halves of ``reference``: arrays [samples, ...] per input and output.
 
     Raises InputShapeError, InputTypeError or InputValueError for an argument, ImageError for parts that contradict each
     other (``metadata["check"]`` names the rule of docs/image-format.md).
     """
-    tiles, targets = _targets(tile_targets)
-    complete = _described(manifest, reference_statistics, buffer)
+    tiles, targets, dtype = _targets(tile_targets)
+    complete = _described(manifest, reference_statistics, buffer, dtype)
     contents: dict[str, bytes | bytearray] = {
         PROGRAM: bytes(program),
         TILES: tables.write_table(TILES, _tile_columns(tiles)),
@@ -129,11 +131,15 @@ def resealed(image: ChipImage, change: Callable[[Manifest], None]) -> bytes:
     return bytes(_assemble(manifest, contents, b""))
 
 
-def _described(manifest: Manifest, statistics: Mapping[str, Any], buffer: Mapping[str, Array] | None) -> Manifest:
-    """A copy of the manifest with version, features and calibration buffer filled in."""
+def _described(
+    manifest: Manifest, statistics: Mapping[str, Any], buffer: Mapping[str, Array] | None, dtype: str
+) -> Manifest:
+    """A copy of the manifest with version, features, calibration buffer and the targets' dtype filled in."""
     complete = Manifest()
     complete.CopyFrom(manifest)
     complete.format_version = manifests.FORMAT_VERSION
+    del complete.segments[:]
+    complete.segments.add(name=TARGETS, dtype=dtype)
     described = complete.calibration_buffer
     if not described.kind:
         described.kind = "none" if buffer is None else "stored"
@@ -150,23 +156,27 @@ def _described(manifest: Manifest, statistics: Mapping[str, Any], buffer: Mappin
     return complete
 
 
-def _targets(placed: Sequence[Placed]) -> tuple[list[Tile], bytearray]:
-    """The tiles with place and hash filled in, and the segment "targets"."""
+def _targets(placed: Sequence[Placed]) -> tuple[list[Tile], bytearray, str]:
+    """The tiles with place and hash filled in, the segment "targets" and its dtype."""
+    dtype = np.dtype(placed[0][1].dtype.newbyteorder("<") if placed else INT16)
     for tile, target in placed:
-        if target.dtype != np.int16:
-            raise InputTypeError(f"tile {tile.tile}: expected int16 targets, found {target.dtype}", tile=tile.tile)
+        if dtype.str not in DTYPES.values() or target.dtype != dtype:
+            raise InputTypeError(
+                f"tile {tile.tile}: expected targets that are all int16 or all float32, found {target.dtype}",
+                tile=tile.tile,
+            )
         if target.shape != tile.shape:
             raise InputShapeError(
                 f"tile {tile.tile}: expected targets of shape {tile.shape}, found {target.shape}", tile=tile.tile
             )
-    offsets, length = target_layout(tile for tile, _ in placed)
+    offsets, length = target_layout((tile for tile, _ in placed), dtype.itemsize)
     data = bytearray(length)
     tiles = []
     for (tile, target), offset in zip(placed, offsets, strict=True):
-        raw = np.ascontiguousarray(target, dtype="<i2").tobytes()
+        raw = np.ascontiguousarray(target, dtype=dtype).tobytes()
         data[offset : offset + len(raw)] = raw
         tiles.append(replace(tile, offset=offset, length=len(raw), sha256=sha256(raw)))
-    return tiles, data
+    return tiles, data, dtype.str
 
 
 def _tile_columns(tiles: Sequence[Tile]) -> dict[str, list[Any]]:
@@ -263,15 +273,19 @@ def _assemble(manifest: Manifest, contents: Mapping[str, bytes | bytearray | mem
 
 
 def _place(manifest: Manifest, contents: Mapping[str, Any], hashes: Mapping[str, bytes], start: int) -> int:
-    """Fill in the segments from position ``start`` on; returns the end of the last one."""
+    """Fill in the segments from position ``start`` on; returns the end of the last one.
+
+    The dtype of the targets is that of the segment the manifest has already.
+    """
+    dtype = next(segment.dtype for segment in manifest.segments if segment.name == TARGETS)
     del manifest.segments[:]
     end = start
     for name, content in contents.items():
         segment = Segment(name=name, offset=align(end), length=len(content), sha256=hashes[name])
         segment.kind = manifests.KINDS[name]
         if name == TARGETS:
-            segment.dtype = "<i2"
-            segment.shape.append(len(content) // 2)
+            segment.dtype = dtype
+            segment.shape.append(len(content) // np.dtype(dtype).itemsize)
         manifest.segments.append(segment)
         end = segment.offset + segment.length
     return end
