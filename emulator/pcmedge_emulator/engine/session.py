@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from pcmedge.errors import InputValueError, UnimplementedError
+from pcmedge.errors import ImageCorruptError, InputValueError, UnimplementedError
+from pcmedge.image import bounds
 
 from pcmedge_emulator.engine import integer
 from pcmedge_emulator.engine.graph import PARAMETERS
@@ -98,9 +99,40 @@ class Opener:
         return list(zip(*found, strict=True)), [noise.planes for noise in lowered.noise]
 
     def _session(self, model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), session_options(self._threads), providers=["CPUExecutionProvider"]
-        )
+        return ProgramSession(model, session_options(self._threads))
+
+
+class ProgramSession(onnxruntime.InferenceSession):
+    """A session of an image's program. What ONNX Runtime refuses is the image's fault, and named as such.
+
+    A program with a loop is broken off after :data:`pcmedge.image.bounds.LOOP_SECONDS`.
+    """
+
+    def __init__(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> None:
+        self._loops = bounds.has_loop(model.graph)
+        try:
+            super().__init__(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own classes, all directly under Exception
+            raise _refused(error) from error
+
+    def run(self, names: Sequence[str], feeds: Mapping[str, Array], options: Any = None) -> list[Any]:
+        try:
+            if options is None and self._loops:
+                return bounds.run(self, names, feeds, loops=True)
+            found: list[Any] = super().run(names, feeds, options)
+            return found
+        except ImageCorruptError:
+            raise
+        except Exception as error:
+            raise _refused(error) from error
+
+
+def _refused(error: BaseException) -> ImageCorruptError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return ImageCorruptError(
+        f"ONNX Runtime cannot compute the program of the image: {lines[0]}; compile the model again",
+        check="program-run",
+    )
 
 
 def parameter_feed(packed: FloatArray) -> dict[str, Array]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pcmedge._contract.image_pb2 import ChipProfile
+from pcmedge.errors import CompileError
 
 from .graph import Array, Graph
 from .layers import LSTM, Layer
@@ -45,12 +46,23 @@ def first_pass(
     done, total = 0, len(next(iter(samples.values())))
     for tensors in model.batches(samples):
         for layer in layers:
-            seen[layer.name].add(tensors[layer.source])
+            values = tensors[layer.source]
+            _require_finite(layer, values)
+            seen[layer.name].add(values)
         for name, tensor in recorded.items():
             moments[name].add(tensors[tensor])
         done += _samples(tensors, graph)
         tick(min(done, total), total)
     return seen, moments
+
+
+def _require_finite(layer: Layer, values: Array) -> None:
+    if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        raise CompileError(
+            f"What layer '{layer.name}' is given on the calibration set is not finite. Check the weights and scales in "
+            "front of it, and the calibration samples.",
+            layer=layer.name,
+        )
 
 
 def moments_of(

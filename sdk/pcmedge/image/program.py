@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcmedge._contract.image_pb2 import Manifest, TensorSpec
 from pcmedge.errors import MissingExtraError
+from pcmedge.image import bounds
 from pcmedge.image.datatypes import datatype_name
 from pcmedge.image.format import corrupt
 from pcmedge.image.schemas import DOMAIN, register
@@ -19,7 +20,7 @@ def load_program(image: ChipImage) -> Any:
     """The program as onnx.ModelProto, after its hash and after checking what the manifest says about it.
 
     Raises ImageCorruptError with ``check`` one of ``program-parse``, ``program-opset``, ``program-external-data``,
-    ``program-nodes``, ``program-tensors``; MissingExtraError without onnx.
+    ``program-nodes``, ``program-tensors``, ``program-bounds``; MissingExtraError without onnx.
     """
     try:
         import onnx
@@ -34,6 +35,8 @@ def load_program(image: ChipImage) -> Any:
     _check_self_contained(model)
     _check_nodes(model, image.manifest)
     _check_tensors(model, image.manifest)
+    if (found := bounds.excess(model.graph)) is not None:
+        raise corrupt("program-bounds", f"the program asks for too much: {found}")
     register()
     try:
         onnx.checker.check_model(model, full_check=False)
