@@ -75,7 +75,7 @@ def run(
     seed: int,
     start: int,
     stop: int,
-    limits: Limits = Limits(),  # noqa: B008  frozen
+    limits: Limits = Limits(),
     progress: Callable[[int, Outcome], None] = lambda done, outcome: None,
 ) -> Outcome:
     """Mutants ``start`` to ``stop`` (exclusive) of a format; ``corpus`` as :func:`hostile.corpus.write` made it."""

@@ -163,6 +163,5 @@ def _hashed(data: bytes, manifest: bytes) -> bytes:
 
 
 MUTATIONS: dict[str, Mutation] = {
-    made.__name__: made
-    for made in (manifest, layers, manifest_bytes, header, segment_bytes, program, cells, targets)
+    made.__name__: made for made in (manifest, layers, manifest_bytes, header, segment_bytes, program, cells, targets)
 }

@@ -205,7 +205,10 @@ def with_function() -> onnx.ModelProto:
         "local", "Dense", ["a", "w"], ["o"], [node("MatMul", ["a", "w"], ["p"]), node("Tanh", ["p"], ["o"])],
         [helper.make_opsetid("", 17)],
     )  # fmt: skip
-    nodes = [node("Dense", ["x", "w0"], ["h"], "one", domain="local"), node("Dense", ["h", "w1"], ["y"], "two", domain="local")]
+    nodes = [
+        node("Dense", ["x", "w0"], ["h"], "one", domain="local"),
+        node("Dense", ["h", "w1"], ["y"], "two", domain="local"),
+    ]
     constants = {"w0": _weights(5, 4), "w1": _weights(4, 3)}
     return _model(nodes, {"x": ["n", 5]}, {"y": ["n", 3]}, constants, functions=[function], opset=17)
 

@@ -128,6 +128,8 @@ def _prepare(source: Source) -> Front:
 def _require_bounded(graph: Graph) -> None:
     """Raise CompileError if a tensor of known shape is too large to compute, before anything computes it."""
     for name, kind in graph.types.items():
+        if name in graph.constants:
+            continue
         count = math.prod(size for size in kind.shape or () if isinstance(size, int))
         if count > bounds.MAX_ELEMENTS:
             what = bounds.too_many(f"tensor '{name}'", count)

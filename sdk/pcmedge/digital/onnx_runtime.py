@@ -19,6 +19,10 @@ _DATATYPES = {
 }
 
 
+# A large file is one somebody trained; a small one that asks for a lot is not.
+_INFERRED_BYTES = 16 * 2**20
+
+
 class OnnxRuntime:
     """A loaded model on one CPU. Raises InputValueError for what is no model, MissingExtraError without a runtime."""
 
@@ -69,7 +73,10 @@ def _checked(data: bytes, name: str) -> Any:
     if not model.graph.input or not model.graph.output:
         raise InputValueError(f"'{name}' is no ONNX model: it has no inputs or no outputs", argument="model")
     refuse_external_data(model)
-    if (found := bounds.excess(model.graph)) is not None:
+    found = bounds.excess(model.graph)
+    if found is None and len(data) <= _INFERRED_BYTES:
+        found = bounds.excess_inferred(model)
+    if found is not None:
         raise InputValueError(f"'{name}' asks for too much: {found}", argument="model")
     return model.graph
 

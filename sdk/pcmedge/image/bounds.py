@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-MAX_ELEMENTS: Final = 2**28
-"""Of one tensor, per sample: 1 GiB of float32."""
+MAX_ELEMENTS: Final = 2**26
+"""Of one computed tensor, per sample: 256 MiB of float32."""
 MAX_TRIPS: Final = 2**20
 """Turns of a loop whose number is a constant."""
 LOOP_SECONDS: Final = 20.0
@@ -56,7 +56,9 @@ def elements(node: onnx.NodeProto, constants: Mapping[str, Array]) -> int:
             scales = numbers(2 if node.op_type == "Resize" else 1)
             return max(_product(numbers(3)), int(_product(scales) * operand))
         case "Pad":
-            return max(int(max(numbers(1), default=0)), 0)
+            pads = numbers(1)
+            each = zip(pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=False)
+            return _product([1 + max(0, before + after) for before, after in each])
         case "OneHot":
             return _product(numbers(1))
         case "Col2Im":
@@ -66,6 +68,21 @@ def elements(node: onnx.NodeProto, constants: Mapping[str, Array]) -> int:
             return max(int((limit[0] - start[0]) / step[0]), 0) if start and limit and step and step[0] else 0
     sizes = next((list(each.ints) for each in node.attribute if each.name == "shape"), [])
     return _product(sizes) if node.op_type in ("RandomNormal", "RandomUniform") else 0
+
+
+def excess_inferred(model: onnx.ModelProto) -> str | None:
+    """As :func:`excess`, of every tensor whose shape ONNX can infer."""
+    import onnx
+
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception:  # what cannot be inferred is no statement on its size
+        return None
+    for value in inferred.value_info:
+        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.dim_value > 0]
+        if (count := _product(sizes)) > MAX_ELEMENTS:
+            return too_many(f"tensor '{value.name}'", count)
+    return None
 
 
 def too_many(what: str, count: int) -> str:
