@@ -20,7 +20,7 @@ OUTCOMES = ("refused", "right", "read", "same", *DEFECTS)
 
 @dataclass(frozen=True)
 class Limits:
-    """Per file: seconds on the wall clock, the first one of a process with ``start_s`` more. Per process: files, GiB."""
+    """Per file: seconds on the wall clock (``start_s`` more for the first of a process). Per process: files, GiB."""
 
     file_s: float = 30.0
     start_s: float = 60.0

@@ -1,4 +1,4 @@
-"""``python -m tests.hostile --files 10000``: a campaign of mutated model files, its table, and the files that did harm."""
+"""``python -m tests.hostile --files 10000``: mutated model files, a table of what became of them, the harmful ones."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pcmedge
+from onnx import numpy_helper
 from pcmedge.errors import Error, InternalError
 from pcmedge.frontends import onnx as onnx_frontend
 from pcmedge.frontends import tflite as tflite_frontend
@@ -34,7 +35,9 @@ _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "Unable t
 
 @dataclass(frozen=True)
 class Verdict:
-    """``outcome``: "refused" (typed error), "right", "read" (nothing to compare with), or the defects "wrong", "untyped", "memory"."""
+    """``outcome``: "refused" (typed error), "right", "read" (accepted, nothing to compare the result with), or one of
+    the defects "wrong", "untyped" and "memory".
+    """
 
     outcome: str
     detail: str = ""
@@ -92,7 +95,14 @@ def _compiled(model: onnx.ModelProto) -> Verdict:
 
 
 def _resolved(image: ChipImage) -> bool:
-    """Whether 16 bits hold the weights: one that was made huge leaves nothing of the others of its layer."""
+    """Whether 16 bits hold the weights: one that was made huge leaves nothing of the others of its layer.
+
+    Nor can float32 hold what huge digital constants make of the activations.
+    """
+    program = onnx.load_from_string(image.program())
+    digital = [numpy_helper.to_array(tensor) for tensor in program.graph.initializer]
+    if any(each.dtype.kind == "f" and np.abs(each).max(initial=0) > 1e4 for each in digital):
+        return False
     shares = [np.mean(np.abs(image.target(tile).astype(np.int32)) < _FINEST) for tile in image.tiles()]
     return max(shares) < 0.5 and all(scale.max() < 1e4 for scale in image.weight_scales().values())
 

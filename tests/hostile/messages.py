@@ -1,4 +1,4 @@
-"""Changes of a protobuf message that keep it well-formed: fields set to hostile values, things copied, swapped, lost."""
+"""Changes of a protobuf message that keep it well-formed: hostile values, things copied, swapped and lost."""
 
 from __future__ import annotations
 

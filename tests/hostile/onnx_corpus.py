@@ -88,7 +88,8 @@ def quantised() -> onnx.ModelProto:
     ]
     rng = np.random.default_rng(5)
     constants = {
-        "sx": np.array(0.03, np.float32), "zx": np.array(3, np.uint8), "wq": rng.integers(-127, 127, (3, 2, 3, 3), np.int8),
+        "sx": np.array(0.03, np.float32), "zx": np.array(3, np.uint8),
+        "wq": rng.integers(-127, 127, (3, 2, 3, 3), np.int8),
         "sw": np.array([0.01, 0.02, 0.03], np.float32), "zw": np.zeros(3, np.int8), "b": _weights(3),
         "shape": np.array([-1, 12], np.int64), "w2": _weights(12, 3),
     }  # fmt: skip
@@ -186,7 +187,8 @@ def shapes() -> onnx.ModelProto:
     constants = {
         "two": np.array([2, 3], np.int64)[1:], "start": np.array(0, np.int64), "stop": np.array(3, np.int64),
         "step": np.array(1, np.int64), "pads": np.array([0, 1, 0, 1], np.int64),
-        "scales": np.array([1, 2], np.float32), "begin": np.array([0, 2], np.int64), "end": np.array([9999, 10], np.int64),
+        "scales": np.array([1, 2], np.float32), "begin": np.array([0, 2], np.int64),
+        "end": np.array([9999, 10], np.int64),
         "repeats": np.array([1, 2], np.int64), "axis": np.array([0], np.int64), "w": _weights(12, 3),
     }  # fmt: skip
     return _model(nodes, {"x": ["n", 6]}, {"y": ["n", 3]}, constants)

@@ -1,4 +1,4 @@
-"""The child process: ``worker FORMAT CORPUS SEED START STOP GIB``. One JSON line when it begins a file, one after it."""
+"""The child process: ``worker FORMAT CORPUS SEED START STOP GIB``. A JSON line before each file and one after it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 Shapes = tuple[list[tuple[list[int], list[int]]], list[bool]]
 
-Ready = tuple[Lowered, onnxruntime.InferenceSession]
+Ready = tuple[Lowered, "ProgramSession"]
 """What is ready to run: the lowered graph without its constants, and its session."""
 
 
@@ -75,7 +75,7 @@ class Opener:
         # The session has its own copy of the conductances; a second one would only take memory.
         return replace(lowered, model=onnx.ModelProto()), session
 
-    def open_layer(self, layer: str, block: str) -> tuple[onnxruntime.InferenceSession, list[str]]:
+    def open_layer(self, layer: str, block: str) -> tuple[ProgramSession, list[str]]:
         """A session of one block alone, and its outputs: see :func:`pcmedge_emulator.engine.lowering.lower_layer`."""
         model, names = lower_layer(
             self.program, self._snapshot, layer, block, precision=self._precision, weight_bits=self._weight_bits
@@ -98,11 +98,11 @@ class Opener:
             found.append([values.tolist() for values in session.run(list(lowered.shapes), feeds)])
         return list(zip(*found, strict=True)), [noise.planes for noise in lowered.noise]
 
-    def _session(self, model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    def _session(self, model: onnx.ModelProto) -> ProgramSession:
         return ProgramSession(model, session_options(self._threads))
 
 
-class ProgramSession(onnxruntime.InferenceSession):
+class ProgramSession:
     """A session of an image's program. What ONNX Runtime refuses is the image's fault, and named as such.
 
     A program with a loop is broken off after :data:`pcmedge.image.bounds.LOOP_SECONDS`.
@@ -111,18 +111,19 @@ class ProgramSession(onnxruntime.InferenceSession):
     def __init__(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> None:
         self._loops = bounds.has_loop(model.graph)
         try:
-            super().__init__(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # its own classes, all directly under Exception
             raise _refused(error) from error
 
-    def run(self, names: Sequence[str], feeds: Mapping[str, Array], options: Any = None) -> list[Any]:
+    def get_inputs(self) -> list[Any]:
+        found: list[Any] = self._session.get_inputs()
+        return found
+
+    def run(self, names: Sequence[str], feeds: Mapping[str, Array]) -> list[Any]:
         try:
-            if options is None and self._loops:
-                return bounds.run(self, names, feeds, loops=True)
-            found: list[Any] = super().run(names, feeds, options)
-            return found
-        except ImageCorruptError:
-            raise
+            return bounds.run(self._session, names, feeds, loops=self._loops)
         except Exception as error:
             raise _refused(error) from error
 

@@ -121,7 +121,7 @@ def _plain_gemm(graph: Graph, node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 def _as_bias(value: Array | None, columns: int) -> Array | None:
     """A constant addend as one value per column, or None if it is not constant over the rows."""
-    if value is None or value.ndim > 2 or (value.ndim == 2 and value.shape[0] != 1):
+    if value is None or value.ndim > 2 or (value.ndim == 2 and value.shape[0] != 1) or value.size not in (1, columns):
         return None
     return np.ascontiguousarray(np.broadcast_to(value.reshape(-1), (columns,)))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pcmedge._contract.image_pb2 import CallSignature, TensorSpec
 from pcmedge.digital.runtime import Array, common_batch, in_batches, open_batch_axis, refused
-from pcmedge.errors import InputValueError, InternalError, MissingExtraError
+from pcmedge.errors import CompileError, InputValueError, InternalError, MissingExtraError
 from pcmedge.image import bounds
 
 _DATATYPES = {
@@ -64,7 +64,7 @@ def _checked(data: bytes, name: str) -> Any:
     """The graph, after what can be known before ONNX Runtime reads the file."""
     import onnx
 
-    from pcmedge.frontends.onnx.reading import refuse_external_data
+    from pcmedge.frontends.onnx.reading import refuse_external_data, require_sound
 
     try:
         model = onnx.load_model_from_string(data)
@@ -73,9 +73,11 @@ def _checked(data: bytes, name: str) -> Any:
     if not model.graph.input or not model.graph.output:
         raise InputValueError(f"'{name}' is no ONNX model: it has no inputs or no outputs", argument="model")
     refuse_external_data(model)
-    found = bounds.excess(model.graph)
-    if found is None and len(data) <= _INFERRED_BYTES:
-        found = bounds.excess_inferred(model)
+    try:
+        require_sound(model)
+    except CompileError as error:
+        raise InputValueError(f"'{name}': {error.message}", argument="model") from error
+    found = bounds.excess_inferred(model) if len(data) <= _INFERRED_BYTES else None
     if found is not None:
         raise InputValueError(f"'{name}' asks for too much: {found}", argument="model")
     return model.graph

@@ -1,12 +1,13 @@
 """Limits on what an ONNX graph may ask of the machine that computes it, known before anything computes it.
 
-A file of a few hundred bytes can ask for a tensor of 2^62 elements or a loop of as many turns: shape inference, constant
-folding and ONNX Runtime would all try. Used on models that come in and on the programs of images.
+A file of a few hundred bytes can ask for a tensor of 2^62 elements or a loop of as many turns: shape inference,
+constant folding and ONNX Runtime would all try. Used on models that come in and on the programs of images.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,7 @@ MAX_TRIPS: Final = 2**20
 """Turns of a loop whose number is a constant."""
 LOOP_SECONDS: Final = 20.0
 """How long one run of a graph with a Loop may take; nothing else in ONNX can run for ever."""
+_EQUATION: Final = re.compile(rb"[A-Za-z., ]+(->[A-Za-z. ]*)?")
 # Lists of sizes, pads and repeats are short; longer constants are data.
 _LIST: Final = 64
 
@@ -34,8 +36,17 @@ def excess(graph: onnx.GraphProto) -> str | None:
     return _excess(graph, {})
 
 
+def malformed(graph: onnx.GraphProto) -> str | None:
+    """What onnx and ONNX Runtime do not survive and their checker lets pass; None if nothing is.
+
+    Shape inference of onnx 1.23 never ends on some Einsum equations, and ONNX Runtime 1.32 reads the first of no
+    elements where the turns of a Loop are an empty tensor.
+    """
+    return _malformed(graph, {})
+
+
 def elements(node: onnx.NodeProto, constants: Mapping[str, Array]) -> int:
-    """A lower bound on the elements a node makes, from those of its operands that are constant; 0 if nothing is known."""
+    """A lower bound on the elements a node makes, from its operands that are constant; 0 if nothing is known."""
 
     def numbers(position: int) -> list[float]:
         name = node.input[position] if position < len(node.input) else ""
@@ -111,6 +122,24 @@ def run(session: Any, names: Sequence[str], feeds: Mapping[str, Any], *, loops: 
         return ended
     finally:
         timer.cancel()
+
+
+def _malformed(graph: onnx.GraphProto, outer: Mapping[str, Array]) -> str | None:
+    constants = {**outer, **_short_constants(graph)}
+    for node in graph.node:
+        what = f"node '{node.name}' ({node.op_type})"
+        if node.op_type == "Einsum":
+            equation = next((each.s for each in node.attribute if each.name == "equation"), b"")
+            if not _EQUATION.fullmatch(equation) or equation.split(b"->")[0].count(b",") + 1 != len(node.input):
+                return f"{what} of {len(node.input)} operands has the equation {equation!r}"
+        if node.op_type in ("If", "Loop"):
+            for name in node.input[: 1 if node.op_type == "If" else 2]:
+                if name in constants and constants[name].size != 1:
+                    return f"{what} is controlled by '{name}', which has {constants[name].size} values instead of one"
+        for body in _bodies(node):
+            if (found := _malformed(body, constants)) is not None:
+                return found
+    return None
 
 
 def _excess(graph: onnx.GraphProto, outer: Mapping[str, Array]) -> str | None:

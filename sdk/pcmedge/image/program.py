@@ -35,6 +35,8 @@ def load_program(image: ChipImage) -> Any:
     _check_self_contained(model)
     _check_nodes(model, image.manifest)
     _check_tensors(model, image.manifest)
+    if (found := bounds.malformed(model.graph)) is not None:
+        raise corrupt("program-nodes", found)
     if (found := bounds.excess(model.graph)) is not None:
         raise corrupt("program-bounds", f"the program asks for too much: {found}")
     register()

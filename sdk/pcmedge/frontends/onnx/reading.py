@@ -75,6 +75,12 @@ def require_sound(model: onnx.ModelProto) -> None:
             raise _invalid(f"tensor '{value.name}' has the unknown type {kind.elem_type}")
         if any(dim.dim_value < 0 for dim in kind.shape.dim):
             raise _invalid(f"tensor '{value.name}' has a negative size")
+    held = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if value.name not in held and not value.type.tensor_type.elem_type:
+            raise _invalid(f"input '{value.name}' is not a tensor of a known type")
+    if (found := bounds.malformed(model.graph)) is not None:
+        raise _invalid(found)
     if (found := bounds.excess(model.graph)) is not None:
         raise CompileError(f"The ONNX model asks for too much: {found}. Check the sizes it was exported with.")
 

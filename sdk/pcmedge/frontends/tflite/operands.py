@@ -43,7 +43,8 @@ _LISTED = frozenset({"ADD_N", "CONCATENATION", "PACK"})
 # Without their options these divide by a count that is then zero, or write to results that are not there.
 _OPTIONS = {
     "AVERAGE_POOL_2D": "Pool2DOptions", "BATCH_MATMUL": "BatchMatMulOptions", "CONCATENATION": "ConcatenationOptions",
-    "CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions", "FULLY_CONNECTED": "FullyConnectedOptions",
+    "CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions",
     "L2_POOL_2D": "Pool2DOptions", "MAX_POOL_2D": "Pool2DOptions", "PACK": "PackOptions", "SPLIT": "SplitOptions",
     "SPLIT_V": "SplitVOptions", "STRIDED_SLICE": "StridedSliceOptions", "TRANSPOSE_CONV": "TransposeConvOptions",
     "UNPACK": "UnpackOptions",
