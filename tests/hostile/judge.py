@@ -162,6 +162,8 @@ def _image(path: Path) -> Verdict:
     found = _answers(image, inputs)
     if not _resolved(image):
         return Verdict("read", "weights of which 16 bits hold only the largest")
+    if any(np.abs(each.astype(np.float64)).max(initial=0) > 1e6 for each in inputs.values()):
+        return Verdict("read", "reference inputs beyond what onnx's evaluator quantises")
     try:
         definition = _answers(image, inputs, ReferenceEngine)
     except (Error, MemoryError):
@@ -175,7 +177,11 @@ def _digital(path: Path) -> Verdict:
     """The file handed to LiteRT or ONNX Runtime; making the device runs its self-test's inputs once."""
     with pcmedge.DigitalDevice(path) as device:
         found = device.self_test()
-    return Verdict("right" if found.passed else "wrong", "" if found.passed else f"self-test: {found}")
+    if found.passed:
+        return Verdict("right")
+    if b"Random" in path.read_bytes() or b"Bernoulli" in path.read_bytes() or b"Multinomial" in path.read_bytes():
+        return Verdict("read", "it draws random numbers")
+    return Verdict("wrong", f"self-test: {found}")
 
 
 _JUDGES: dict[str, Callable[[Path], Verdict]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from pcmedge.image.datatypes import numpy_dtype
 from pcmedge.image.interface import as_values
 
 MADE_SAMPLES = 4
+# Numbers per sample from which one has to do.
+_LARGE = 2**20
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ def recorded(runtime: Runtime, manifest: Manifest, given: tuple[Any, Any] | None
     if given is not None:
         inputs, outputs = ({name: np.asarray(value) for name, value in side.items()} for side in given)
         return Reference(inputs, outputs, specs)
-    count = runtime.batch or MADE_SAMPLES
+    largest = max(math.prod(max(size, 1) for size in spec.shape[1:]) for spec in manifest.model.inputs)
+    count = runtime.batch or (MADE_SAMPLES if largest <= _LARGE else 1)
     rng = np.random.default_rng(0)
     inputs = {spec.name: _made(rng, spec, count) for spec in manifest.model.inputs}
     try:

@@ -39,8 +39,8 @@ def excess(graph: onnx.GraphProto) -> str | None:
 def malformed(graph: onnx.GraphProto) -> str | None:
     """What onnx and ONNX Runtime do not survive and their checker lets pass; None if nothing is.
 
-    Shape inference of onnx 1.23 never ends on some Einsum equations, and ONNX Runtime 1.32 reads the first of no
-    elements where the turns of a Loop are an empty tensor.
+    Shape inference of onnx 1.23 never ends on some Einsum equations and makes as many results as a Split is told;
+    ONNX Runtime 1.32 reads the first of no elements where the turns of a Loop are an empty tensor.
     """
     return _malformed(graph, {})
 
@@ -69,7 +69,8 @@ def elements(node: onnx.NodeProto, constants: Mapping[str, Array]) -> int:
         case "Pad":
             pads = numbers(1)
             each = zip(pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=False)
-            return _product([1 + max(0, before + after) for before, after in each])
+            grown = _product([1 + max(0, before + after) for before, after in each])
+            return max(grown, int(max(map(abs, pads), default=0)))
         case "OneHot":
             return _product(numbers(1))
         case "Col2Im":
@@ -136,6 +137,9 @@ def _malformed(graph: onnx.GraphProto, outer: Mapping[str, Array]) -> str | None
             for name in node.input[: 1 if node.op_type == "If" else 2]:
                 if name in constants and constants[name].size != 1:
                     return f"{what} is controlled by '{name}', which has {constants[name].size} values instead of one"
+        wanted = next((each.i for each in node.attribute if each.name == "num_outputs"), 0)
+        if node.op_type == "Split" and wanted and wanted != len(node.output):
+            return f"{what} has {len(node.output)} results and is told to make {wanted}"
         for body in _bodies(node):
             if (found := _malformed(body, constants)) is not None:
                 return found

@@ -69,5 +69,16 @@ def check_operands(operator: Operator) -> None:
             raise damaged(f"{what} lacks an operand it cannot do without")
         if not operator.outputs:
             raise damaged(f"{what} has no result")
+    if operator.kind == "TFLite_Detection_PostProcess":
+        _check_detection(operator)
     if (table := _OPTIONS.get(operator.kind)) and operator.options.kind != table:
         raise damaged(f"{what} has the options {operator.options.kind}, expected {table}")
+
+
+def _check_detection(operator: Operator) -> None:
+    """Its options are a FlexBuffer, which the kernel reads without a check; needs onnx, as all conversions do."""
+    try:
+        from .operators.detection import settings
+    except ModuleNotFoundError:
+        return
+    settings(operator.custom)
