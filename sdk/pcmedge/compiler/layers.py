@@ -256,6 +256,8 @@ def _why_not_lstm(graph: Graph, node: onnx.NodeProto) -> str:
     directions = 2 if options.get("direction", "forward") == "bidirectional" else 1
     activations = [_text(each).lower() for each in options.get("activations", _LSTM_ACTIVATIONS * directions)]
     unusual = sorted(set(options) - _LSTM_OPTIONS)
+    if any(graph.type_of(name).rank != 3 for name in inputs[1:3]):
+        return "its weights do not have the three axes of an LSTM's"
     if inputs[4]:
         return "sequence_lens (padded sequences) is not supported by the analog LSTM; computed digitally"
     if inputs[7]:

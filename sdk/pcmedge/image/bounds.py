@@ -27,6 +27,7 @@ MAX_TRIPS: Final = 2**20
 LOOP_SECONDS: Final = 20.0
 """How long one run of a graph with a Loop may take; nothing else in ONNX can run for ever."""
 _EQUATION: Final = re.compile(rb"[A-Za-z., ]+(->[A-Za-z. ]*)?")
+_RANGE_COST: Final = 64
 # Lists of sizes, pads and repeats are short; longer constants are data.
 _LIST: Final = 64
 
@@ -77,7 +78,9 @@ def elements(node: onnx.NodeProto, constants: Mapping[str, Array]) -> int:
             return _product(numbers(1))
         case "Range":
             start, limit, step = numbers(0), numbers(1), numbers(2)
-            return max(int((limit[0] - start[0]) / step[0]), 0) if start and limit and step and step[0] else 0
+            count = int((limit[0] - start[0]) / step[0]) if start and limit and step and step[0] else 0
+            # Shape inference remembers every number of it, at 140 bytes each.
+            return _RANGE_COST * max(count, 0)
     sizes = next((list(each.ints) for each in node.attribute if each.name == "shape"), [])
     return _product(sizes) if node.op_type in ("RandomNormal", "RandomUniform") else 0
 
