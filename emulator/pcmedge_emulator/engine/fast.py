@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from pcmedge.errors import InputValueError, UnimplementedError
 
 from pcmedge_emulator.engine.geometry import bands, of_tile
@@ -18,7 +17,7 @@ from pcmedge_emulator.engine.lowering import Lowered, Purpose
 from pcmedge_emulator.engine.noise import bank_bytes
 from pcmedge_emulator.engine.program import ChipProgram
 from pcmedge_emulator.engine.resources import EngineMemory, default_micro_batch
-from pcmedge_emulator.engine.session import Opener, Ready, parameter_feed
+from pcmedge_emulator.engine.session import Opener, ProgramSession, Ready, parameter_feed
 from pcmedge_emulator.engine.session import session_options as session_options
 from pcmedge_emulator.engine.state import Parameters, Precision, Snapshot
 from pcmedge_emulator.engine.supply import NoiseSupply
@@ -69,7 +68,7 @@ class FastEngine:
         self._noise = NoiseSupply(self._opener, noise_values)
         self._lock = threading.Lock()
         self._sessions: dict[str, Ready] = {}
-        self._layers: dict[tuple[str, str], tuple[onnxruntime.InferenceSession, list[str]]] = {}
+        self._layers: dict[tuple[str, str], tuple[ProgramSession, list[str]]] = {}
         self._packed: tuple[Parameters, FloatArray] | None = None
         self._session("run")
 

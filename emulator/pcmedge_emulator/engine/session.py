@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from pcmedge.errors import InputValueError, UnimplementedError
+from pcmedge.errors import ImageCorruptError, InputValueError, UnimplementedError
+from pcmedge.image import bounds
 
 from pcmedge_emulator.engine import integer
 from pcmedge_emulator.engine.graph import PARAMETERS
@@ -22,7 +23,7 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 Shapes = tuple[list[tuple[list[int], list[int]]], list[bool]]
 
-Ready = tuple[Lowered, onnxruntime.InferenceSession]
+Ready = tuple[Lowered, "ProgramSession"]
 """What is ready to run: the lowered graph without its constants, and its session."""
 
 
@@ -74,7 +75,7 @@ class Opener:
         # The session has its own copy of the conductances; a second one would only take memory.
         return replace(lowered, model=onnx.ModelProto()), session
 
-    def open_layer(self, layer: str, block: str) -> tuple[onnxruntime.InferenceSession, list[str]]:
+    def open_layer(self, layer: str, block: str) -> tuple[ProgramSession, list[str]]:
         """A session of one block alone, and its outputs: see :func:`pcmedge_emulator.engine.lowering.lower_layer`."""
         model, names = lower_layer(
             self.program, self._snapshot, layer, block, precision=self._precision, weight_bits=self._weight_bits
@@ -97,10 +98,42 @@ class Opener:
             found.append([values.tolist() for values in session.run(list(lowered.shapes), feeds)])
         return list(zip(*found, strict=True)), [noise.planes for noise in lowered.noise]
 
-    def _session(self, model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), session_options(self._threads), providers=["CPUExecutionProvider"]
-        )
+    def _session(self, model: onnx.ModelProto) -> ProgramSession:
+        return ProgramSession(model, session_options(self._threads))
+
+
+class ProgramSession:
+    """A session of an image's program. What ONNX Runtime refuses is the image's fault, and named as such.
+
+    A program with a loop is broken off after :data:`pcmedge.image.bounds.LOOP_SECONDS`.
+    """
+
+    def __init__(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> None:
+        self._loops = bounds.has_loop(model.graph)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its own classes, all directly under Exception
+            raise _refused(error) from error
+
+    def get_inputs(self) -> list[Any]:
+        found: list[Any] = self._session.get_inputs()
+        return found
+
+    def run(self, names: Sequence[str], feeds: Mapping[str, Array]) -> list[Any]:
+        try:
+            return bounds.run(self._session, names, feeds, loops=self._loops)
+        except Exception as error:
+            raise _refused(error) from error
+
+
+def _refused(error: BaseException) -> ImageCorruptError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return ImageCorruptError(
+        f"ONNX Runtime cannot compute the program of the image: {lines[0]}; compile the model again",
+        check="program-run",
+    )
 
 
 def parameter_feed(packed: FloatArray) -> dict[str, Array]:

@@ -12,7 +12,10 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from .graph import OPSET, Array, Graph, attributes, make_node, subgraphs
+from pcmedge.errors import CompileError
+from pcmedge.image import bounds
+
+from .graph import OPSET, Array, Graph, attributes, describe_node, make_node, subgraphs
 
 # Never evaluated although their inputs may be constant: batch norm (see above) and what draws random numbers.
 _KEPT = frozenset(
@@ -80,7 +83,12 @@ def _evaluate(graph: Graph, node: onnx.NodeProto, sequences: dict[str, list[Arra
     if any(name and name not in graph.constants for name in node.input):
         return None
     operands = {name: graph.constants[name] for name in node.input if name}
+    if (count := bounds.elements(node, operands)) > bounds.MAX_ELEMENTS:
+        what = bounds.too_many(f"the result of node '{describe_node(node)}' ({node.op_type})", count)
+        raise CompileError(f"The model asks for too much: {what}. Check the sizes it was exported with.")
     made = _run(node, operands)
+    if made is None:
+        return None
     results = {name: value for name, value in made.items() if not isinstance(value, list)}
     if len(results) < len(made):
         sequences.update({name: value for name, value in made.items() if isinstance(value, list)})
@@ -104,7 +112,8 @@ def _static_shape(graph: Graph, node: onnx.NodeProto) -> dict[str, Array] | None
     return {node.output[0]: np.array(dims, np.int64)}
 
 
-def _run(node: onnx.NodeProto, operands: dict[str, Array]) -> dict[str, Array | list[Array]]:
+def _run(node: onnx.NodeProto, operands: dict[str, Array]) -> dict[str, Array | list[Array]] | None:
+    """The node's results; None where its operands do not fit it, which ONNX Runtime then says better."""
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             [node],
@@ -119,7 +128,12 @@ def _run(node: onnx.NodeProto, operands: dict[str, Array]) -> dict[str, Array | 
     )
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        results = ReferenceEvaluator(model).run(None, operands)
+        try:
+            results = ReferenceEvaluator(model).run(None, operands)
+        except MemoryError:
+            raise
+        except Exception:  # numpy's and the evaluator's own, of many kinds
+            return None
     names = [name for name in node.output if name]
     return {
         name: value if isinstance(value, list) else np.asarray(value)

@@ -161,7 +161,12 @@ def _why_not_conv(graph: Graph, node: onnx.NodeProto) -> str:
     weights = graph.constants[node.input[1]]
     if weights.ndim not in (3, 4):
         return f"{weights.ndim - 2}-dimensional convolution; only 1 and 2 dimensions are placed on tiles"
-    if attributes(node).get("auto_pad", "NOTSET") != "NOTSET":
+    options = attributes(node)
+    sizes = {"strides": weights.ndim - 2, "dilations": weights.ndim - 2, "pads": 2 * (weights.ndim - 2)}
+    fits = all(len(options.get(key, [])) == size for key, size in sizes.items())
+    if not fits or options.get("group", 0) < 1 or weights.shape[0] % options["group"] or not weights.size:
+        return "its attributes do not fit its weights"
+    if options.get("auto_pad", "NOTSET") != "NOTSET":
         return "auto_pad SAME with a stride needs a fixed input size to resolve its padding; export with fixed sizes"
     if len(node.input) > 2 and node.input[2] and node.input[2] not in graph.constants:
         return "its bias is computed at run time"
@@ -259,6 +264,8 @@ def _why_not_lstm(graph: Graph, node: onnx.NodeProto) -> str:
     directions = 2 if options.get("direction", "forward") == "bidirectional" else 1
     activations = [_text(each).lower() for each in options.get("activations", _LSTM_ACTIVATIONS * directions)]
     unusual = sorted(set(options) - _LSTM_OPTIONS)
+    if any(graph.type_of(name).rank != 3 for name in inputs[1:3]):
+        return "its weights do not have the three axes of an LSTM's"
     if inputs[4]:
         return "sequence_lens (padded sequences) is not supported by the analog LSTM; computed digitally"
     if inputs[7]:

@@ -121,7 +121,7 @@ def _plain_gemm(graph: Graph, node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 def _as_bias(value: Array | None, columns: int) -> Array | None:
     """A constant addend as one value per column, or None if it is not constant over the rows."""
-    if value is None or value.ndim > 2 or (value.ndim == 2 and value.shape[0] != 1):
+    if value is None or value.ndim > 2 or (value.ndim == 2 and value.shape[0] != 1) or value.size not in (1, columns):
         return None
     return np.ascontiguousarray(np.broadcast_to(value.reshape(-1), (columns,)))
 
@@ -138,7 +138,7 @@ def _constant(graph: Graph, stem: str, value: Array) -> str:
 
 def _plain_conv(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto:
     kernel = graph.type_of(node.input[1]).shape
-    if kernel is None or not all(isinstance(dim, int) for dim in kernel):
+    if kernel is None or len(kernel) < 3 or not all(isinstance(dim, int) for dim in kernel):
         return node
     window = [int(dim) for dim in kernel[2:] if isinstance(dim, int)]
     options = attributes(node)
@@ -148,6 +148,8 @@ def _plain_conv(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto:
     pads = list(options.get("pads", [0] * 2 * len(window)))
     if mode == "VALID":
         pads = [0] * 2 * len(window)
+    elif len(strides) != len(window) or len(dilations) != len(window):
+        return node
     elif mode.startswith("SAME"):
         same = _same_pads(graph.type_of(node.input[0]), window, strides, dilations, upper=mode == "SAME_UPPER")
         if same is None:
@@ -187,7 +189,7 @@ def _same_pads(
     source: TensorType, window: list[int], strides: list[int], dilations: list[int], *, upper: bool
 ) -> list[int] | None:
     """Pads of auto_pad SAME_UPPER / SAME_LOWER: output size = ceil(input size / stride) (ONNX operator Conv)."""
-    if source.shape is None:
+    if source.shape is None or len(source.shape) != len(window) + 2:
         return None
     begins: list[int] = []
     ends: list[int] = []

@@ -20,6 +20,7 @@ RangeChoice = Literal["mse", "max"]
 # Head room of the ADC over the calibration set: programming noise and other inputs make sums larger than any seen.
 ADC_MARGIN = 1.1
 PERCENTILE = 0.999
+_TINY = 1e-30
 _BINS = 4096
 _CANDIDATES = 48
 
@@ -47,7 +48,9 @@ class Magnitudes:
             self.counts[0] += values.size
             return
         self._grow(largest)
-        index = (np.abs(values.reshape(-1)) * np.float32(_BINS / self.range)).astype(np.int32)
+        # Of subnormal values the factor is beyond float32.
+        factor = np.float32(_BINS / self.range) if self.range > _TINY else np.float64(_BINS / self.range)
+        index = (np.abs(values.reshape(-1)) * factor).astype(np.int32)
         np.minimum(index, _BINS - 1, out=index)
         self.counts += np.bincount(index, minlength=_BINS)
 

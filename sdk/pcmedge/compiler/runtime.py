@@ -9,6 +9,7 @@ import onnx
 import onnxruntime as ort
 
 from pcmedge.errors import CompileError
+from pcmedge.image import bounds
 
 from .graph import Array, Graph, TensorType
 
@@ -55,13 +56,15 @@ class FloatModel:
         self._fetched = tuple(name for name in self.tensors if name not in self._inputs)
         # Copies of the weights in every session cost more time than what most of the sessions compute.
         self._weights = graph.weights()
-        self._session = session(graph.to_model(extra_outputs=self._fetched, declared=self._weights), self._weights)
+        model = graph.to_model(extra_outputs=self._fetched, declared=self._weights)
+        self._loops = bounds.has_loop(model.graph)
+        self._session = session(model, self._weights)
         self._micro_batch: int | None = None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """All chosen tensors for one batch."""
         try:
-            values = self._session.run(list(self._fetched), dict(inputs)) if self._fetched else []
+            values = bounds.run(self._session, self._fetched, inputs, loops=self._loops) if self._fetched else []
         except Exception as error:
             line = str(error).splitlines()[0]
             raise CompileError(

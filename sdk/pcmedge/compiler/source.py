@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import onnx
 
 from pcmedge._contract.image_pb2 import Provenance
-from pcmedge.errors import CompileError
+from pcmedge.errors import CompileError, Error, InternalError
 from pcmedge.frontends import onnx as onnx_frontend
 from pcmedge.frontends import tflite as tflite_frontend
 from pcmedge.frontends import torch as torch_frontend
+from pcmedge.image import bounds
 from pcmedge.image.naming import model_name
 
 from . import support
@@ -25,6 +27,7 @@ from .layers import Matching, match
 from .names import module_paths
 from .normalise import free_batch_axis, normalise
 from .options import Options
+from .runtime import can_run
 from .statistics import name_batch_norms
 
 
@@ -76,6 +79,25 @@ def load(model: Any, example_input: Any, name: str | None) -> Source:
 
 def prepare(source: Source) -> Front:
     """Graph passes on the float model, up to knowing which nodes go into tiles. CompileError if none does."""
+    try:
+        return _prepare(source)
+    except (Error, MemoryError):
+        raise
+    except Exception as error:
+        # The passes take nodes to fit their operands, which onnx.checker does not check. A model that does not run
+        # anywhere is the model's fault; one that does is ours.
+        refusal = can_run(source.model)
+        if refusal is None:
+            raise InternalError(
+                f"The compiler failed on a model that ONNX Runtime accepts: {type(error).__name__}: {error}. Please "
+                "report it with the model."
+            ) from error
+        raise CompileError(
+            f"The model does not run: {refusal}. Check that onnxruntime.InferenceSession opens it before compiling it."
+        ) from error
+
+
+def _prepare(source: Source) -> Front:
     origins = module_paths(source.model)
     graph = Graph.from_model(source.model)
     graph.name = source.name
@@ -87,6 +109,7 @@ def prepare(source: Source) -> Front:
     normalise(graph)
     graph.infer()
     fold(graph)
+    _require_bounded(graph)
     name_batch_norms(graph, origins)
     support.require_runnable(graph)
     matching = match(graph, origins)
@@ -100,6 +123,17 @@ def prepare(source: Source) -> Front:
             f"float32 weights. Found {reasons or 'no nodes that depend on an input'}."
         )
     return Front(graph, matching)
+
+
+def _require_bounded(graph: Graph) -> None:
+    """Raise CompileError if a tensor of known shape is too large to compute, before anything computes it."""
+    for name, kind in graph.types.items():
+        if name in graph.constants:
+            continue
+        count = math.prod(size for size in kind.shape or () if isinstance(size, int))
+        if count > bounds.MAX_ELEMENTS:
+            what = bounds.too_many(f"tensor '{name}'", count)
+            raise CompileError(f"The model asks for too much: {what}. Check the sizes it was exported with.")
 
 
 def fingerprint(source: Source) -> bytes:

@@ -7,7 +7,8 @@ from typing import Any
 
 from pcmedge._contract.image_pb2 import CallSignature, TensorSpec
 from pcmedge.digital.runtime import Array, common_batch, in_batches, open_batch_axis, refused
-from pcmedge.errors import InputValueError, InternalError, MissingExtraError
+from pcmedge.errors import CompileError, InputValueError, InternalError, MissingExtraError
+from pcmedge.image import bounds
 
 _DATATYPES = {
     "float": "FP32",
@@ -18,6 +19,10 @@ _DATATYPES = {
 }
 
 
+# A large file is one somebody trained; a small one that asks for a lot is not.
+_INFERRED_BYTES = 16 * 2**20
+
+
 class OnnxRuntime:
     """A loaded model on one CPU. Raises InputValueError for what is no model, MissingExtraError without a runtime."""
 
@@ -25,13 +30,13 @@ class OnnxRuntime:
 
     def __init__(self, data: bytes, name: str, *, threads: int) -> None:
         try:
+            import onnx  # noqa: F401  the checks need it
             import onnxruntime
-
-            from pcmedge.frontends.onnx.reading import refuse_external_data
         except ModuleNotFoundError as error:
             raise MissingExtraError.for_extra("emulator", "Running an ONNX model digitally") from error
         self.software = f"onnxruntime {onnxruntime.__version__}"
-        refuse_external_data(_parsed(data, name))
+        graph = _checked(data, name)
+        self._loops = bounds.has_loop(graph)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -50,13 +55,16 @@ class OnnxRuntime:
     def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         names = [spec.name for spec in self.outputs]
         try:
-            return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+            return dict(zip(names, bounds.run(self._session, names, inputs, loops=self._loops), strict=True))
         except Exception as error:
             raise InternalError(f"{self.software} failed while computing: {error}") from error
 
 
-def _parsed(data: bytes, name: str) -> Any:
+def _checked(data: bytes, name: str) -> Any:
+    """The graph, after what can be known before ONNX Runtime reads the file."""
     import onnx
+
+    from pcmedge.frontends.onnx.reading import refuse_external_data, require_sound
 
     try:
         model = onnx.load_model_from_string(data)
@@ -64,7 +72,15 @@ def _parsed(data: bytes, name: str) -> Any:
         raise InputValueError(f"'{name}' is neither a TFLite nor an ONNX model", argument="model") from error
     if not model.graph.input or not model.graph.output:
         raise InputValueError(f"'{name}' is no ONNX model: it has no inputs or no outputs", argument="model")
-    return model
+    refuse_external_data(model)
+    try:
+        require_sound(model)
+    except CompileError as error:
+        raise InputValueError(f"'{name}': {error.message}", argument="model") from error
+    found = bounds.excess_inferred(model) if len(data) <= _INFERRED_BYTES else None
+    if found is not None:
+        raise InputValueError(f"'{name}' asks for too much: {found}", argument="model")
+    return model.graph
 
 
 def _spec(value: Any, side: str) -> tuple[TensorSpec, int | None]:

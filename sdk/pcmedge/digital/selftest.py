@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,13 @@ import numpy as np
 
 from pcmedge._contract.image_pb2 import Manifest, TensorSpec
 from pcmedge.digital.runtime import Array, Runtime
+from pcmedge.errors import InputValueError, InternalError
 from pcmedge.image.datatypes import numpy_dtype
 from pcmedge.image.interface import as_values
 
 MADE_SAMPLES = 4
+# Numbers per sample from which one has to do.
+_LARGE = 2**20
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,26 @@ def recorded(runtime: Runtime, manifest: Manifest, given: tuple[Any, Any] | None
     if given is not None:
         inputs, outputs = ({name: np.asarray(value) for name, value in side.items()} for side in given)
         return Reference(inputs, outputs, specs)
-    count = runtime.batch or MADE_SAMPLES
+    largest = max(math.prod(max(size, 1) for size in spec.shape[1:]) for spec in manifest.model.inputs)
+    count = runtime.batch or (MADE_SAMPLES if largest <= _LARGE else 1)
     rng = np.random.default_rng(0)
     inputs = {spec.name: _made(rng, spec, count) for spec in manifest.model.inputs}
-    return Reference(inputs, runtime.run(inputs), specs)
+    try:
+        outputs = runtime.run(inputs)
+    except InternalError as error:
+        # The inputs are what the file says it takes: what does not compute them is the file.
+        raise InputValueError(
+            f"the model takes no inputs of the shapes and types it declares: {error.message}. Convert it again.",
+            argument="model",
+        ) from error
+    for name, value in outputs.items():
+        if not value.size or value.ndim == 0 or len(value) != count:
+            raise InputValueError(
+                f"output '{name}' has shape {list(value.shape)} for {count} samples; expected one answer per sample "
+                "along its first axis",
+                argument="model",
+            )
+    return Reference(inputs, outputs, specs)
 
 
 def _made(rng: np.random.Generator, spec: TensorSpec, count: int) -> Array:

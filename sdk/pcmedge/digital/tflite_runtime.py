@@ -41,7 +41,7 @@ class TfliteRuntime:
             self._inputs = {str(detail["name"]): int(detail["index"]) for detail in inputs}
             self._outputs = {str(detail["name"]): int(detail["index"]) for detail in outputs}
             self.signatures = self._signatures()
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, MemoryError) as error:
             raise refused(name, self.software, error) from error
         if len(self._inputs) != len(inputs) or len(self._outputs) != len(outputs) or not (inputs and outputs):
             raise InputValueError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcmedge._contract.image_pb2 import Manifest, TensorSpec
 from pcmedge.errors import MissingExtraError
+from pcmedge.image import bounds
 from pcmedge.image.datatypes import datatype_name
 from pcmedge.image.format import corrupt
 from pcmedge.image.schemas import DOMAIN, register
@@ -19,7 +20,7 @@ def load_program(image: ChipImage) -> Any:
     """The program as onnx.ModelProto, after its hash and after checking what the manifest says about it.
 
     Raises ImageCorruptError with ``check`` one of ``program-parse``, ``program-opset``, ``program-external-data``,
-    ``program-nodes``, ``program-tensors``; MissingExtraError without onnx.
+    ``program-nodes``, ``program-tensors``, ``program-bounds``; MissingExtraError without onnx.
     """
     try:
         import onnx
@@ -32,8 +33,13 @@ def load_program(image: ChipImage) -> Any:
         raise corrupt("program-parse", f"the program is not an ONNX model: {error}") from error
     _check_opset(model, image.manifest)
     _check_self_contained(model)
+    _check_readable(model)
     _check_nodes(model, image.manifest)
     _check_tensors(model, image.manifest)
+    if (found := bounds.malformed(model.graph)) is not None:
+        raise corrupt("program-nodes", found)
+    if (found := bounds.excess(model.graph)) is not None:
+        raise corrupt("program-bounds", f"the program asks for too much: {found}")
     register()
     try:
         onnx.checker.check_model(model, full_check=False)
@@ -64,6 +70,21 @@ def _check_self_contained(model: Any) -> None:
             raise corrupt("program-nodes", "an analog node is inside a branch or loop body")
     if model.functions:
         raise corrupt("program-nodes", "the program defines functions; images hold plain nodes")
+
+
+def _check_readable(model: Any) -> None:
+    """Tensors whose contents fit their type and shape, and attributes that have a value."""
+    from onnx import numpy_helper
+
+    for graph in _graphs(model.graph):
+        attributes = [attribute for node in graph.node for attribute in node.attribute]
+        if any(attribute.ref_attr_name for attribute in attributes):
+            raise corrupt("program-nodes", "an attribute refers to one of a function; images hold plain nodes")
+        for tensor in (*graph.initializer, *(each.t for each in attributes if each.HasField("t"))):
+            try:
+                numpy_helper.to_array(tensor)
+            except Exception as error:  # of any kind, as onnx checks none of it before
+                raise corrupt("program-tensors", f"tensor {tensor.name!r} cannot be read: {error}") from error
 
 
 def _check_nodes(model: Any, manifest: Manifest) -> None:

@@ -45,11 +45,19 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
     model = reading.copy(source) if isinstance(source, onnx.ModelProto) else reading.read(Path(source))
     reading.refuse_external_data(model)
     opsets.require_known(model, OLDEST_OPSET, OPSET)
+    reading.require_sound(model)
     model = opsets.inline(model, OPSET)
-    labels = classical.cut_labels(model)
-    if quantised.has_integer_operators(model) and opset_of(model) < quantised.OLDEST_OPSET:
-        model = opsets.convert(model, OPSET)
-    quantised.to_float_operators(model)
+    try:
+        labels = classical.cut_labels(model)
+        if quantised.has_integer_operators(model) and opset_of(model) < quantised.OLDEST_OPSET:
+            model = opsets.convert(model, OPSET)
+        quantised.to_float_operators(model)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # These rewrites come before onnx.checker, which does not know the operators they are for.
+        raise CompileError(
+            "The ONNX model is not valid: a quantised or scikit-learn operator lacks an operand or an attribute "
+            f"({reading.first_line(error)}). Export it again."
+        ) from error
     support.require_known_operators(model)
     try:
         # Files whose outputs have no declared shape are common and run everywhere; the checker wants one.

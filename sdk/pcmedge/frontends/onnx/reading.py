@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
+from onnx import numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from pcmedge.errors import CompileError, FileMissingError
+from pcmedge.image import bounds
 
 LARGEST_BYTES = 2**31 - 1
 """What protobuf can serialise; ONNX keeps larger models in external data."""
@@ -53,6 +55,54 @@ def refuse_external_data(model: onnx.ModelProto) -> None:
             "followed. Save it as one file: onnx.save(onnx.load(path), new_path, save_as_external_data=False).",
             tensors=len(external),
         )
+
+
+def require_sound(model: onnx.ModelProto) -> None:
+    """Raise CompileError for what no exporter writes and what later steps would trip over or drown in.
+
+    Names that are not text, tensors whose contents do not fit their type and shape, types that ONNX does not have, and
+    sizes beyond :mod:`pcmedge.image.bounds`. Call it after :func:`refuse_external_data`.
+    """
+    _require_text(model.graph)
+    for tensor in _all_tensors(model):
+        try:
+            numpy_helper.to_array(tensor)
+        except Exception as error:
+            raise _invalid(f"tensor '{tensor.name}' cannot be read: {first_line(error)}") from error
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        kind = value.type.tensor_type
+        if kind.elem_type not in onnx.TensorProto.DataType.values():
+            raise _invalid(f"tensor '{value.name}' has the unknown type {kind.elem_type}")
+        if any(dim.dim_value < 0 for dim in kind.shape.dim):
+            raise _invalid(f"tensor '{value.name}' has a negative size")
+    held = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if value.name not in held and not value.type.tensor_type.elem_type:
+            raise _invalid(f"input '{value.name}' is not a tensor of a known type")
+    if (found := bounds.malformed(model.graph)) is not None:
+        raise _invalid(found)
+    if (found := bounds.excess(model.graph)) is not None:
+        raise CompileError(f"The ONNX model asks for too much: {found}. Check the sizes it was exported with.")
+
+
+def _invalid(what: str) -> CompileError:
+    return CompileError(f"The ONNX model is damaged: {what}. Export it again, or fetch the file again.")
+
+
+def _require_text(graph: onnx.GraphProto) -> None:
+    # What is not UTF-8 comes out of protobuf as bytes.
+    for node in graph.node:
+        texts = (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
+        if not all(isinstance(each, str) for each in texts):
+            raise _invalid(f"a name at node {node.name!r} is not text")
+        if any(attribute.ref_attr_name for attribute in node.attribute):
+            raise _invalid(f"an attribute of node '{node.name}' is that of a function, outside of one")
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+                _require_text(body)
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    if not all(isinstance(value.name, str) for value in values):
+        raise _invalid("the name of a tensor is not text")
 
 
 def first_line(error: BaseException) -> str:

@@ -169,6 +169,8 @@ def _quantisation(table: Any, shape: tuple[int, ...], name: str) -> Quantisation
     check_table(table)
     scale = np.array(numbers(table, "Scale", MAX_ELEMENTS), np.float32)
     if not scale.size:
+        if length(table, "ZeroPoint", MAX_ELEMENTS):
+            raise damaged(f"tensor '{name}' has zero points without scales")
         return None
     zero = np.array(numbers(table, "ZeroPoint", MAX_ELEMENTS), np.int64)
     zero = zero if zero.size else np.zeros(scale.size, np.int64)

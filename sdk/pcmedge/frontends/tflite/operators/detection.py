@@ -53,6 +53,9 @@ def settings(custom: bytes) -> Settings:
         if len(table) > 64:
             raise ValueError(f"{len(table)} options")
         keys = [str(key.AsKey) for key in table.Keys]
+        if keys != sorted(keys):
+            # TFLite's kernel finds keys by bisection, and reads whatever it ends at.
+            raise ValueError("its keys are not in order")
         values = [table.Values[position] for position in range(len(keys))]
         found = Settings(
             detections=int(value("max_detections")),
