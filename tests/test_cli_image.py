@@ -172,6 +172,13 @@ def test_wrong_options_are_exit_code_2(
     assert not (tmp_path / "x").exists()
 
 
+def test_an_output_that_is_read_is_refused(sources: Sources, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path(sources.data).read_bytes()
+    result = run(capsys, "compile", sources.model, "-c", sources.data, "-o", sources.data, "--json")
+    assert (result.code, result.error["reason"]) == (2, "INPUT_VALUE")
+    assert Path(sources.data).read_bytes() == before
+
+
 def test_an_unwritable_output_is_exit_code_8(
     sources: Sources, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

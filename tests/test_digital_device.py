@@ -105,6 +105,13 @@ def test_onnx_runs_as_the_file_is(tmp_path: Path) -> None:
         assert device.self_test().passed
 
 
+def test_what_a_chip_refuses_it_refuses_too() -> None:
+    with pcmedge.DigitalDevice(colours_tflite()) as device:
+        spec = device.model_spec().inputs[0]
+        with pytest.raises(InputValueError, match="finite"):
+            device.infer(np.full((1, *spec.shape[1:]), np.nan, np.float32))
+
+
 def test_it_says_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "pitches v2.tflite"
     path.write_bytes(pitches_tflite())

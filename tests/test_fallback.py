@@ -22,6 +22,7 @@ from pcmedge.device import Device, Policy, Turnover
 from pcmedge.errors import (
     InputError,
     InputShapeError,
+    InputTypeError,
     InputValueError,
     ModelNotFoundError,
     UnavailableError,
@@ -446,3 +447,10 @@ def test_whatever_happens_to_the_primary_every_request_is_answered(steps: list[s
             assert {turnover.reason for turnover in turnovers if turnover.to_device == "fallback"} <= {
                 reason for step, reason in (("break", "NOT_PROGRAMMED"), ("drift", "SELF_TEST")) if step in steps
             }
+
+
+def test_a_pair_of_one_device_or_of_none_is_refused(chip: Device) -> None:
+    with pytest.raises(InputValueError, match="the same device"):
+        FallbackDevice(chip, chip)
+    with pytest.raises(InputTypeError, match="NoneType"):
+        FallbackDevice(chip, None)  # type: ignore[arg-type]

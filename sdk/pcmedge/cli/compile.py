@@ -163,6 +163,8 @@ def run(
         raise InputValueError("--data belongs to --report, and --plot to --check; add that option.")
     if plot is not None:
         check_picture(plot)
+    if output is not None and any(output.resolve() == Path(each).resolve() for each in (model, calibration)):
+        raise InputValueError(f"--output {output} is a file that is read here, too; choose another name.")
     out = Output(json=json)
     samples = read_inputs(calibration)
     named_labels = _labels(labels)

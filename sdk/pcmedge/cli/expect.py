@@ -131,8 +131,8 @@ def advice(found: Expectation) -> str:
     }[found.measure]
     if found.recommends_training:
         return (
-            f"Train it with noise (docs/training.md): {kind}. What helps without training: --scaling column "
-            "(docs/compiler.md)."
+            f"Train it with noise (docs/training.md): {kind}. What helps without training, if it is not in use yet: "
+            "--scaling column (docs/compiler.md)."
         )
     return f"No need for noise-aware training; it is recommended where {kind}."
 

@@ -25,7 +25,15 @@ from pcmedge.device._watcher import Pace, Watcher
 from pcmedge.device.connecting import connect
 from pcmedge.device.device import Device, stream_item
 from pcmedge.device.results import InferResult
-from pcmedge.errors import Error, InputError, InputValueError, NotFoundError, UnavailableError, UnimplementedError
+from pcmedge.errors import (
+    Error,
+    InputError,
+    InputTypeError,
+    InputValueError,
+    NotFoundError,
+    UnavailableError,
+    UnimplementedError,
+)
 
 _LOG = logging.getLogger("pcmedge.fallback")
 # A library writes on nobody's stderr unless logging is set up; only a listener's own exceptions are not to be lost.
@@ -115,6 +123,8 @@ class FallbackDevice:
         self._switch = Switch()
         self._model = model
         floor = _share("min_agreement", min_agreement)
+        if primary is fallback:
+            raise InputValueError("primary and fallback are the same device, which protects from nothing; pass two")
         with contextlib.ExitStack() as opened:
             self.primary = _opened(primary, opened)
             self.fallback = _opened(fallback, opened)
@@ -358,8 +368,10 @@ _TELLER_PATIENCE_S = 5.0
 
 def _opened(device: Device | str, opened: contextlib.ExitStack) -> Device:
     """A device as it is, or one at an address, which need not answer yet and is closed if nothing comes of the pair."""
-    if not isinstance(device, str):
+    if isinstance(device, Device):
         return device
+    if not isinstance(device, str):
+        raise InputTypeError(f"a device is an address or a Device, found {type(device).__name__}", found=repr(device))
     return opened.enter_context(connect(device, lazy=True))
 
 

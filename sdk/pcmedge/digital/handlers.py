@@ -15,7 +15,7 @@ from pcmedge.device._inference import ModelSpec, check_samples
 from pcmedge.device.results import Tensor
 from pcmedge.digital.runtime import Array, Runtime
 from pcmedge.digital.selftest import Reference
-from pcmedge.errors import Error, InputError, ModelNotFoundError, UnavailableError, UnimplementedError
+from pcmedge.errors import Error, InputError, InputValueError, ModelNotFoundError, UnavailableError, UnimplementedError
 from pcmedge.protocol import tensors
 from pcmedge.protocol.dispatch import CallContext
 from pcmedge.protocol.limits import check_interval
@@ -173,6 +173,10 @@ class DigitalHandlers:
 
     def _compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         checked = check_samples(self._spec, inputs)
+        for name, values in checked.items():
+            # A runtime would compute with them; a chip refuses them, and whoever answers a call must not decide.
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise InputValueError(f"input {name!r}: expected finite values, found NaN or infinite ones", input=name)
         with self._lock:
             outputs = self._runtime.run({name: np.ascontiguousarray(value) for name, value in checked.items()})
             self._served += 1

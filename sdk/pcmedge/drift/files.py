@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pcmedge.errors import FileUnwritableError
+from pcmedge.image.files import writable_place
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -15,6 +16,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
     Raises FileUnwritableError. Folders on the way are made.
     """
+    path = writable_place(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

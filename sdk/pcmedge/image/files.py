@@ -19,7 +19,7 @@ def write_atomically(path: str | PathLike[str], data: Bytes) -> None:
     worst a stray ``.name.*.tmp``. Permissions are the process's default ones (umask), or those of the file replaced.
     Raises FileUnwritableError (full disk, no permission, no such folder); nothing is left behind then.
     """
-    target = Path(path)
+    target = writable_place(path)
     try:
         _write(target, data)
     except OSError as error:
@@ -29,6 +29,22 @@ def write_atomically(path: str | PathLike[str], data: Bytes) -> None:
             path=target,
             errno=error.errno,
         ) from error
+
+
+def writable_place(path: str | PathLike[str]) -> Path:
+    """Where a file of this name is to be written: behind a symbolic link, what it points to.
+
+    Raises FileUnwritableError for what is there and is no file (a device, a pipe, a socket, a folder): renaming a
+    finished file there would take its place.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise FileUnwritableError(
+            f"could not write {target}: it is a folder, a device, a pipe or a socket, expected a file or nothing "
+            "there. Nothing was changed; choose the name of a file",
+            path=target,
+        )
+    return target
 
 
 def _write(target: Path, data: Bytes) -> None:

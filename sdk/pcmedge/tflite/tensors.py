@@ -74,7 +74,14 @@ class InterpreterTensor:
     def allocate(self, shape: tuple[int, ...] | None = None) -> None:
         self.shape = shape or self.shape
         if self._values is None or self._values.shape != self.shape:
-            self._values = np.zeros(self.shape, self.dtype)
+            try:
+                self._values = np.zeros(self.shape, self.dtype)
+            except MemoryError as error:
+                raise DeviceStateError(
+                    f"tensor '{self.name}' of shape {list(self.shape)} does not fit into memory; "
+                    "choose a smaller batch",
+                    tensor=self.name,
+                ) from error
 
     @property
     def values(self) -> Array:
