@@ -37,6 +37,7 @@ def validate(program: ChipProgram, *, statistics_of: Mapping[str, tuple[str, int
     _check_model(program.model)
     _check_nodes(program)
     _check_layers(program)
+    _check_widths(program)
     _check_statistics(program, statistics_of)
 
 
@@ -136,6 +137,30 @@ def _check_attributes(node: onnx.NodeProto, layer: AnalogLayer) -> None:
                 raise _refuse(
                     f"block {block.name!r} of layer {layer.name!r} does not fit hidden size {hidden}", "layers"
                 )
+
+
+def _check_widths(program: ChipProgram) -> None:
+    """Every analog node is given as many values as its block has rows, where shape inference knows how many."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(program.model).graph
+    except Exception as error:  # onnx's own, of several kinds
+        raise _refuse(f"shape inference fails on the program: {error}") from error
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.value_info)
+        if value.type.tensor_type.HasField("shape")
+    }
+    for node in program.model.graph.node:
+        if node.domain != "pcm" or not node.input or not shapes.get(node.input[0]):
+            continue
+        layer, shape = program.layers[layer_name(node)], shapes[node.input[0]]
+        block = layer.blocks["W"]
+        found, expected = shape[-1], block.input_rows
+        if layer.operator == "AnalogConv":
+            kernel = next(each.ints for each in node.attribute if each.name == "kernel_shape")
+            found, expected = shape[min(1, len(shape) - 1)], block.groups * block.input_rows // int(np.prod(kernel))
+        if found not in (0, expected):
+            raise _refuse(f"layer {layer.name!r} is given {found} values, its block takes {expected}", "layers")
 
 
 def _check_layers(program: ChipProgram) -> None:
