@@ -98,7 +98,8 @@ def show(context: typer.Context, verb: Callable[..., Any], out: Output) -> None:
     """Print the effective settings as TOML that --config reads, with where each came from, or as JSON."""
     settings = effective(context, verb)
     document = {name: {"value": setting.value, "from": setting.origin} for name, setting in settings.items()}
-    out.result({"config": document}, lambda console: [console.say(_toml_line(*item)) for item in settings.items()])
+    lines = "\n".join(_toml_line(name, setting) for name, setting in settings.items())
+    out.result({"config": document}, lambda console: console.say(lines))
 
 
 # ------------------------------------------------------------------------------------------------------- what is known
@@ -112,7 +113,7 @@ def _fields(verb: Callable[..., Any]) -> dict[str, Any]:
 def _model(verb: Callable[..., Any], prefix: str) -> type[BaseSettings]:
     """A settings class with a field per option, of its type and within its bounds."""
     from pydantic import Field, create_model
-    from pydantic_settings import BaseSettings, SettingsConfigDict
+    from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
     class Outside(BaseSettings):
         model_config = SettingsConfigDict(
@@ -120,7 +121,14 @@ def _model(verb: Callable[..., Any], prefix: str) -> type[BaseSettings]:
         )
 
         @classmethod
-        def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, **others: Any) -> tuple[Any, ...]:
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
             # The sources are read one by one above, so that each value's origin is known.
             return (init_settings,)
 
