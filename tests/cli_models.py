@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pcmedge
 from onnx import TensorProto, helper, numpy_helper
 
 LABELS = ("zero", "one", "two", "three")
@@ -67,3 +68,22 @@ def write_sources(folder: Path, *, seed: int = 0) -> Sources:
     picture = {"width": 6, "height": 6, "channels": 1, "colour_order": "GRAY", "layout": "NCHW", "scale": 1 / 255}
     sources.preprocessing.write_text(json.dumps(picture), encoding="utf-8")
     return sources
+
+
+def write_large_image(path: Path) -> None:
+    """A million weights: long enough to be interrupted while being programmed."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.random.default_rng(0).normal(0, 0.05, (1024, 1024)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="large")],
+        "large",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1024])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1024])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.checker.check_model(model)
+    calibration = np.random.default_rng(1).random((4, 1024), dtype=np.float32)
+    pcmedge.compile(model, calibration=calibration, name="large", buffer=None).save(path)

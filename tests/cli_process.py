@@ -87,10 +87,12 @@ EXTRAS = (
     "pyarrow",
     "matplotlib",
     "grpc_health",
+    "prometheus_client",
+    "pydantic_settings",
     "PIL",
     "ai_edge_litert",
 )
-EXTRAS_METADATA = ("grpcio_health_checking", "pillow", "ai_edge_litert")
+EXTRAS_METADATA = ("grpcio_health_checking", "dotenv", "pillow", "ai_edge_litert")
 
 
 def without_extras(folder: Path) -> tuple[str, ...]:

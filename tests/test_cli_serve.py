@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pcmedge
 import pytest
-from cli_models import write_sources
+from cli_models import write_large_image, write_sources
 from cli_process import ENTRY, run, run_process, served, start, wait_for
 
 
@@ -188,22 +188,3 @@ def test_a_server_killed_while_watched_is_exit_code_6(tmp_path: Path) -> None:
     assert watcher.returncode == 6
     assert json.loads(out.splitlines()[-1])["error"]["reason"] == "UNAVAILABLE"
     assert err == ""
-
-
-def write_large_image(path: Path) -> None:
-    """A million weights: long enough to be interrupted while being programmed."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    weights = np.random.default_rng(0).normal(0, 0.05, (1024, 1024)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"], name="large")],
-        "large",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1024])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1024])],
-        [numpy_helper.from_array(weights, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    onnx.checker.check_model(model)
-    calibration = np.random.default_rng(1).random((4, 1024), dtype=np.float32)
-    pcmedge.compile(model, calibration=calibration, name="large", buffer=None).save(path)

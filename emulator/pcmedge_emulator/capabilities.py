@@ -29,6 +29,7 @@ CAPABILITIES = (
     "self-test",
     "self-test.history",
     "telemetry",
+    "telemetry.health",
     "telemetry.watch",
     "tile.read",
 )

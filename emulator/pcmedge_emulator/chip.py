@@ -27,6 +27,7 @@ from pcmedge_emulator.capabilities import CAPABILITIES, TURBO_CAPABILITY
 from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.engine import Precision, available_cores, default_threads
 from pcmedge_emulator.identity import device_record, own_technology
+from pcmedge_emulator.journal import DEFAULT_BOUNDS, JournalBounds
 from pcmedge_emulator.lab_verbs import LabVerbs
 from pcmedge_emulator.maintenance import Maintenance
 from pcmedge_emulator.operations import Cancelled, Operations, Progress, never, no_progress
@@ -89,6 +90,7 @@ class Chip(LabVerbs):
       half of the processors, at most 8.
     * ``default_policy``: of a freshly programmed image. ``same_read``: recalibration sees inference's own read noise
       (for studies of what that would gain; never the default).
+    * ``journal``: how many events are kept.
 
     >>> with Chip(clock=Clock.manual(), seed=7) as chip:
     ...     chip.program(image)
@@ -113,6 +115,7 @@ class Chip(LabVerbs):
         default_policy: Policy = DEFAULT_POLICY,
         same_read: bool = False,
         store_max_bytes: int | None = None,
+        journal: JournalBounds = DEFAULT_BOUNDS,
     ) -> None:
         engines: tuple[EngineKind, ...] = ("fast", "reference")
         conversions: tuple[Converters, ...] = ("profile", "ideal")
@@ -150,6 +153,7 @@ class Chip(LabVerbs):
                 identity=identity,
                 circuits=circuits,
                 same_read=same_read,
+                journal=journal,
             )
         except BaseException:
             opened.close()
@@ -421,7 +425,10 @@ class Chip(LabVerbs):
         return observe.telemetry(self._state, include_tiles=include_tiles, include_self_tests=include_self_tests)
 
     def events(self, after: int = 0, limit: int = 0) -> tuple[Event, ...]:
-        """At most ``limit`` (0: 1000) events with a larger sequence number, oldest first."""
+        """At most ``limit`` (0: 1000) events with a larger sequence number, oldest first.
+
+        The first one's ``lost_before`` says how many after ``after`` are no longer kept.
+        """
         return self._state.journal.after(after, limit)
 
     def wait_events(self, after: int, timeout_s: float) -> tuple[Event, ...]:

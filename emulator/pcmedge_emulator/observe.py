@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pcmedge.errors import NotFoundError
 
 from pcmedge_emulator.crossbar.tile import conductances
-from pcmedge_emulator.outcomes import Geometry, Identity, ModelTelemetry, Telemetry, TileReadout, TileTelemetry
+from pcmedge_emulator.outcomes import Geometry, Health, Identity, ModelTelemetry, Telemetry, TileReadout, TileTelemetry
 from pcmedge_emulator.programming import IMAGE_FEATURES
 from pcmedge_emulator.resident import ProgrammedTile, Resident
 from pcmedge_emulator.state import State
@@ -64,6 +64,8 @@ def telemetry(state: State, *, include_tiles: bool, include_self_tests: bool) ->
         requests_failed=activity.requests_failed,
         memory_bytes=_memory_bytes(),
         degraded_reasons=reasons,
+        health=_health(state, degraded=bool(reasons)),
+        store_bytes=state.store.size_bytes(),
     )
 
 
@@ -75,10 +77,19 @@ def _what(state: State, *, degraded: bool) -> str:
     return "degraded" if degraded else "idle"
 
 
+def _health(state: State, *, degraded: bool) -> Health:
+    if not any(r.record.active and name not in state.out_of_service for name, r in state.residents.items()):
+        return Health.ALIVE
+    if degraded:
+        return Health.DEGRADED
+    return Health.RECALIBRATING if state.activity.busy == "recalibrating" else Health.READY
+
+
 def _degraded_reasons(state: State) -> tuple[str, ...]:
-    """One sentence per active model whose last agreement is below what its policy asks for."""
+    """One sentence per active model whose last agreement is below what its policy asks for, and one for the store."""
+    store = (f"the last change could not be stored: {state.store_problem}",) if state.store_problem else ()
     records = [resident.record for resident in state.residents.values() if resident.record.active]
-    return tuple(
+    return store + tuple(
         f"self-test agreement of '{record.name}' is {record.last_agreement:.4g}, below {record.agreement_floor:.4g}"
         for record in records
         if 0.0 <= record.last_agreement < record.agreement_floor
@@ -118,6 +129,7 @@ def _model(state: State, resident: Resident, include_tiles: bool, include_self_t
         recalibrations_refused=record.refused,
         tiles=tiles,
         self_tests=resident.history.records() if include_self_tests else (),
+        agreement_floor=record.agreement_floor,
     )
 
 

@@ -237,7 +237,10 @@ class TileTelemetry:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTelemetry:
-    """``last_recalibration_age_s`` and ``last_agreement`` are negative if there was none."""
+    """``last_recalibration_age_s`` and ``last_agreement`` are negative if there was none.
+
+    ``agreement_floor``: what the policy asks of agreement, 0 if nothing.
+    """
 
     name: str
     age_s: float
@@ -253,13 +256,24 @@ class ModelTelemetry:
     recalibrations_refused: int
     tiles: tuple[TileTelemetry, ...] = ()
     self_tests: tuple[SelfTestRecord, ...] = ()
+    agreement_floor: float = 0.0
+
+
+class Health(StrEnum):
+    """Whether to send requests here: the last of these that holds."""
+
+    ALIVE = "alive"
+    READY = "ready"
+    RECALIBRATING = "recalibrating"
+    DEGRADED = "degraded"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:
     """``state``: "idle", "serving", "programming", "recalibrating" or "degraded".
 
-    ``degraded_reasons``: why "degraded", also while the state says what the device is busy with instead.
+    ``degraded_reasons``: why "degraded", also while the state says what the device is busy with instead. ``health``:
+    whether to send requests here. ``store_bytes``: what the store's files take, 0 in memory.
     """
 
     time_unix_s: float
@@ -273,11 +287,16 @@ class Telemetry:
     requests_failed: int
     memory_bytes: int
     degraded_reasons: tuple[str, ...] = ()
+    health: Health = Health.ALIVE
+    store_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One line of the journal. ``sequence`` grows by one per event and is never reused."""
+    """One line of the journal. ``sequence`` grows by one per event and is never reused.
+
+    ``lost_before``: events that a reader asked for and the bounded journal no longer has, right before this one.
+    """
 
     sequence: int
     time_unix_s: float
@@ -286,6 +305,7 @@ class Event:
     message: str
     model: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
+    lost_before: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,14 +21,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 from pcmedge._contract.image_pb2 import ChipProfile
-from pcmedge.errors import CancelledError, Error, GenerationMismatchError, ModelNotFoundError, NotProgrammedError
+from pcmedge.errors import (
+    CancelledError,
+    Error,
+    GenerationMismatchError,
+    ModelNotFoundError,
+    NotProgrammedError,
+    StoreUnwritableError,
+)
 
 from pcmedge_emulator import codec, stored_models
 from pcmedge_emulator.calibration.adabs import sample_count
 from pcmedge_emulator.clock import Clock, ClockMode, ClockState
 from pcmedge_emulator.engine import FastEngine, ReferenceEngine
 from pcmedge_emulator.history import SelfTestHistory
-from pcmedge_emulator.journal import Journal
+from pcmedge_emulator.journal import DEFAULT_BOUNDS, Journal, JournalBounds
 from pcmedge_emulator.lease import LeaseBook
 from pcmedge_emulator.operations import Operations
 from pcmedge_emulator.outcomes import Event, Mutation
@@ -83,12 +90,14 @@ class State:
         identity: Callable[[DeviceRecord | None], DeviceRecord],
         circuits: Callable[[DeviceRecord], Circuits],
         same_read: bool,
+        journal: JournalBounds = DEFAULT_BOUNDS,
     ) -> None:
         self.store = store
+        self.store_problem = ""
         self.clock = clock
         self.same_read = same_read
         self.realisation = 0
-        self.journal = Journal(store)
+        self.journal = Journal(store, journal)
         self.requests = Requests(store)
         self.leases = LeaseBook()
         self.operations = Operations()
@@ -330,16 +339,16 @@ class State:
     ) -> None:
         """One transaction: the change, the device's record and clock, the events, and the answer to the request id.
 
-        Raises StoreUnwritableError with nothing changed. The caller replaces what is in memory after it returns.
+        Raises StoreUnwritableError with nothing changed; ``store_problem`` says so until a commit succeeds. The caller
+        replaces what is in memory after it returns.
         """
         device = self.device if device is None else device
         answer = None
-        with self.store.transaction() as transaction:
+        with self._noting_store_problems(), self.store.transaction() as transaction:
             write(transaction)
             transaction.put("device", "device", codec.encode(device))
             transaction.put("device", "clock", codec.encode(self.clock.state()))
-            for event in events:
-                self.journal.write(transaction, event)
+            self.journal.write(transaction, events)
             if remember is not None:
                 mutation, verb, outcome = remember
                 answer = self.requests.write(transaction, mutation.request_id, verb, outcome)
@@ -348,6 +357,15 @@ class State:
         if remember is not None:
             self.requests.publish(remember[0].request_id, answer)
 
+    @contextmanager
+    def _noting_store_problems(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreUnwritableError as error:
+            self.store_problem = error.message
+            raise
+        self.store_problem = ""
+
     def report(self, kind: str, message: str, model: str = "", details: Mapping[str, str] | None = None) -> None:
         """An event on its own. A store that cannot be written costs the event, not the caller's error."""
         with self.changing:
@@ -355,4 +373,4 @@ class State:
             try:
                 self.commit(events=[event])
             except Error:
-                self.journal.publish([event])
+                self.journal.publish([event], stored=False)

@@ -89,12 +89,10 @@ class Transaction:
             "DELETE FROM records WHERE space = '' AND collection = ? AND key = ?", (collection, key)
         )
 
-    def trim(self, collection: str, keep: int) -> None:
-        """Keeps the ``keep`` records of a collection with the largest keys."""
+    def delete_before(self, collection: str, key: str) -> None:
+        """Deletes the records of a collection with smaller keys."""
         self._connection.execute(
-            "DELETE FROM records WHERE space = '' AND collection = ?1 AND key NOT IN "
-            "(SELECT key FROM records WHERE space = '' AND collection = ?1 ORDER BY key DESC LIMIT ?2)",
-            (collection, keep),
+            "DELETE FROM records WHERE space = '' AND collection = ? AND key < ?", (collection, key)
         )
 
     def put_content(self, owner: int, part: str, value: bytes | memoryview) -> None:
@@ -130,6 +128,7 @@ class Store:
         self._thread_lock = threading.RLock()
         self.max_bytes = max_bytes
         self._where = "in memory" if directory is None else str(directory)
+        self._files = () if directory is None else tuple(directory / f"{DATABASE}{end}" for end in ("", "-wal"))
         lock_file = None if directory is None else _own(directory)
         try:
             with self._errors():
@@ -224,12 +223,24 @@ class Store:
             ).fetchall()
         return {part: _checked(self._where, f"{owner}/{part}", crc, value) for part, crc, value in rows}
 
+    def size_bytes(self) -> int:
+        """What the files take now; 0 in memory. Waits for no transaction."""
+        return sum(_size(file) for file in self._files)
+
     def contents_bytes(self, owner: int) -> int:
         with self._thread_lock, self._errors():
             (size,) = self._connection.execute(
                 "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM contents WHERE owner = ?", (owner,)
             ).fetchone()
         return int(size)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        # The log is there only while something was written since it was last folded in.
+        return 0
 
 
 def _close(connection: sqlite3.Connection, lock_file: IO[str] | None) -> None:

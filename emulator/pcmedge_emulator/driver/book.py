@@ -163,8 +163,7 @@ class Book:
             transaction.keep_contents(model.record.program_generation for model in kept.values())
             transaction.put("device", "counters", codec.encode(counters))
             transaction.put("device", "clock", codec.encode(self.clock.state()))
-            for event in events:
-                self.journal.write(transaction, event)
+            self.journal.write(transaction, events)
             if remember is not None:
                 mutation, verb, outcome = remember
                 answer = self.requests.write(transaction, mutation.request_id, verb, outcome)

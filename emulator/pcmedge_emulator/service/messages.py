@@ -185,6 +185,7 @@ def telemetry(value: outcomes.Telemetry, sequence: int, *, queued: int, rejected
         sequence=sequence,
         requests_queued=queued,
         requests_rejected=rejected,
+        health=_enum(device_pb2.HealthState, "HEALTH_STATE_", value.health),
     )
 
 

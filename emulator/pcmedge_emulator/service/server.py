@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -21,6 +21,7 @@ from pcmedge.protocol.status import to_status
 from pcmedge_emulator.driver.interface import DeviceChip
 from pcmedge_emulator.service.binding import bind, release
 from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING, Handlers
+from pcmedge_emulator.service.observing import HERE, Observer, observed
 from pcmedge_emulator.service.scheduling import Scheduling
 
 MAX_MESSAGE_BYTES = 64 << 20
@@ -64,6 +65,7 @@ class Server:
         threads: int,
         max_message_bytes: int,
         scheduling: Scheduling,
+        observers: Sequence[Observer],
     ) -> None:
         # Streams and inferences that compute leave threads for short calls, and so do inferences that wait: the queue
         # is full before the pool is. Threads are started when they are needed.
@@ -86,7 +88,7 @@ class Server:
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         streams = threading.BoundedSemaphore(shared)
-        self._server.add_generic_rpc_handlers((_Calls(self._handlers, streams),))
+        self._server.add_generic_rpc_handlers((_Calls(self._handlers, streams, observers),))
         try:
             self._address = bind(self._server, listen)
             self._server.start()
@@ -107,6 +109,10 @@ class Server:
     def address(self) -> str:
         """Where clients connect, with the real port."""
         return self._address.url
+
+    def ask(self, name: str, request: Any) -> Any:
+        """Answers a call of the contract that has one request and one reply, in process. Raises what it raises."""
+        return self._handlers.call(name, request, HERE)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Blocks until the server has stopped; True if it has within ``timeout_s``."""
@@ -142,12 +148,14 @@ def serve(
     threads: int = THREADS,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     scheduling: Scheduling = DEFAULT_SCHEDULING,
+    observers: Sequence[Observer] = (),
 ) -> Server:
     """Serve a chip at ``grpc://host:port``, ``host:port`` (port 0: any free one) or ``unix:///path``.
 
     ``lab``: also offer LabService. ``threads``: calls answered at once, those that wait for the chip not counted.
-    ``scheduling``: dynamic batching and the queue of inference requests. Raises AddressInUseError if somebody listens
-    there already, InputValueError for an address this machine cannot listen on.
+    ``scheduling``: dynamic batching and the queue of inference requests. ``observers`` are told of every call
+    that ended, in the thread that answered it. Raises AddressInUseError if somebody listens there already,
+    InputValueError for an address this machine cannot listen on.
     """
     return Server(
         chip,
@@ -156,14 +164,17 @@ def serve(
         threads=threads,
         max_message_bytes=max_message_bytes,
         scheduling=scheduling,
+        observers=observers,
     )
 
 
 class _Calls(grpc.GenericRpcHandler):
     """Every call of the contract by its path; an unknown path answers UNIMPLEMENTED with ErrorInfo like any error."""
 
-    def __init__(self, handlers: Handlers, streams: threading.BoundedSemaphore) -> None:
-        self._by_path = {method.path: _method_handler(handlers, method, streams) for method in METHODS.values()}
+    def __init__(self, handlers: Handlers, streams: threading.BoundedSemaphore, observers: Sequence[Observer]) -> None:
+        self._by_path = {
+            method.path: _method_handler(handlers, method, streams, observers) for method in METHODS.values()
+        }
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         found = self._by_path.get(details.method)
@@ -178,7 +189,7 @@ def _unknown(path: str) -> Callable[[bytes, grpc.ServicerContext], NoReturn]:
 
 
 def _method_handler(
-    handlers: Handlers, method: Method, streams: threading.BoundedSemaphore
+    handlers: Handlers, method: Method, streams: threading.BoundedSemaphore, observers: Sequence[Observer]
 ) -> grpc.RpcMethodHandler[Any, Any]:
     def unary(request: Any, context: grpc.ServicerContext) -> Any:
         try:
@@ -202,8 +213,9 @@ def _method_handler(
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[method.client_streaming, method.server_streaming]
+    answer: Callable[..., Any] = stream if method.server_streaming else unary
     handler: grpc.RpcMethodHandler[Any, Any] = make(
-        stream if method.server_streaming else unary,
+        observed(answer, method, observers) if observers else answer,
         request_deserializer=method.request.FromString,
         response_serializer=method.response.SerializeToString,
     )

@@ -32,6 +32,14 @@ class PolicyKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     POLICY_KIND_LOG_TIME: _ClassVar[PolicyKind]
     POLICY_KIND_DRIFT: _ClassVar[PolicyKind]
     POLICY_KIND_SELF_TEST: _ClassVar[PolicyKind]
+
+class HealthState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HEALTH_STATE_UNSPECIFIED: _ClassVar[HealthState]
+    HEALTH_STATE_ALIVE: _ClassVar[HealthState]
+    HEALTH_STATE_READY: _ClassVar[HealthState]
+    HEALTH_STATE_RECALIBRATING: _ClassVar[HealthState]
+    HEALTH_STATE_DEGRADED: _ClassVar[HealthState]
 OPERATION_STATE_UNSPECIFIED: OperationState
 OPERATION_STATE_RUNNING: OperationState
 OPERATION_STATE_SUCCEEDED: OperationState
@@ -49,6 +57,11 @@ POLICY_KIND_INTERVAL: PolicyKind
 POLICY_KIND_LOG_TIME: PolicyKind
 POLICY_KIND_DRIFT: PolicyKind
 POLICY_KIND_SELF_TEST: PolicyKind
+HEALTH_STATE_UNSPECIFIED: HealthState
+HEALTH_STATE_ALIVE: HealthState
+HEALTH_STATE_READY: HealthState
+HEALTH_STATE_RECALIBRATING: HealthState
+HEALTH_STATE_DEGRADED: HealthState
 
 class GetIdentityRequest(_message.Message):
     __slots__ = ()
@@ -584,7 +597,7 @@ class WatchTelemetryRequest(_message.Message):
     def __init__(self, interval_s: _Optional[float] = ..., include_tiles: bool = ..., include_self_tests: bool = ...) -> None: ...
 
 class Telemetry(_message.Message):
-    __slots__ = ("time_unix_s", "device_time_s", "uptime_s", "state", "models", "tiles", "free_tiles", "requests_served", "requests_failed", "memory_bytes", "sequence", "degraded_reasons", "requests_queued", "requests_rejected")
+    __slots__ = ("time_unix_s", "device_time_s", "uptime_s", "state", "models", "tiles", "free_tiles", "requests_served", "requests_failed", "memory_bytes", "sequence", "degraded_reasons", "requests_queued", "requests_rejected", "health", "store_bytes")
     TIME_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     DEVICE_TIME_S_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
@@ -599,6 +612,8 @@ class Telemetry(_message.Message):
     DEGRADED_REASONS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_QUEUED_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_REJECTED_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
+    STORE_BYTES_FIELD_NUMBER: _ClassVar[int]
     time_unix_s: float
     device_time_s: float
     uptime_s: float
@@ -613,10 +628,12 @@ class Telemetry(_message.Message):
     degraded_reasons: _containers.RepeatedScalarFieldContainer[str]
     requests_queued: int
     requests_rejected: int
-    def __init__(self, time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., uptime_s: _Optional[float] = ..., state: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelTelemetry, _Mapping]]] = ..., tiles: _Optional[int] = ..., free_tiles: _Optional[int] = ..., requests_served: _Optional[int] = ..., requests_failed: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., sequence: _Optional[int] = ..., degraded_reasons: _Optional[_Iterable[str]] = ..., requests_queued: _Optional[int] = ..., requests_rejected: _Optional[int] = ...) -> None: ...
+    health: HealthState
+    store_bytes: int
+    def __init__(self, time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., uptime_s: _Optional[float] = ..., state: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelTelemetry, _Mapping]]] = ..., tiles: _Optional[int] = ..., free_tiles: _Optional[int] = ..., requests_served: _Optional[int] = ..., requests_failed: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., sequence: _Optional[int] = ..., degraded_reasons: _Optional[_Iterable[str]] = ..., requests_queued: _Optional[int] = ..., requests_rejected: _Optional[int] = ..., health: _Optional[_Union[HealthState, str]] = ..., store_bytes: _Optional[int] = ...) -> None: ...
 
 class ModelTelemetry(_message.Message):
-    __slots__ = ("model_name", "age_s", "program_generation", "statistics_generation", "inferences", "last_recalibration_age_s", "median_drift_factor", "adc_saturation", "last_agreement", "energy_j", "tiles", "recalibrations", "recalibrations_refused", "self_tests")
+    __slots__ = ("model_name", "age_s", "program_generation", "statistics_generation", "inferences", "last_recalibration_age_s", "median_drift_factor", "adc_saturation", "last_agreement", "energy_j", "tiles", "recalibrations", "recalibrations_refused", "self_tests", "agreement_floor")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -631,6 +648,7 @@ class ModelTelemetry(_message.Message):
     RECALIBRATIONS_FIELD_NUMBER: _ClassVar[int]
     RECALIBRATIONS_REFUSED_FIELD_NUMBER: _ClassVar[int]
     SELF_TESTS_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FLOOR_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     age_s: float
     program_generation: int
@@ -645,7 +663,8 @@ class ModelTelemetry(_message.Message):
     recalibrations: int
     recalibrations_refused: int
     self_tests: _containers.RepeatedCompositeFieldContainer[SelfTestRecord]
-    def __init__(self, model_name: _Optional[str] = ..., age_s: _Optional[float] = ..., program_generation: _Optional[int] = ..., statistics_generation: _Optional[int] = ..., inferences: _Optional[int] = ..., last_recalibration_age_s: _Optional[float] = ..., median_drift_factor: _Optional[float] = ..., adc_saturation: _Optional[float] = ..., last_agreement: _Optional[float] = ..., energy_j: _Optional[float] = ..., tiles: _Optional[_Iterable[_Union[TileTelemetry, _Mapping]]] = ..., recalibrations: _Optional[int] = ..., recalibrations_refused: _Optional[int] = ..., self_tests: _Optional[_Iterable[_Union[SelfTestRecord, _Mapping]]] = ...) -> None: ...
+    agreement_floor: float
+    def __init__(self, model_name: _Optional[str] = ..., age_s: _Optional[float] = ..., program_generation: _Optional[int] = ..., statistics_generation: _Optional[int] = ..., inferences: _Optional[int] = ..., last_recalibration_age_s: _Optional[float] = ..., median_drift_factor: _Optional[float] = ..., adc_saturation: _Optional[float] = ..., last_agreement: _Optional[float] = ..., energy_j: _Optional[float] = ..., tiles: _Optional[_Iterable[_Union[TileTelemetry, _Mapping]]] = ..., recalibrations: _Optional[int] = ..., recalibrations_refused: _Optional[int] = ..., self_tests: _Optional[_Iterable[_Union[SelfTestRecord, _Mapping]]] = ..., agreement_floor: _Optional[float] = ...) -> None: ...
 
 class TileTelemetry(_message.Message):
     __slots__ = ("tile", "layer", "drift_factor", "adc_saturation", "mvms", "age_s")
@@ -664,7 +683,7 @@ class TileTelemetry(_message.Message):
     def __init__(self, tile: _Optional[int] = ..., layer: _Optional[str] = ..., drift_factor: _Optional[float] = ..., adc_saturation: _Optional[float] = ..., mvms: _Optional[int] = ..., age_s: _Optional[float] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("sequence", "time_unix_s", "device_time_s", "kind", "message", "details", "model_name")
+    __slots__ = ("sequence", "time_unix_s", "device_time_s", "kind", "message", "details", "model_name", "lost_before")
     class DetailsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -679,6 +698,7 @@ class Event(_message.Message):
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     DETAILS_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    LOST_BEFORE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time_unix_s: float
     device_time_s: float
@@ -686,7 +706,8 @@ class Event(_message.Message):
     message: str
     details: _containers.ScalarMap[str, str]
     model_name: str
-    def __init__(self, sequence: _Optional[int] = ..., time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., kind: _Optional[str] = ..., message: _Optional[str] = ..., details: _Optional[_Mapping[str, str]] = ..., model_name: _Optional[str] = ...) -> None: ...
+    lost_before: int
+    def __init__(self, sequence: _Optional[int] = ..., time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., kind: _Optional[str] = ..., message: _Optional[str] = ..., details: _Optional[_Mapping[str, str]] = ..., model_name: _Optional[str] = ..., lost_before: _Optional[int] = ...) -> None: ...
 
 class ListEventsRequest(_message.Message):
     __slots__ = ("after_sequence", "limit")

@@ -25,6 +25,8 @@ def run(
 ) -> None:
     """Show what happened to a device: programmed, recalibrated, refused, rolled back, restarted.
 
+    The journal is bounded; it says how many events after --after it no longer has.
+
     \b
     Examples:
       pcmedge events
@@ -38,6 +40,8 @@ def run(
     with open_device(device, timeout_s=timeout) as connected:
         if watch:
             for event in connected.watch_events(after=after):
+                if event.lost_before:
+                    out.note(f"{event.lost_before} events before the next one are no longer kept")
                 out.line(event, one_line(event))
             return
         found = connected.events(after=after, limit=limit)
@@ -46,6 +50,8 @@ def run(
 
 def _draw(console: Screen, events: Sequence[Event]) -> None:
     for event in events:
+        if event.lost_before:
+            console.say(f"{event.lost_before} earlier events are no longer kept", style="yellow")
         console.say(one_line(event))
     if not events:
         console.say("no events")

@@ -21,6 +21,8 @@ EXTRA_OF = {
     "onnx": "emulator",
     "onnxruntime": "emulator",
     "grpc_health": "emulator",
+    "prometheus_client": "metrics",
+    "pydantic_settings": "emulator",
     "pyarrow": "data",
     "matplotlib": "data",
     "PIL": "data",

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pcmedge.cli import operating
+from pcmedge.cli.logs import LogFormat, LogLevel, logging_to_stderr
 from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, Json, Precision, PrecisionOption
 from pcmedge.cli.plain import to_plain
 from pcmedge.cli.session import DEFAULT_LISTEN
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from pcmedge.cli.output import Output
     from pcmedge.image import ChipImage
 
-GRACE_S = 5.0
-"""How long requests in flight may finish after SIGTERM or Ctrl-C; a second signal ends the process at once."""
+ENVIRONMENT = "PCMEDGE_SERVE_"
+"""Every option can be given as a variable of this prefix."""
 
 GLANCE_S = 0.5
 """How often a service that waits looks for signals: Python does not see one that another thread of the process took, or
@@ -44,7 +46,16 @@ class Converters(enum.StrEnum):
     ideal = "ideal"
 
 
+def _configure(context: typer.Context, config: Path | None) -> Path | None:
+    """The options that --config and the environment give, for those the command line does not."""
+    from pcmedge.cli.settings import apply
+
+    apply(context, run, ENVIRONMENT, config)
+    return config
+
+
 def run(
+    context: typer.Context,
     image: Annotated[
         Path | None, typer.Argument(metavar="IMAGE", help="Program this chip image first.", show_default=False)
     ] = None,
@@ -108,6 +119,26 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="Write address and process id here when ready.", show_default=False),
     ] = None,
+    log_format: operating.LogFormatOption = LogFormat.text,
+    log_level: operating.LogLevelOption = LogLevel.info,
+    access_log: operating.AccessLog = False,
+    metrics: operating.MetricsOption = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Metrics may leave this machine unencrypted.")] = False,
+    drain_timeout: operating.DrainTimeout = "5s",
+    journal_max_events: operating.JournalMaxEvents = 4096,
+    journal_max_bytes: operating.JournalMaxBytes = 4 << 20,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar=f"{ENVIRONMENT}CONFIG",
+            help=f"TOML file of these options. Variables ({ENVIRONMENT}NAME) win over it, the command line over both.",
+            callback=_configure,
+            is_eager=True,
+            show_default=False,
+        ),
+    ] = None,
+    print_config: operating.PrintConfig = False,
     json: Json = False,
 ) -> None:
     """Emulate a PCM device on a port or socket until SIGTERM or Ctrl-C.
@@ -121,6 +152,8 @@ def run(
       pcmedge serve --listen unix:///run/pcm0.sock --store /var/lib/pcm0
       pcmedge serve model.pcmi --listen 127.0.0.1:0 --clock manual --lab --json
       pcmedge serve model.pcmi --max-batch-size 32 --max-queue-delay 2ms
+      pcmedge serve --config serve.toml --metrics 127.0.0.1:9090
+      pcmedge serve --config serve.toml --print-config
 
     Exit codes: 0 stopped, 2 wrong argument, 3 not an image, 7 address in use, 8 store in use
     or unwritable, 10 the 'emulator' extra is missing.
@@ -128,8 +161,21 @@ def run(
     from pcmedge.cli.output import Output
 
     out = Output(json=json)
+    if print_config:
+        from pcmedge.cli.settings import show
+
+        show(context, run, out)
+        return
     scheduling = _scheduling(max_batch_size, max_queue_delay, max_queue_size, max_batches_at_once)
-    with _signals() as stopping:
+    with _signals() as stopping, logging_to_stderr(log_format, log_level) as log:
+        operation = operating.Operation(
+            log=log,
+            access_log=access_log,
+            metrics=metrics,
+            insecure=insecure,
+            grace_s=parse_duration(drain_timeout),
+        )
+        watching = operation.prepared()
         to_hold = None if image is None else _open(image)
         chip = _chip(
             profile=profile,
@@ -142,16 +188,22 @@ def run(
             read_noise=read_noise.value,
             precision=precision.value,
             threads=threads,
+            journal=_journal(journal_max_events, journal_max_bytes),
         )
-        with chip:
+        with chip, _followed(chip, log):
             if precision is Precision.turbo and read_noise is not ReadNoise.off:
-                out.note("turbo multiplies in int8 with --read-noise off only; with noise per product it is like exact")
+                log.warning(
+                    "turbo",
+                    note="turbo multiplies in int8 with --read-noise off only; with noise per product it is like exact",
+                )
             if to_hold is not None:
-                _hold(chip, to_hold, out, stopping)
+                _hold(chip, to_hold, out, log, stopping)
             _serve(
                 chip,
                 listen,
                 scheduling,
+                operation,
+                watching,
                 lab=lab,
                 store=store,
                 ready_file=ready_file,
@@ -206,13 +258,24 @@ def _chip(*, clock: str | None, **settings: Any) -> Any:
     return Chip(clock=None if clock is None else Clock.parse(clock), **settings)
 
 
-def _hold(chip: Any, image: ChipImage, out: Output, stopping: threading.Event) -> None:
+def _journal(max_events: int, max_bytes: int) -> Any:
+    from pcmedge_emulator.journal import JournalBounds
+
+    return JournalBounds(max_events=max_events, max_bytes=max_bytes)
+
+
+def _followed(chip: Any, log: Any) -> Any:
+    from pcmedge_emulator.service.lifecycle import followed
+
+    return followed(chip, log)
+
+
+def _hold(chip: Any, image: ChipImage, out: Output, log: Any, stopping: threading.Event) -> None:
     """Program ``image`` unless exactly this one is on the chip: phase-change memory keeps what was written."""
     for resident in chip.models():
         if resident.image_sha256 == image.sha256:
-            out.note(
-                f"{image.name} is on the chip already, age {format_duration(resident.age_s)}; not programmed again"
-            )
+            age = format_duration(resident.age_s)
+            log.info("resident", model=image.name, note=f"is on the chip already, age {age}; not programmed again")
             return
     with out.progress(f"programming {image.name}") as bar:
         chip.program(image, progress=bar.update, cancelled=stopping.is_set)
@@ -222,6 +285,8 @@ def _serve(
     chip: Any,
     listen: str,
     scheduling: Any,
+    operation: operating.Operation,
+    watching: operating.Watching,
     *,
     lab: bool,
     store: Path | None,
@@ -231,39 +296,48 @@ def _serve(
 ) -> None:
     from pcmedge_emulator.service.server import serve
 
-    server = serve(chip, listen, lab=lab, scheduling=scheduling)
+    log = operation.log
+    server = serve(chip, listen, lab=lab, scheduling=scheduling, observers=watching.observers)
     try:
-        ready = {
-            "event": "ready",
-            "address": server.address,
-            "pid": os.getpid(),
-            "serial": chip.identity().serial,
-            "models": [model.name for model in chip.models()],
-            "lab": lab,
-            "max_batch_size": scheduling.max_batch_size,
-            "max_queue_delay_s": scheduling.max_queue_delay_s,
-            "max_queue_size": scheduling.max_queue_size,
-            "max_batches_at_once": scheduling.batches_at_once,
-            "store": store,
-            "persistent": store is not None,
-        }
-        if ready_file is not None:
-            _write_ready(ready_file, ready)
-        out.line(ready, f"listening on {server.address}")
-        if store is None:
-            out.note(
-                "No --store: the state is in memory only. What is programmed, its age and the journal end with me."
-            )
-        else:
-            out.note(f"State is kept in {store}.")
-        while not stopping.wait(GLANCE_S):
-            pass
-        out.note("stopping: requests in flight may finish; press Ctrl-C again to end at once")
+        with watching.over(server) as metrics_url:
+            ready = {
+                "event": "ready",
+                "address": server.address,
+                "pid": os.getpid(),
+                "serial": chip.identity().serial,
+                "models": [model.name for model in chip.models()],
+                "lab": lab,
+                "max_batch_size": scheduling.max_batch_size,
+                "max_queue_delay_s": scheduling.max_queue_delay_s,
+                "max_queue_size": scheduling.max_queue_size,
+                "max_batches_at_once": scheduling.batches_at_once,
+                "store": store,
+                "persistent": store is not None,
+                "metrics": metrics_url,
+            }
+            if ready_file is not None:
+                _write_ready(ready_file, ready)
+            out.line(ready, f"listening on {server.address}")
+            log.info("ready", **{name: value for name, value in ready.items() if name != "event"}, note=_kept(store))
+            operating.notify("READY=1")
+            while not stopping.wait(GLANCE_S):
+                pass
+            operating.notify("STOPPING=1")
+            log.info("draining", note="stopping: requests in flight may finish; a second signal ends it at once")
+            # Metrics go on while it drains.
+            server.stop(operation.grace_s)
     finally:
-        server.stop(GRACE_S)
+        server.stop(operation.grace_s)
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
+    log.info("stopped", address=server.address)
     out.line({"event": "stopped", "address": server.address}, "stopped")
+
+
+def _kept(store: Path | None) -> str:
+    if store is None:
+        return "No --store: the state is in memory only. What is programmed, its age and the journal end with me."
+    return f"State is kept in {store}."
 
 
 def _write_ready(path: Path, ready: dict[str, Any]) -> None:

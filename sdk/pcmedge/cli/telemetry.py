@@ -66,10 +66,11 @@ def draw(console: Screen, reading: Telemetry) -> None:
     from pcmedge.durations import format_duration
 
     console.say(
-        f"{reading.state}, up {format_duration(reading.uptime_s)}; "
+        f"{reading.health}, {reading.state}, up {format_duration(reading.uptime_s)}; "
         f"requests: {reading.requests_served} served, {reading.requests_failed} failed, "
         f"{reading.requests_queued} waiting, {reading.requests_rejected} refused; "
-        f"{reading.free_tiles} of {reading.tiles} tiles free; {reading.memory_bytes / 2**20:.0f} MiB",
+        f"{reading.free_tiles} of {reading.tiles} tiles free; {reading.memory_bytes / 2**20:.0f} MiB, "
+        f"store {reading.store_bytes / 2**20:.1f} MiB",
     )
     for reason in reading.degraded_reasons:
         console.say(f"degraded: {reason}", style="yellow")

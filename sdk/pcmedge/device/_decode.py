@@ -38,6 +38,7 @@ METHODS: Mapping[int, str] = _names(device_pb2.RecalibrationMethod, "RECALIBRATI
 POLICIES: Mapping[int, str] = _names(device_pb2.PolicyKind, "POLICY_KIND_")
 CLOCK_MODES: Mapping[int, str] = _names(lab_pb2.ClockMode, "CLOCK_MODE_")
 FAULTS: Mapping[int, str] = _names(lab_pb2.FaultKind, "FAULT_KIND_")
+HEALTH: Mapping[int, str] = _names(device_pb2.HealthState, "HEALTH_STATE_")
 STATES: Mapping[int, str] = _names(device_pb2.OperationState, "OPERATION_STATE_")
 
 
@@ -116,7 +117,12 @@ def self_test(message: device_pb2.SelfTestResult) -> results.SelfTest:
 
 
 def telemetry(message: device_pb2.Telemetry) -> results.Telemetry:
-    return _value(results.Telemetry, message, models=tuple(_model_telemetry(model) for model in message.models))
+    return _value(
+        results.Telemetry,
+        message,
+        models=tuple(_model_telemetry(model) for model in message.models),
+        health=HEALTH.get(message.health, "unspecified"),
+    )
 
 
 def _model_telemetry(message: device_pb2.ModelTelemetry) -> results.ModelTelemetry:

@@ -122,7 +122,10 @@ def watch_telemetry(
 
 
 def events(session: Session, *, after: int = 0, limit: int = 1000) -> Script[tuple[Event, ...]]:
-    """The journal: at most ``limit`` events with a sequence larger than ``after``, oldest first."""
+    """The journal: at most ``limit`` events with a sequence larger than ``after``, oldest first.
+
+    The journal is bounded: the first event's ``lost_before`` says how many after ``after`` it no longer has.
+    """
     reply = yield session.read(
         "ListEvents", build_message(device_pb2.ListEventsRequest, after_sequence=after, limit=limit)
     )

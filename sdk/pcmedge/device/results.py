@@ -276,7 +276,8 @@ class TileTelemetry:
 class ModelTelemetry:
     """``last_recalibration_age_s`` and ``last_agreement`` are None if there was none; ``energy_j`` is an estimate.
 
-    ``self_tests``: oldest first, the newest 256 since programming; empty unless asked for.
+    ``self_tests``: oldest first, the newest 256 since programming; empty unless asked for. ``agreement_floor``: what
+    the policy in force asks of agreement, 0 if nothing.
     """
 
     name: str
@@ -293,11 +294,16 @@ class ModelTelemetry:
     recalibrations_refused: int
     tiles: tuple[TileTelemetry, ...]
     self_tests: tuple[SelfTestRecord, ...] = ()
+    agreement_floor: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:
     """``state``: "idle", "serving", "programming", "recalibrating" or "degraded". Requests count since start.
+
+    ``health``: whether to send requests here: "alive" (answers, but no active model), "ready", "recalibrating" (and
+    ready), "degraded" (ready, with ``degraded_reasons``), or "unspecified" from a device without "telemetry.health".
+    ``store_bytes``: what its persistent memory takes, 0 if it has none.
 
     ``degraded_reasons``: why "degraded", one sentence each; also while the state says what the device is busy with.
     ``requests_queued``: inference requests that wait for the chip now; ``requests_rejected``: answered BUSY because too
@@ -318,11 +324,16 @@ class Telemetry:
     degraded_reasons: tuple[str, ...] = ()
     requests_queued: int = 0
     requests_rejected: int = 0
+    health: str = "unspecified"
+    store_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One line of the device's journal; ``sequence`` grows by one per event and is never reused."""
+    """One line of the device's journal; ``sequence`` grows by one per event and is never reused.
+
+    ``lost_before``: events that were asked for and that the bounded journal no longer has, right before this one.
+    """
 
     sequence: int
     time_unix_s: float
@@ -331,6 +342,7 @@ class Event:
     message: str
     details: Mapping[str, str]
     model: str
+    lost_before: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

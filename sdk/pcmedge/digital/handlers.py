@@ -240,6 +240,7 @@ class DigitalHandlers:
             requests_served=self._served,
             requests_failed=self._failed,
             sequence=sequence,
+            health=device_pb2.HEALTH_STATE_READY,
         )
 
 

@@ -1,0 +1,54 @@
+"""``pcmedge health``: whether to send requests to a device, as an exit code."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+
+from pcmedge.cli.options import DeviceUrl, Json, Timeout
+
+
+class Wanted(enum.StrEnum):
+    alive = "alive"
+    ready = "ready"
+    healthy = "healthy"
+
+
+_ENOUGH = {
+    Wanted.alive: ("alive", "ready", "recalibrating", "degraded"),
+    Wanted.ready: ("ready", "recalibrating", "degraded"),
+    Wanted.healthy: ("ready", "recalibrating"),
+}
+
+
+def run(
+    require: Annotated[
+        Wanted,
+        typer.Option(help="alive: it answers; ready: it answers inference; healthy: and nothing is degraded."),
+    ] = Wanted.ready,
+    device: DeviceUrl = None,
+    timeout: Timeout = None,
+    json: Json = False,
+) -> None:
+    """Say whether a device is alive, ready, recalibrating or degraded; for health checks of containers and scripts.
+
+    \b
+    Examples:
+      pcmedge health
+      pcmedge health --require alive --timeout 3
+
+    Exit codes: 0 as required, 1 less than that, 6 no device there.
+    """
+    from pcmedge.cli.output import Output
+    from pcmedge.cli.session import open_device
+
+    out = Output(json=json)
+    with open_device(device, timeout_s=timeout) as connected:
+        reading = connected.telemetry()
+    document = {"health": reading.health, "state": reading.state, "degraded_reasons": reading.degraded_reasons}
+    text = "\n".join((f"{reading.health}, {reading.state}", *reading.degraded_reasons))
+    out.result(document, lambda console: console.say(text))
+    if reading.health not in _ENOUGH[require]:
+        raise typer.Exit(1)
