@@ -180,4 +180,4 @@ class Book:
             try:
                 self.commit(events=[event])
             except Error:
-                self.journal.publish([event])
+                self.journal.publish([event], stored=False)
