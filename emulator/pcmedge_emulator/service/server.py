@@ -20,6 +20,7 @@ from pcmedge.protocol.status import to_status
 
 from pcmedge_emulator.driver.interface import DeviceChip
 from pcmedge_emulator.service.binding import bind, release
+from pcmedge_emulator.service.draining import Drain
 from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING, Handlers
 from pcmedge_emulator.service.observing import HERE, Observer, observed
 from pcmedge_emulator.service.scheduling import Scheduling
@@ -88,7 +89,8 @@ class Server:
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         streams = threading.BoundedSemaphore(shared)
-        self._server.add_generic_rpc_handlers((_Calls(self._handlers, streams, observers),))
+        self._drain = Drain()
+        self._server.add_generic_rpc_handlers((_Calls(self._handlers, streams, observers, self._drain),))
         try:
             self._address = bind(self._server, listen)
             self._server.start()
@@ -125,8 +127,11 @@ class Server:
                 return
             self._stopped = True
             self._health.enter_graceful_shutdown()
+            started_s = time.monotonic()
+            self._drain.begin()
             self._handlers.close()
-            self._server.stop(grace_s).wait()
+            self._drain.wait(grace_s)
+            self._server.stop(max(0.0, grace_s - (time.monotonic() - started_s))).wait()
             self._handlers.stop()
             self._pool.shutdown(wait=False)
             release(self._address)
@@ -171,9 +176,11 @@ def serve(
 class _Calls(grpc.GenericRpcHandler):
     """Every call of the contract by its path; an unknown path answers UNIMPLEMENTED with ErrorInfo like any error."""
 
-    def __init__(self, handlers: Handlers, streams: threading.BoundedSemaphore, observers: Sequence[Observer]) -> None:
+    def __init__(
+        self, handlers: Handlers, streams: threading.BoundedSemaphore, observers: Sequence[Observer], drain: Drain
+    ) -> None:
         self._by_path = {
-            method.path: _method_handler(handlers, method, streams, observers) for method in METHODS.values()
+            method.path: _method_handler(handlers, method, streams, observers, drain) for method in METHODS.values()
         }
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
@@ -189,11 +196,12 @@ def _unknown(path: str) -> Callable[[bytes, grpc.ServicerContext], NoReturn]:
 
 
 def _method_handler(
-    handlers: Handlers, method: Method, streams: threading.BoundedSemaphore, observers: Sequence[Observer]
+    handlers: Handlers, method: Method, streams: threading.BoundedSemaphore, observers: Sequence[Observer], drain: Drain
 ) -> grpc.RpcMethodHandler[Any, Any]:
     def unary(request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            return handlers.call(method.name, _requests(request, method, context), _Context(context))
+            with drain.call():
+                return handlers.call(method.name, _requests(request, method, context), _Context(context))
         except Error as error:
             _abort(context, error)
 
@@ -201,7 +209,8 @@ def _method_handler(
         if not streams.acquire(blocking=False):
             _abort(context, BusyError("the device has as many open streams as it can serve; close one, or try later"))
         try:
-            yield from handlers.call(method.name, _requests(request, method, context), _Context(context))
+            with drain.call():
+                yield from handlers.call(method.name, _requests(request, method, context), _Context(context))
         except Error as error:
             _abort(context, error)
         finally:
