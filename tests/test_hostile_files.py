@@ -5,12 +5,16 @@ The long one is ``python -m tests.hostile`` (docs/results/hostile.md).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import flatbuffers
 import numpy as np
 import onnx
 import pcmedge
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from hostile import campaign, corpus, mutants, onnx_corpus
 from onnx import TensorProto, helper, numpy_helper
 from pcmedge.errors import CompileError, ImageCorruptError, InputValueError
@@ -126,3 +130,51 @@ def test_the_program_of_an_image_is_bounded(place: Path):
     with pytest.raises(ImageCorruptError) as caught:
         sealed.verify()
     assert caught.value.metadata["check"] == "program-bounds"
+
+
+def test_a_layer_that_is_given_more_than_its_rows(place: Path):
+    """The nodes and the layers of the image fit each other; only what flows between them does not."""
+    from image_parts import seal
+    from pcmedge.image import ChipImage
+    from pcmedge_emulator.engine.program import ChipProgram
+
+    image = ChipImage.from_bytes(corpus.read(place, "pcmi")["bias-row-v1"])
+    program = onnx.load_from_string(image.program())
+    flatten = next(node for node in program.graph.node if node.op_type == "Flatten")
+    flatten.input[0] = "x"
+    sealed = ChipImage.from_bytes(seal(image, contents={"program": program.SerializeToString()}))
+    sealed.verify()
+    with pytest.raises(ImageCorruptError, match="is given 32 values, its block takes 8"):
+        ChipProgram.from_image(sealed)
+
+
+def rewritten(place: Path, change: Callable[[Any], None]) -> bytes:
+    """A small int8 TFLite model whose tables were changed before they were written."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(corpus.read(place, "tflite")["mlp-int8"]), 0))
+    change(model)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def absent_operand(model: Any) -> None:
+    model.subgraphs[0].operators[1].inputs = [-1]
+
+
+def other_operator(model: Any) -> None:
+    for code in model.operatorCodes:
+        if code.builtinCode == schema.BuiltinOperator.LOGISTIC:
+            code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.STRIDED_SLICE
+
+
+def no_scales(model: Any) -> None:
+    model.subgraphs[0].tensors[3].quantization.scale = []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(absent_operand, "operands, expected"), (other_operator, "operands, expected 4"), (no_scales, "without scales")],
+)
+def test_what_litert_takes_for_granted_is_checked_first(place: Path, change: Callable[[Any], None], message: str):
+    with pytest.raises(InputValueError, match=message):
+        pcmedge.DigitalDevice(rewritten(place, change))
