@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pcmedge.errors import NotFoundError
 
-from pcmedge_emulator.crossbar.tile import conductances
 from pcmedge_emulator.outcomes import Geometry, Identity, ModelTelemetry, Telemetry, TileReadout, TileTelemetry
 from pcmedge_emulator.programming import IMAGE_FEATURES
 from pcmedge_emulator.resident import ProgrammedTile, Resident
@@ -64,6 +64,7 @@ def telemetry(state: State, *, include_tiles: bool, include_self_tests: bool) ->
         requests_failed=activity.requests_failed,
         memory_bytes=_memory_bytes(),
         degraded_reasons=reasons,
+        retired_tiles=len(state.device.retired),
     )
 
 
@@ -76,13 +77,22 @@ def _what(state: State, *, degraded: bool) -> str:
 
 
 def _degraded_reasons(state: State) -> tuple[str, ...]:
-    """One sentence per active model whose last agreement is below what its policy asks for."""
+    """One sentence per active model whose last agreement is below what its policy asks for, and per one on tiles that a
+    diagnosis found unfit."""
     records = [resident.record for resident in state.residents.values() if resident.record.active]
-    return tuple(
+    unfit = [(record, sorted(set(record.physical) & set(state.device.retired))) for record in records]
+    low = (
         f"self-test agreement of '{record.name}' is {record.last_agreement:.4g}, below {record.agreement_floor:.4g}"
         for record in records
         if 0.0 <= record.last_agreement < record.agreement_floor
     )
+    broken = (
+        f"a diagnosis found faults on {len(tiles)} of the tiles of '{record.name}' ({', '.join(map(str, tiles[:8]))}"
+        f"{', ...' if len(tiles) > 8 else ''}); program it again to move it to other tiles"
+        for record, tiles in unfit
+        if tiles
+    )
+    return (*low, *broken)
 
 
 def _memory_bytes() -> int:
@@ -101,7 +111,11 @@ def _model(state: State, resident: Resident, include_tiles: bool, include_self_t
     if include_tiles:
         per_tile = {node.layer: node.mvms / node.tiles for node in placement.nodes if node.analog and node.tiles}
         tiles = tuple(
-            _tile(resident, tile, per_tile.get(tile.tile.layer, 0.0), age_s) for tile in resident.programmed.tiles
+            replace(
+                _tile(resident, tile, per_tile.get(tile.tile.layer, 0.0), age_s),
+                retired=tile.physical in state.device.retired,
+            )
+            for tile in resident.programmed.tiles
         )
     return ModelTelemetry(
         name=record.name,
@@ -147,9 +161,7 @@ def read_tile(state: State, name: str, physical: int) -> TileReadout:
         number = state.device.reads
         state.take_reads(1)
         age_s = state.age_s(resident)
-    g_plus, g_minus = conductances(
-        tile.devices, age_s, state.circuits.technology, state.streams.diagnosis(number, physical)
-    )
+    g_plus, g_minus = tile.conductances(age_s, state.circuits, state.streams.diagnosis(number, physical))
     return TileReadout(
         tile=physical,
         layer=tile.tile.layer,

@@ -30,6 +30,7 @@ DEFAULT_SCHEDULING = Scheduling()
 CAPABILITIES = (
     "buffer",
     "buffer.statistics",
+    "diagnose",
     "events",
     "events.watch",
     "images",
@@ -57,7 +58,7 @@ CAPABILITIES = (
     "telemetry.watch",
     "tile.read",
 )
-LAB_CAPABILITIES = ("lab", "lab.clock", "lab.noise", "lab.snapshot")
+LAB_CAPABILITIES = ("lab", "lab.clock", "lab.faults", "lab.noise", "lab.snapshot")
 TURBO_CAPABILITY = "infer.turbo"
 """What this device offers; docs/device-contract.md says what each name promises."""
 
