@@ -20,8 +20,8 @@ class DeviceRecord:
     """The device itself. ``profile`` is a serialised ChipProfile, empty until one is adopted.
 
     ``program_generation`` and ``statistics_generation`` are the highest ever given out, ``reads`` counts the read-noise
-    realisations recalibrations have used, ``boots`` the starts. ``faults`` are those of the silicon, ``faults_injected``
-    how many ever were; ``retired`` the physical tiles that a diagnosis found unfit for another programming.
+    realisations recalibrations have used, ``boots`` the starts. ``faults`` are those of the silicon,
+    ``faults_injected`` how many ever were; ``retired`` the physical tiles that a diagnosis found unfit to be programmed.
     """
 
     serial: str

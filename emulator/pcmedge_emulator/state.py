@@ -120,7 +120,7 @@ class State:
         return ChipProfile.FromString(self.device.profile) if self.device.profile else None
 
     def allocator(self, without: Sequence[str] = (), *, use_retired: bool = False) -> TileAllocator | None:
-        """Which physical tiles are taken, by all residents except the named ones, and retired; None without a profile."""
+        """Which physical tiles are taken, by all residents but the named ones, or retired; None without a profile."""
         profile = self.profile
         if profile is None:
             return None

@@ -71,8 +71,8 @@ def counted_cells(target_int16: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class CellReadings:
-    """Every cell read alone. ``codes`` float32 [groups, rows, columns]: mean ADC codes less those of a product of zeros,
-    ``zeros`` float32 [groups * columns]. One code is ``step`` DAC codes, so ``step / dac_levels`` of weight 1.
+    """Every cell read alone. ``codes`` float32 [groups, rows, columns]: mean ADC codes less those of a product of
+    zeros, ``zeros`` float32 [groups * columns]. One code is ``step`` DAC codes, so ``step / dac_levels`` of weight 1.
     """
 
     codes: Array
@@ -94,7 +94,7 @@ def read_cells(
     offset: npt.ArrayLike | None = None,
     ideal_converters: bool = False,
 ) -> CellReadings:
-    """For every row r the product of the code vector ``dac_levels * e_r``, ``reads`` times; as :func:`probe` does it."""
+    """For every row r the product of the code vector ``dac_levels * e_r``, ``reads`` times; see :func:`probe`."""
     if not (g_plus.shape == g_minus.shape and g_plus.ndim == 3):
         raise InputShapeError(
             "g_plus, g_minus (and weights) must share one shape [groups, rows, columns], found "

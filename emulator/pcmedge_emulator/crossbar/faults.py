@@ -1,7 +1,7 @@
 """The faults of one physical tile, and what they do to its conductances and converters.
 
-Faults belong to the silicon: they stay where they are whatever is programmed, and the conductances that programming left
-in a device stay behind them, so that clearing a fault shows them again.
+Faults belong to the silicon: they stay where they are whatever is programmed, and the conductances that programming
+left in a device stay behind them, so that clearing a fault shows them again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,9 +47,9 @@ STUCK: dict[FaultKind, StuckAt] = {
 class Fault:
     """One injected fault of a physical tile; ``number`` counts the injections of a device and names its randomness.
 
-    ``amount``: of the stuck kinds the share of the tile's devices (0: the one device at ``row`` and ``column``, of G- if
-    ``minus``); of "adc-offset" ADC codes added; of "adc-gain" what is added to the relative gain of 1. ``spread``: the
-    ADC kinds give every column of the tile a draw of its own from N(0, amount^2), instead of ``column`` the amount.
+    ``amount``: of the stuck kinds the share of the tile's devices (0: the one device at ``row`` and ``column``, of G-
+    if ``minus``); of "adc-offset" ADC codes added; of "adc-gain" what is added to the relative gain of 1. ``spread``:
+    the ADC kinds give every column of the tile a draw of its own from N(0, amount^2), instead of ``column`` the amount.
     """
 
     kind: FaultKind
@@ -157,7 +156,7 @@ NO_FAULTS = TileFaults(
 def tile_faults(
     faults: Iterable[Fault], rows: int, columns: int, stream: Callable[[int], np.random.Generator]
 ) -> TileFaults:
-    """What ``faults``, all of one tile of ``rows`` x ``columns`` pairs, come to. ``stream``: the one of a fault's number."""
+    """What ``faults``, all of one tile of ``rows`` x ``columns`` pairs, come to. ``stream``: by a fault's number."""
     found = NO_FAULTS
     for fault in faults:
         rng = stream(fault.number)
@@ -181,13 +180,13 @@ def _with_stuck(found: TileFaults, fault: Fault, rows: int, columns: int, rng: n
     else:
         devices = np.array([fault.row * columns + fault.column + cells * fault.minus], np.int64)
     pair = devices % cells
-    added: dict[str, Any] = {
-        "rows": pair // columns,
-        "columns": pair % columns,
-        "minus": devices >= cells,
-        "g": stuck_conductances(STUCK[fault.kind], len(devices), rng),
-    }
-    return replace(found, **{name: np.concatenate([getattr(found, name), part]) for name, part in added.items()})
+    return replace(
+        found,
+        rows=np.concatenate([found.rows, pair // columns]),
+        columns=np.concatenate([found.columns, pair % columns]),
+        minus=np.concatenate([found.minus, devices >= cells]),
+        g=np.concatenate([found.g, stuck_conductances(STUCK[fault.kind], len(devices), rng)]),
+    )
 
 
 def _with_converter(found: TileFaults, fault: Fault, columns: int, rng: np.random.Generator) -> TileFaults:

@@ -80,8 +80,8 @@ def program_tile(
     ``target_int16`` [groups, rows, columns] as stored in the image; ``rng`` the tile's own programming stream. Drift
     exponents come from a child stream, so that they are the same devices however they are programmed.
     ``program_and_verify`` asks for the iterative loop instead of single programming. ``faults`` of the tile: its stuck
-    devices take no programming. What is returned is what they would hold; the report is of what they do hold, and a stuck
-    device outside the loop's margin has not converged.
+    devices take no programming. What is returned is what they would hold; the report is of what they do hold, and a
+    stuck device outside the loop's margin has not converged.
     """
     scaled = technology.at_g_max(g_max_microsiemens)
     programming_rng, drift_rng = rng.spawn(2)

@@ -49,8 +49,8 @@ class _Wide(np.random.Generator):
 
 @dataclass(frozen=True, eq=False)
 class HealthyCells:
-    """Of a cell with target magnitude ``levels`` (unit 1, ascending): mean and variance of its reading times the sign of
-    its target, and for each tail probability what it falls below (``low``) and exceeds (``high``) that rarely."""
+    """Of a cell with target magnitude ``levels`` (unit 1, ascending): mean and variance of its reading times the sign
+    of its target, and for each tail probability what it falls below (``low``) and exceeds (``high``) that rarely."""
 
     levels: Float64
     mean: Float64
@@ -106,4 +106,5 @@ def _readings(levels: Float64, technology: Technology, age_s: float, noise: floa
         pair.append(read(drift(programmed, nu, age_s, technology.t0_s), programmed, age_s, technology, rng) / g_max)
     signal = (pair[0] - pair[1]).astype(np.float64)
     spread = noise * np.sqrt(pair[0] + pair[1])
-    return signal + spread * rng.standard_normal(signal.shape, np.float32)
+    result: Float64 = signal + spread * rng.standard_normal(signal.shape, np.float32)
+    return result

@@ -1,6 +1,7 @@
 """Which readings of a tile no healthy tile gives, within a bound on false alarms; docs/device.md has the tests.
 
-Every test is a bound on a probability, and their sum is the false alarm rate: the union bound, whatever depends on what.
+Every test is a bound on a probability, and their sum is the false alarm rate: the union bound, which needs no
+independence.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Limits:
     """What is known of healthy readings and converters. Probabilities are per test, of the side of one tile.
 
     ``cell_tail``: of either side of one cell. ``lines``: of all rows and columns of a tile; ``offsets``: of all its
-    converters; ``scattered``: of its count of cells. ``quantum``: one ADC code of the read-out in weights. ``gain_spread``
-    and ``offset_spread`` (ADC codes): standard deviations of healthy converters.
+    converters; ``scattered``: of its count of cells. ``quantum``: one ADC code of the read-out in weights.
+    ``gain_spread`` and ``offset_spread`` (ADC codes): standard deviations of healthy converters.
     """
 
     cells: HealthyCells
@@ -64,7 +65,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """``faulty_cells`` are off one by one; ``excess_share``: of cells that are a little off beyond what chance allows."""
+    """``faulty_cells`` are off one by one; ``excess_share``: of cells a little off, beyond what chance allows."""
 
     findings: tuple[FaultFinding, ...]
     faulty_cells: int
@@ -82,11 +83,11 @@ def judge_tile(readings: Array, zeros: Array, target: npt.NDArray[np.int16], lim
     ``readings`` float32 [groups, rows, columns]: every cell read alone, in weights, without its column's offset.
     ``zeros`` [groups * columns]: that offset, ADC codes. ``target`` as stored in the image.
     """
-    groups, rows, columns = target.shape
+    _, rows, columns = target.shape
     sign = np.where(target < 0, -1.0, 1.0)
     magnitude = np.abs(target.astype(np.float64)) / TARGET_FULL_SCALE
     cells = limits.cells
-    y = readings * sign
+    y = readings.astype(np.float64) * sign
     expected = cells.at(cells.mean, magnitude)
     low, high = (_with_converters(cells, side, magnitude, limits, expected) for side in (cells.low, cells.high))
     lines = _Lines(
@@ -150,7 +151,7 @@ def _dead_lines(
     alarms.
     """
     silent = bad & (np.abs(y) <= limits.rounding)
-    groups, rows, columns = y.shape
+    _, rows, columns = y.shape
     found = []
     for name, axis, length in (("column", 1, columns), ("row", 2, rows)):
         named, all_of = silent.sum(axis=axis), telling.sum(axis=axis)

@@ -351,8 +351,8 @@ class FaultFinding:
     """One departure from what a healthy tile gives: ``measured`` is further than ``bound`` from ``expected``.
 
     ``kind``: "tile-lost", "dead-row", "dead-column", "row-response", "column-response" (its response over that
-    expected, 1), "adc-offset" (ADC codes), "cell" (in weights, 1 is g_max) or "scattered-cells" (more cells a little off
-    than chance allows; their number). ``row``, ``column``: on the tile; None where the kind has none.
+    expected, 1), "adc-offset" (ADC codes), "cell" (in weights, 1 is g_max) or "scattered-cells" (more cells a little
+    off than chance allows; their number). ``row``, ``column``: on the tile; None where the kind has none.
     """
 
     kind: str
