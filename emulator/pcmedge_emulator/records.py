@@ -21,7 +21,7 @@ class DeviceRecord:
 
     ``program_generation`` and ``statistics_generation`` are the highest ever given out, ``reads`` counts the read-noise
     realisations recalibrations have used, ``boots`` the starts. ``faults`` are those of the silicon,
-    ``faults_injected`` how many ever were; ``retired`` the physical tiles that a diagnosis found unfit to be programmed.
+    ``faults_injected`` how many ever were; ``retired`` the physical tiles a diagnosis found unfit to be programmed.
     """
 
     serial: str

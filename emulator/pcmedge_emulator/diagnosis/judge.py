@@ -95,9 +95,6 @@ def judge_tile(readings: Array, zeros: Array, target: npt.NDArray[np.int16], lim
     )
     found = lines.find()
     offsets = _offsets(zeros, limits)
-    if found and not readings.any() and not zeros.any():
-        lost = FaultFinding(kind="tile-lost", measured=0.0, expected=1.0, bound=found[0].bound)
-        return Verdict(findings=(lost,), faulty_cells=target.size, excess_share=1.0)
     inside = lines.open
     bad = inside & ((y < low) | (y > high))
     dead = _dead_lines(bad, inside & (low > 0), y, limits)
@@ -122,7 +119,10 @@ def judge_tile(readings: Array, zeros: Array, target: npt.NDArray[np.int16], lim
     )
     off = inside & ~bad & ((y < near_low) | (y > near_high))
     scattered, excess = _scattered(int(np.count_nonzero(off)), int(np.count_nonzero(inside)), limits.scattered)
-    findings = (*found, *dead, *offsets, *scattered, *single)[:MOST_FINDINGS]
+    findings: tuple[FaultFinding, ...] = (*found, *dead, *offsets, *scattered, *single)[:MOST_FINDINGS]
+    if findings and not readings.any() and not zeros.any():
+        lost = FaultFinding(kind="tile-lost", measured=0.0, expected=1.0, bound=1.0)
+        return Verdict(findings=(lost,), faulty_cells=target.size, excess_share=1.0)
     return Verdict(findings=findings, faulty_cells=int(np.count_nonzero(bad)), excess_share=excess)
 
 
