@@ -193,7 +193,7 @@ def test_faults_survive_restarts_and_snapshots_and_are_the_same_devices(tmp_path
     with opened() as device:
         device.program(digits_image())
         device.lab.snapshot("healthy")
-        device.lab.inject_faults([stuck, moved])
+        device.lab.inject_faults(faults)
         broken, listed = scores(device), device.lab.faults()
     with opened() as device:
         assert device.lab.faults() == listed

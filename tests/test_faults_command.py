@@ -41,16 +41,14 @@ def test_faults_go_to_all_tiles_unless_some_are_named(device: None, capsys: pyte
     every = run(capsys, "lab", "faults", "inject", "stuck-at-reset", "--amount", "0.001", "--json").document["faults"]
     assert [fault["tile"] for fault in every] == list(range(len(every)))
     assert len(every) > 1
-    some = run(
-        capsys, "lab", "faults", "inject", "adc-gain", "--tile", "1", "--tile", "0", "--amount", "0.1", "--spread"
-    )
+    gain = ("adc-gain", "--tile", "1", "--tile", "0", "--amount", "0.1", "--spread")
+    some = run(capsys, "lab", "faults", "inject", *gain)
     assert some.code == 0
     assert "more; --json has them all" in some.out
     left = run(capsys, "lab", "faults", "clear", "--json").document["faults"]
     assert left == []
-    one = run(
-        capsys, "lab", "faults", "inject", "stuck-at-g-max", "--tile", "1", "--row", "2", "--column", "3", "--minus"
-    )
+    device_at = ("--tile", "1", "--row", "2", "--column", "3", "--minus")
+    one = run(capsys, "lab", "faults", "inject", "stuck-at-g-max", *device_at)
     assert "stuck-at-g-max on tile 1, row 2, column 3, G-" in one.out
     refused = run(capsys, "lab", "faults", "inject", "dead-row", "--row", "70000", "--json")
     assert (refused.code, refused.error["reason"]) == (2, "INPUT_VALUE")
