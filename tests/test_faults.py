@@ -259,3 +259,16 @@ def test_a_chip_without_a_profile_has_nothing_to_break() -> None:
             device.lab.inject_faults([Fault(kind="tile-lost", tile=0)])
         with pytest.raises(InputTypeError, match=r"pcmedge\.device\.Fault"):
             device.lab.inject_faults(["tile-lost"])  # type: ignore[list-item]
+
+
+def test_int8_products_have_the_same_faults() -> None:
+    faults = [Fault(kind="dead-column", tile=1, column=5), Fault(kind="adc-offset", tile=2, column=4, amount=6.0)]
+    answers = []
+    for precision in ("exact", "turbo"):
+        with pcmedge.Emulator(clock="manual", seed=5, read_noise="off", precision=precision) as device:
+            device.program(digits_image())
+            device.lab.inject_faults(faults)
+            answers.append(scores(device))
+            device.lab.inject_faults([Fault(kind="tile-lost", tile=2)])
+            assert np.ptp(scores(device), axis=0).max() == 0
+    assert np.mean(answers[0].argmax(axis=1) == answers[1].argmax(axis=1)) > 0.95
