@@ -6,6 +6,7 @@ modes        docs/calibration.md  the bundled network after a year, by way of co
 guard        docs/calibration.md  how often the guard refuses, and what its answers are worth (2 min)
 own_buffer   docs/calibration.md  what an image knows of the digital statistics of other samples (30 s)
 ranges       docs/compiler.md     the bundled network after a year, by converter bits and ranges (1 min)
+faults       docs/device.md       the bundled network with stuck devices, before and after repair (2 min)
 statistics   docs/training.md     what batch norm's running statistics of noisy training cost (2 min, ``train`` extra)
 ============ ==================== ========================================================================
 
@@ -24,6 +25,7 @@ import numpy as np
 from pcmedge import compile as compile_image
 from pcmedge.demo.digits import MODEL_FILE, Pictures, load_digits
 from pcmedge.demo.run import CALIBRATION_SAMPLES, compile_digits
+from pcmedge.device import Device
 from pcmedge.drift import DriftPlan, run_study
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import profile
@@ -232,6 +234,38 @@ def ranges() -> None:
             _study(image, chips=4, realisations=1, ages_s=("1y",), modes=("gdc",))
 
 
+def faults() -> None:
+    """Five chips a day old, recalibrated, whose tiles under the network have stuck devices; the others are healthy."""
+    from pcmedge import Emulator
+    from pcmedge.device import Fault
+
+    image, test = compile_digits(), load_digits().test
+    used = len(image.tiles())
+    for kind in ("stuck-at-reset", "stuck-at-g-max", "stuck-at-random"):
+        for share in (0.001, 0.01, 0.03, 0.1):
+            rows = []
+            for seed in range(5):
+                with Emulator(image, clock="manual", seed=seed) as device:
+
+                    def right(device: Device = device) -> float:
+                        return 100 * float(np.mean(np.argmax(device.infer(test.tensors), axis=1) == test.labels))
+
+                    device.lab.advance("1d")
+                    device.recalibrate()
+                    healthy = right()
+                    device.lab.inject_faults([Fault(kind=kind, tile=tile, amount=share) for tile in range(used)])
+                    broken, retired = right(), len(device.diagnose().retired_tiles)
+                    device.recalibrate()
+                    recalibrated = right()
+                    device.program(image)
+                    device.lab.advance("1d")
+                    device.recalibrate()
+                    rows.append((healthy, broken, recalibrated, right(), retired))
+            mean, error = np.mean(rows, 0), np.std(rows, 0, ddof=1) / np.sqrt(len(rows))
+            cells = " | ".join(f"{mean[at]:.1f} ± {error[at]:.1f} %" for at in range(4))
+            print(f"| {kind} | {share:.1%} | {cells} | {mean[4]:.1f} of {used} |", flush=True)
+
+
 def statistics() -> None:
     """Trains the bundled network once, and studies it with and without the last line of its training."""
     from pcmedge.demo import train_digits
@@ -253,7 +287,7 @@ def statistics() -> None:
 
 
 TABLES: dict[str, Callable[[], None]] = {
-    table.__name__: table for table in (weighting, modes, guard, own_buffer, ranges, statistics)
+    table.__name__: table for table in (weighting, modes, guard, own_buffer, ranges, faults, statistics)
 }
 
 if __name__ == "__main__":

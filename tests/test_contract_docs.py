@@ -28,7 +28,7 @@ def test_every_capability_is_in_the_table() -> None:
         cells = line.split("|")
         if len(cells) > 2:
             documented |= set(re.findall(r"`([a-z.-]+)`", cells[1]))
-    assert documented == {*CAPABILITIES, *LAB_CAPABILITIES, TURBO_CAPABILITY, "lab.faults", "lab.temperature"}
+    assert documented == {*CAPABILITIES, *LAB_CAPABILITIES, TURBO_CAPABILITY, "lab.temperature"}
 
 
 def test_rules_are_numbered_without_gaps() -> None:

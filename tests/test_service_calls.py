@@ -53,8 +53,10 @@ def test_identity_names_the_chip_and_what_it_can_do(device: Device) -> None:
     assert identity.contract_version == 1
     assert identity.geometry.tile_rows == 256
     assert identity.geometry.free_tiles == identity.geometry.tiles - 2
-    assert {"program", "infer.stream", "recalibrate.paired", "lab.clock"} <= set(identity.capabilities)
-    assert not {"lab.faults", "lab.temperature"} & set(identity.capabilities)
+    assert {"program", "infer.stream", "recalibrate.paired", "lab.clock", "lab.faults", "diagnose"} <= set(
+        identity.capabilities
+    )
+    assert "lab.temperature" not in identity.capabilities
 
 
 def test_an_empty_device_says_so(empty: Device) -> None:
@@ -318,9 +320,6 @@ def test_the_lab_moves_time_and_keeps_states(device: Device) -> None:
 @pytest.mark.parametrize(
     ("call", "capability"),
     [
-        (lambda lab: lab.faults(), "lab.faults"),
-        (lambda lab: lab.inject_faults([]), "lab.faults"),
-        (lambda lab: lab.clear_faults(), "lab.faults"),
         (lambda lab: lab.set_temperature(40), "lab.temperature"),
     ],
 )

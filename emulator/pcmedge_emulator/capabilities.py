@@ -5,6 +5,7 @@ from __future__ import annotations
 CAPABILITIES = (
     "buffer",
     "buffer.statistics",
+    "diagnose",
     "events",
     "events.watch",
     "images",
@@ -33,5 +34,5 @@ CAPABILITIES = (
     "telemetry.watch",
     "tile.read",
 )
-LAB_CAPABILITIES = ("lab", "lab.clock", "lab.noise", "lab.snapshot")
+LAB_CAPABILITIES = ("lab", "lab.clock", "lab.faults", "lab.noise", "lab.snapshot")
 TURBO_CAPABILITY = "infer.turbo"

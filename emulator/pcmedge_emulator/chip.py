@@ -19,7 +19,7 @@ from pcmedge._contract.image_pb2 import ChipProfile
 from pcmedge.errors import InputValueError
 from pcmedge.image import ChipImage
 
-from pcmedge_emulator import buffers, images, inference, observe, policies, recalibration, selftest
+from pcmedge_emulator import buffers, diagnose, images, inference, observe, policies, recalibration, selftest
 from pcmedge_emulator.arguments import folder, one_of, text, whole
 from pcmedge_emulator.calibration.adabs import MOST_READS
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
@@ -35,6 +35,7 @@ from pcmedge_emulator.outcomes import (
     NO_MUTATION,
     BufferDescription,
     CheckedRequest,
+    Diagnosis,
     EraseOutcome,
     Event,
     Identity,
@@ -218,6 +219,7 @@ class Chip(LabVerbs):
         image: ChipImage,
         *,
         replace: bool = False,
+        use_retired: bool = False,
         activate: bool = True,
         program_and_verify: ProgramAndVerify | None = None,
         progress: Progress | None = None,
@@ -231,6 +233,8 @@ class Chip(LabVerbs):
         (UnavailableError), and the outcome says for how long. Right after programming factors are 1 and statistics
         those of the image.
 
+        Tiles that a diagnosis retired are left alone, unless ``use_retired``.
+
         Raises ImageCorruptError, ImageProfileError, ImageTooLargeError, CapacityError, LeaseHeldError,
         GenerationMismatchError, CancelledError, StoreUnwritableError. ``progress(phase, done, total)`` is called for
         "verify", each tile of "program", and "store".
@@ -243,6 +247,7 @@ class Chip(LabVerbs):
                 self._state,
                 image,
                 replace_residents=replace,
+                use_retired=use_retired,
                 activate=activate,
                 program_and_verify=program_and_verify,
                 policy=self._default_policy,
@@ -438,3 +443,28 @@ class Chip(LabVerbs):
     def read_tile(self, name: str, tile: int) -> TileReadout:
         """Conductances of a physical tile at this moment. NotFoundError if the model does not occupy it."""
         return observe.read_tile(self._state, name, tile)
+
+    def diagnose(
+        self,
+        name: str,
+        *,
+        false_alarm_rate: float = 0.0,
+        tolerated_cells: float | None = None,
+        cancelled: Cancelled | None = None,
+        mutation: Mutation = NO_MUTATION,
+    ) -> Diagnosis:
+        """Reads every cell of a model alone and compares with what healthy tiles give at this age.
+
+        A chip without faults has any finding with probability ``false_alarm_rate`` at most (0: 0.001). Tiles with a
+        faulty row, column or converter, or more than the share ``tolerated_cells`` of faulty cells (None: 0.0005), are
+        retired: the next programming takes others. One that was retired and is found healthy is taken back.
+        Raises InputValueError, CancelledError, GenerationMismatchError.
+        """
+        return self._state.once(
+            mutation,
+            "diagnose",
+            Diagnosis,
+            lambda: diagnose.diagnose(
+                self._state, name, false_alarm_rate, tolerated_cells, cancelled or never, mutation
+            ),
+        )

@@ -64,6 +64,7 @@ def program(
     image: ChipImage,
     *,
     replace_residents: bool,
+    use_retired: bool,
     activate: bool,
     program_and_verify: ProgramAndVerify | None,
     policy: Policy,
@@ -76,7 +77,16 @@ def program(
         state.check(mutation, None)
         try:
             return _program(
-                state, image, replace_residents, activate, program_and_verify, policy, progress, cancelled, mutation
+                state,
+                image,
+                replace_residents,
+                use_retired,
+                activate,
+                program_and_verify,
+                policy,
+                progress,
+                cancelled,
+                mutation,
             )
         except Error as error:
             kind = "cancelled" if isinstance(error, CancelledError) else "failed"
@@ -88,6 +98,7 @@ def _program(
     state: State,
     image: ChipImage,
     replace_residents: bool,
+    use_retired: bool,
     activate: bool,
     options: ProgramAndVerify | None,
     policy: Policy,
@@ -106,7 +117,7 @@ def _program(
     check_profile(image, profile)
     chip_program = program_on(profile, image)
     progress("verify", 1, 1)
-    physical, gone = _place(state, image, profile.tiles, replace_residents)
+    physical, gone = _place(state, image, profile.tiles, replace_residents, use_retired)
     generation = state.device.program_generation + 1
     # Models of other names, and the old one of this name if its tiles are needed, stop answering from here on.
     overwritten = [name for name in gone if set(state.residents[name].record.physical) & set(physical)]
@@ -161,14 +172,17 @@ def _program(
         state.set_out_of_service([])
 
 
-def _place(state: State, image: ChipImage, tiles: int, replace_residents: bool) -> tuple[tuple[int, ...], list[str]]:
+def _place(
+    state: State, image: ChipImage, tiles: int, replace_residents: bool, use_retired: bool
+) -> tuple[tuple[int, ...], list[str]]:
     """(physical tiles, models that go). Beside the residents if there is room, else over them if that is allowed."""
+    retired = () if use_retired else state.device.retired
     same = [image.name] if image.name in state.residents else []
     count = len(image.tiles())
 
     def without(gone: list[str]) -> TileAllocator:
         kept = ((name, r.record.physical) for name, r in state.residents.items() if name not in gone)
-        return with_residents(tiles, kept)
+        return with_residents(tiles, kept, retired)
 
     new_owner = f"{image.name} (new)"
     try:

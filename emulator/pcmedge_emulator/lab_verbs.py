@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from pcmedge_emulator import lab
+from collections.abc import Sequence
+
+from pcmedge_emulator import faults, lab
 from pcmedge_emulator.arguments import one_of
 from pcmedge_emulator.clock import ClockMode
+from pcmedge_emulator.faults import FaultsOutcome
+from pcmedge_emulator.injected import Fault
 from pcmedge_emulator.operations import Cancelled, never
 from pcmedge_emulator.outcomes import NO_MUTATION, AdvanceOutcome, ClockReading, Mutation, SnapshotInfo
 from pcmedge_emulator.state import State
 
 
 class LabVerbs:
-    """Moving time, the clock's mode, snapshots, noise. A :class:`~pcmedge_emulator.chip.Chip` has them."""
+    """Moving time, the clock's mode, snapshots, noise, faults. A :class:`~pcmedge_emulator.chip.Chip` has them."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -65,3 +69,21 @@ class LabVerbs:
     def set_read_realisation(self, realisation: int) -> None:
         """For studies: another realisation of the accumulated read noise that inference sees; 0 is the usual one."""
         lab.set_read_realisation(self._state, realisation)
+
+    def inject_faults(self, found: Sequence[Fault], *, mutation: Mutation = NO_MUTATION) -> tuple[Fault, ...]:
+        """Breaks the silicon from now on, over restarts and programmings; returns all faults there are.
+
+        All or none: InputValueError for one this chip cannot have, DeviceStateError on a chip without a profile.
+        """
+        return self._state.once(
+            mutation, "inject-faults", FaultsOutcome, lambda: faults.inject(self._state, found, mutation)
+        ).faults
+
+    def clear_faults(self, tiles: Sequence[int] = (), *, mutation: Mutation = NO_MUTATION) -> tuple[Fault, ...]:
+        """Mends these tiles (none named: all) and ends their retirement; returns the faults that are left."""
+        return self._state.once(
+            mutation, "clear-faults", FaultsOutcome, lambda: faults.clear(self._state, tiles, mutation)
+        ).faults
+
+    def faults(self) -> tuple[Fault, ...]:
+        return self._state.device.faults

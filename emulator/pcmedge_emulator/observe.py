@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pcmedge.errors import NotFoundError
 
-from pcmedge_emulator.crossbar.tile import conductances
 from pcmedge_emulator.outcomes import Geometry, Health, Identity, ModelTelemetry, Telemetry, TileReadout, TileTelemetry
 from pcmedge_emulator.programming import IMAGE_FEATURES
 from pcmedge_emulator.resident import ProgrammedTile, Resident
@@ -66,6 +66,7 @@ def telemetry(state: State, *, include_tiles: bool, include_self_tests: bool) ->
         degraded_reasons=reasons,
         health=_health(state, degraded=bool(reasons)),
         store_bytes=state.store.size_bytes(),
+        retired_tiles=len(state.device.retired),
     )
 
 
@@ -86,14 +87,23 @@ def _health(state: State, *, degraded: bool) -> Health:
 
 
 def _degraded_reasons(state: State) -> tuple[str, ...]:
-    """One sentence per active model whose last agreement is below what its policy asks for, and one for the store."""
+    """One sentence per active model whose last agreement is below what its policy asks for, per one on tiles that a
+    diagnosis found unfit, and for a store that could not be written."""
     store = (f"the last change could not be stored: {state.store_problem}",) if state.store_problem else ()
     records = [resident.record for resident in state.residents.values() if resident.record.active]
-    return store + tuple(
+    unfit = [(record, sorted(set(record.physical) & set(state.device.retired))) for record in records]
+    low = (
         f"self-test agreement of '{record.name}' is {record.last_agreement:.4g}, below {record.agreement_floor:.4g}"
         for record in records
         if 0.0 <= record.last_agreement < record.agreement_floor
     )
+    broken = (
+        f"a diagnosis found faults on {len(tiles)} of the tiles of '{record.name}' ({', '.join(map(str, tiles[:8]))}"
+        f"{', ...' if len(tiles) > 8 else ''}); program it again to move it to other tiles"
+        for record, tiles in unfit
+        if tiles
+    )
+    return (*store, *low, *broken)
 
 
 def _memory_bytes() -> int:
@@ -112,7 +122,11 @@ def _model(state: State, resident: Resident, include_tiles: bool, include_self_t
     if include_tiles:
         per_tile = {node.layer: node.mvms / node.tiles for node in placement.nodes if node.analog and node.tiles}
         tiles = tuple(
-            _tile(resident, tile, per_tile.get(tile.tile.layer, 0.0), age_s) for tile in resident.programmed.tiles
+            replace(
+                _tile(resident, tile, per_tile.get(tile.tile.layer, 0.0), age_s),
+                retired=tile.physical in state.device.retired,
+            )
+            for tile in resident.programmed.tiles
         )
     return ModelTelemetry(
         name=record.name,
@@ -159,9 +173,7 @@ def read_tile(state: State, name: str, physical: int) -> TileReadout:
         number = state.device.reads
         state.take_reads(1)
         age_s = state.age_s(resident)
-    g_plus, g_minus = conductances(
-        tile.devices, age_s, state.circuits.technology, state.streams.diagnosis(number, physical)
-    )
+    g_plus, g_minus = tile.conductances(age_s, state.circuits, state.streams.diagnosis(number, physical))
     return TileReadout(
         tile=physical,
         layer=tile.tile.layer,

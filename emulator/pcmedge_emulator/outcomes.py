@@ -233,6 +233,7 @@ class TileTelemetry:
     adc_saturation: float
     mvms: int
     age_s: float
+    retired: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,6 +290,7 @@ class Telemetry:
     degraded_reasons: tuple[str, ...] = ()
     health: Health = Health.ALIVE
     store_bytes: int = 0
+    retired_tiles: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,3 +356,38 @@ class ProgramAndVerify:
 
     margin_microsiemens: float = 0.0
     max_iterations: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultFinding:
+    """One departure of a tile from a healthy one; kinds and units are those of the contract."""
+
+    kind: str
+    row: int | None = None
+    column: int | None = None
+    measured: float
+    expected: float
+    bound: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileDiagnosis:
+    """``tile`` is the physical tile, ``faulty_cells`` how many of its ``cells`` were found to be off one by one."""
+
+    tile: int
+    layer: str
+    cells: int
+    faulty_cells: int
+    retired: bool
+    findings: tuple[FaultFinding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """``retired_tiles``: all physical tiles of the device that are not programmed again."""
+
+    tiles: tuple[TileDiagnosis, ...]
+    retired_tiles: tuple[int, ...]
+    false_alarm_rate: float
+    age_s: float
+    program_generation: int

@@ -17,7 +17,7 @@ from pcmedge_emulator.engine import ChipProgram
 from pcmedge_emulator.physics.programming import ProgramAndVerify
 from pcmedge_emulator.resident import Circuits, Programmed, ProgrammedTile, drive
 from pcmedge_emulator.streams import Streams
-from pcmedge_emulator.tile_allocator import TileAllocator
+from pcmedge_emulator.tile_allocator import RETIRED, TileAllocator
 
 IMAGE_FEATURES = (
     "pcm-analog-1",
@@ -67,11 +67,18 @@ def program_on(profile: ChipProfile, image: ChipImage) -> ChipProgram:
     return replace(ChipProgram.from_image(image), profile=profile)
 
 
-def with_residents(tiles: int, residents: Iterable[tuple[str, tuple[int, ...]]]) -> TileAllocator:
-    """An allocator in which (name, physical tiles) of each resident are taken."""
+def with_residents(
+    tiles: int, residents: Iterable[tuple[str, tuple[int, ...]]], retired: Iterable[int] = ()
+) -> TileAllocator:
+    """An allocator in which (name, physical tiles) of each resident are taken, and the ``retired`` ones no one has."""
     allocator = TileAllocator(tiles)
+    used: set[int] = set()
     for name, physical in residents:
         allocator.reserve(name, physical)
+        used.update(physical)
+    # No model has a name with an empty owner's marks.
+    if unused := sorted(set(retired) - used):
+        allocator.reserve(RETIRED, unused)
     return allocator
 
 
@@ -129,8 +136,9 @@ def _program_tile(
 ) -> tuple[ProgrammedTile, outcomes.TileProgramming]:
     g_max = profile.g_max_microsiemens
     target = image.target(tile)
+    faults = circuits.faults_of(physical)
     devices, report = program_tile(
-        target, g_max, circuits.technology, streams.programming(generation, physical), options
+        target, g_max, circuits.technology, streams.programming(generation, physical), options, faults
     )
     gain = offset = None
     if profile.adc_gain_spread or profile.adc_offset_spread_codes:
@@ -143,17 +151,18 @@ def _program_tile(
         used = tile.groups * tile.columns
         gain, offset = gain[:used], offset[:used]
     levels, mean_square = drive(image, tile)
+    probed_gain, probed_offset = faults.converters(gain, offset, tile.groups * tile.columns)
     read, products = streams.baseline(generation, physical)
     baseline = probe(
-        *conductances(devices, 0.0, circuits.technology, read),
+        *faults.hold(*conductances(devices, 0.0, circuits.technology, read), g_max),
         g_max,
         cell_weights(target),
         circuits.technology,
         dac_levels=levels,
         adc_bits=profile.adc_bits,
         rng=products if circuits.noisy else None,
-        gain=gain,
-        offset=offset,
+        gain=probed_gain,
+        offset=probed_offset,
         ideal_converters=circuits.converters == "ideal",
     )
     return (

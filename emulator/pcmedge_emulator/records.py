@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pcmedge_emulator import codec
 from pcmedge_emulator.calibration.policy import Policy
 from pcmedge_emulator.engine.state import Parameters
+from pcmedge_emulator.injected import Fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,8 @@ class DeviceRecord:
     """The device itself. ``profile`` is a serialised ChipProfile, empty until one is adopted.
 
     ``program_generation`` and ``statistics_generation`` are the highest ever given out, ``reads`` counts the read-noise
-    realisations recalibrations have used, ``boots`` the starts.
+    realisations recalibrations have used, ``boots`` the starts. ``faults`` are those of the silicon,
+    ``faults_injected`` how many ever were; ``retired`` the physical tiles a diagnosis found unfit to be programmed.
     """
 
     serial: str
@@ -30,6 +32,9 @@ class DeviceRecord:
     statistics_generation: int = 0
     reads: int = 0
     boots: int = 0
+    faults: tuple[Fault, ...] = ()
+    faults_injected: int = 0
+    retired: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from pcmedge.image import ChipImage, Tile
 from pcmedge_emulator import codec
 from pcmedge_emulator.calibration.gdc import GdcReading
 from pcmedge_emulator.crossbar.converters import dac_limits
+from pcmedge_emulator.crossbar.faults import NO_FAULTS, TileFaults
 from pcmedge_emulator.crossbar.idle import idle_cells
 from pcmedge_emulator.crossbar.tile import TileDevices, column_noise_sigma, conductances, net, total
 from pcmedge_emulator.engine import ChipProgram, FastEngine, Parameters, Precision, ReferenceEngine, Snapshot
@@ -42,7 +43,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Circuits:
-    """How the chip reads its tiles: the same for every resident image."""
+    """How the chip reads its tiles: the same for every resident image. ``faults``: by physical tile."""
 
     technology: Technology
     engine: EngineKind = "fast"
@@ -50,11 +51,15 @@ class Circuits:
     read_noise: ReadNoise = "additive"
     precision: Precision = "exact"
     threads: int = 1
+    faults: Mapping[int, TileFaults] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def noisy(self) -> bool:
         """Whether a matrix-vector product draws noise of its own."""
         return self.read_noise != "off" and self.technology.short_term_noise > 0.0
+
+    def faults_of(self, physical: int) -> TileFaults:
+        return self.faults.get(physical, NO_FAULTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +74,19 @@ class ProgrammedTile:
     baseline: GdcReading
     gain: FloatArray | None = None
     offset: FloatArray | None = None
+
+    def conductances(
+        self, age_s: float, circuits: Circuits, rng: np.random.Generator | None
+    ) -> tuple[FloatArray, FloatArray]:
+        """(G+, G-) in microsiemens at this age, faults included; see :func:`.crossbar.tile.conductances`."""
+        found = conductances(self.devices, age_s, circuits.technology, rng)
+        return circuits.faults_of(self.physical).hold(*found, self.devices.g_max_microsiemens)
+
+    def converters(self, circuits: Circuits) -> tuple[FloatArray | None, FloatArray | None]:
+        """(gain, offset) of the ADC of every column, faults included; both None for perfect ones."""
+        return circuits.faults_of(self.physical).converters(
+            self.gain, self.offset, self.tile.groups * self.tile.columns
+        )
 
     def to_bytes(self) -> bytes:
         arrays = {name: getattr(self.devices, name) for name in ("g_plus", "g_minus", "nu_plus", "nu_minus")}
@@ -146,12 +164,12 @@ class Programmed:
         g_max = self.profile.g_max_microsiemens
         for tile in self.tiles:
             number = tile.tile.tile
-            g_plus, g_minus = conductances(tile.devices, age_s, circuits.technology, read(tile.physical))
+            g_plus, g_minus = tile.conductances(age_s, circuits, read(tile.physical))
             nets[number] = net(g_plus, g_minus, g_max)
             sigma = column_noise_sigma(
                 g_plus, g_minus, g_max, tile.dac_levels, tile.dac_mean_square, circuits.technology
             )
-            gain, offset = tile.gain, tile.offset
+            gain, offset = tile.converters(circuits)
             if self.profile.connect_idle and tile.tile.groups > 1:
                 cells = idle_cells(
                     groups=tile.tile.groups,
@@ -164,9 +182,10 @@ class Programmed:
                     technology=circuits.technology,
                     rng=idle(tile.physical),
                 )
-                sigma = np.sqrt(np.square(sigma) + np.float32(cells.variance))
+                alive = ~circuits.faults_of(tile.physical).dead(len(cells.offset))
+                sigma = np.sqrt(np.square(sigma) + np.float32(cells.variance) * alive)
                 # A current on the bit line, in DAC codes before the ADC: it passes the ADC's gain and step.
-                pattern = cells.offset / np.float32(tile.tile.adc_step)
+                pattern = cells.offset * alive / np.float32(tile.tile.adc_step)
                 gain = np.ones_like(pattern) if gain is None else gain
                 offset = gain * pattern + (np.float32(0) if offset is None else offset)
             sigmas[number] = sigma
@@ -174,6 +193,11 @@ class Programmed:
                 sums[number] = total(g_plus, g_minus, g_max)
             if gain is not None and offset is not None:
                 gains[number], offsets[number] = gain, offset
+        if gains:
+            # An engine wants those of every tile or of none.
+            for number, sigma in sigmas.items():
+                gains.setdefault(number, np.ones_like(sigma))
+                offsets.setdefault(number, np.zeros_like(sigma))
         return Snapshot(
             conductances=nets,
             column_sigma=sigmas if circuits.read_noise == "additive" else None,

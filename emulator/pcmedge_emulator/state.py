@@ -33,8 +33,10 @@ from pcmedge.errors import (
 from pcmedge_emulator import codec, stored_models
 from pcmedge_emulator.calibration.adabs import sample_count
 from pcmedge_emulator.clock import Clock, ClockMode, ClockState
+from pcmedge_emulator.crossbar.faults import tile_faults
 from pcmedge_emulator.engine import FastEngine, ReferenceEngine
 from pcmedge_emulator.history import SelfTestHistory
+from pcmedge_emulator.injected import Fault
 from pcmedge_emulator.journal import DEFAULT_BOUNDS, Journal, JournalBounds
 from pcmedge_emulator.lease import LeaseBook
 from pcmedge_emulator.operations import Operations
@@ -115,6 +117,7 @@ class State:
         clock_state = store.get("device", "clock")
         if clock_state is not None:
             clock.resume(codec.decode(clock_state, ClockState), keep_mode=keep_clock_mode)
+        self.set_faults(self.device)
         self.residents = {resident.record.name: resident for resident in self.load()}
         details = {"models": ",".join(self.residents), "boots": str(self.device.boots)}
         self.commit(events=[self.event("started", "The device started.", details=details)], device=self.device)
@@ -126,13 +129,13 @@ class State:
         """The chip's profile; None until the first image is adopted."""
         return ChipProfile.FromString(self.device.profile) if self.device.profile else None
 
-    def allocator(self, without: Sequence[str] = ()) -> TileAllocator | None:
-        """Which physical tiles are taken, by all residents except the named ones; None without a profile."""
+    def allocator(self, without: Sequence[str] = (), *, use_retired: bool = False) -> TileAllocator | None:
+        """Which physical tiles are taken, by all residents but the named ones, or retired; None without a profile."""
         profile = self.profile
         if profile is None:
             return None
         taken = ((name, r.record.physical) for name, r in self.residents.items() if name not in without)
-        return with_residents(profile.tiles, taken)
+        return with_residents(profile.tiles, taken, () if use_retired else self.device.retired)
 
     def resident(self, name: str) -> Resident:
         """ModelNotFoundError, or NotProgrammedError on an empty device."""
@@ -232,11 +235,15 @@ class State:
         age_s = self.inference_age_s(self.age_s(resident))
         if not force and age_s <= resident.engine_age_s:
             return False
+        circuits = self.circuits
         engine = self.inference_engine(resident.programmed, age_s)
 
         def with_engine(current: Resident) -> Resident:
             # Erased and programmed again meanwhile, or another thread was there with a later moment.
             if current.programmed is not resident.programmed or (current.engine_age_s > age_s and not force):
+                return current
+            # Broken or mended meanwhile: whoever did that makes an engine of its own.
+            if self.circuits is not circuits:
                 return current
             return replace(current, engine=engine, engine_age_s=age_s)
 
@@ -263,6 +270,18 @@ class State:
 
     def set_circuits(self, circuits: Circuits) -> None:
         self.circuits = circuits
+
+    def set_faults(self, device: DeviceRecord) -> None:
+        """The chip is read with the faults of this record from now on; engines are :meth:`refresh`'s."""
+        profile, by_tile = self.profile, dict[int, list[Fault]]()
+        for fault in device.faults if profile is not None else ():
+            by_tile.setdefault(fault.tile, []).append(fault)
+        found = {
+            tile: tile_faults(faults, profile.tile_rows, profile.tile_columns, self.streams.fault)
+            for tile, faults in by_tile.items()
+            if profile is not None
+        }
+        self.circuits = replace(self.circuits, faults=found)
 
     def set_realisation(self, realisation: int) -> None:
         self.realisation = realisation

@@ -67,6 +67,10 @@ class Streams:
         """1/f read noise of reading a tile back."""
         return stream(self.serial, self.seed, "diagnosis", number, tile)
 
+    def fault(self, number: int) -> np.random.Generator:
+        """Which devices an injected fault hits, and how."""
+        return stream(self.serial, self.seed, "fault", number)
+
     def products(self, generation: int, boot: int) -> int:
         """First seed of the noise of each product of inferences; a request takes the next number."""
         return int(stream(self.serial, self.seed, "products", generation, boot).integers(2**48))

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from pcmedge.errors import CapacityError, ImageTooLargeError, InputValueError
 
+RETIRED = "<retired>"
+"""Who holds the tiles that are not programmed again; no model has such a name."""
+
 
 class TileAllocator:
     """Hands out physical tiles, the lowest free ones first; not thread-safe, its owner serialises calls.
@@ -52,13 +55,16 @@ class TileAllocator:
                 tiles=self._tiles,
             )
         if count > len(self._free):
-            holders = ", ".join(f"{owner} ({len(held)})" for owner, held in self._owned.items())
+            holders = ", ".join(f"{owner} ({len(held)})" for owner, held in self._owned.items() if owner != RETIRED)
+            retired = len(self._owned.get(RETIRED, ()))
+            unfit = f"; {retired} are retired (program with use_retired to use them all the same)" if retired else ""
             raise CapacityError(
                 f"the image needs {count} free tiles, {len(self._free)} of {self._tiles} are free; resident: "
-                f"{holders}. Erase an image, or program with replace",
+                f"{holders or 'nothing'}{unfit}. Erase an image, or program with replace",
                 tiles_needed=count,
                 tiles_free=len(self._free),
                 tiles=self._tiles,
+                tiles_retired=retired,
             )
 
     def allocate(self, owner: str, count: int) -> tuple[int, ...]:

@@ -70,6 +70,60 @@ def counted_cells(target: Targets) -> npt.NDArray[np.bool_]:
     return np.abs(target.astype(np.float64)) >= SMALLEST_COUNTED_TARGET * full_scale(target.dtype)
 
 
+@dataclass(frozen=True, eq=False)
+class CellReadings:
+    """Every cell read alone. ``codes`` float32 [groups, rows, columns]: mean ADC codes less those of a product of
+    zeros, ``zeros`` float32 [groups * columns]. One code is ``step`` DAC codes, so ``step / dac_levels`` of weight 1.
+    """
+
+    codes: Array
+    zeros: Array
+    step: float
+
+
+def read_cells(
+    g_plus: Array,
+    g_minus: Array,
+    g_max_microsiemens: float,
+    technology: Technology,
+    *,
+    dac_levels: int,
+    adc_bits: int,
+    rng: np.random.Generator | None,
+    reads: int = DEFAULT_READS,
+    gain: npt.ArrayLike | None = None,
+    offset: npt.ArrayLike | None = None,
+    ideal_converters: bool = False,
+) -> CellReadings:
+    """For every row r the product of the code vector ``dac_levels * e_r``, ``reads`` times; see :func:`probe`."""
+    if not (g_plus.shape == g_minus.shape and g_plus.ndim == 3):
+        raise InputShapeError(
+            "g_plus, g_minus (and weights) must share one shape [groups, rows, columns], found "
+            f"{list(g_plus.shape)}, {list(g_minus.shape)}"
+        )
+    if reads < 1:
+        raise InputValueError(f"the read-out averages at least 1 read, found {reads}", reads=reads)
+    groups, _, columns = g_plus.shape
+    signal = net(g_plus, g_minus, g_max_microsiemens) * np.float32(dac_levels)
+    sigma = np.float32(technology.short_term_noise * dac_levels) * np.sqrt(total(g_plus, g_minus, g_max_microsiemens))
+    step = PROBE_HEADROOM * dac_levels / adc_limit(adc_bits)
+    per_column = (groups, 1, columns)
+    column_gain = None if gain is None else np.asarray(gain, dtype=np.float32).reshape(per_column)
+    column_offset = None if offset is None else np.asarray(offset, dtype=np.float32).reshape(per_column)
+
+    def convert(p: Array) -> Array:
+        if ideal_converters:
+            return p / np.float32(step)
+        return adc(p, step, adc_bits, column_gain, column_offset).codes.astype(np.float32)
+
+    zero = convert(np.zeros(per_column, dtype=np.float32))
+    average = np.zeros_like(signal)
+    for _ in range(reads if rng is not None else 1):
+        average += convert(signal if rng is None else signal + sigma * rng.standard_normal(signal.shape, np.float32))
+    average /= np.float32(reads if rng is not None else 1)
+    return CellReadings(average - zero, zero.reshape(-1), step)
+
+
 def probe(
     g_plus: Array,
     g_minus: Array,
@@ -96,34 +150,27 @@ def probe(
     One product reads, in DAC codes, p = L g_net + w L sqrt(g_total) xi (L = dac_levels, w the technology's short-term
     noise); its ADC step is 1.25 L / (2^(adc_bits-1) - 1).
     """
-    if not (g_plus.shape == g_minus.shape == weights.shape and g_plus.ndim == 3):
+    if weights.shape != g_plus.shape:
         raise InputShapeError(
             "g_plus, g_minus and weights must share one shape [groups, rows, columns], found "
             f"{list(g_plus.shape)}, {list(g_minus.shape)}, {list(weights.shape)}"
         )
-    if reads < 1:
-        raise InputValueError(f"the read-out averages at least 1 read, found {reads}", reads=reads)
-    groups, _, columns = g_plus.shape
-    signal = net(g_plus, g_minus, g_max_microsiemens) * np.float32(dac_levels)
-    sigma = np.float32(technology.short_term_noise * dac_levels) * np.sqrt(total(g_plus, g_minus, g_max_microsiemens))
-    step = PROBE_HEADROOM * dac_levels / adc_limit(adc_bits)
-    per_column = (groups, 1, columns)
-    column_gain = None if gain is None else np.asarray(gain, dtype=np.float32).reshape(per_column)
-    column_offset = None if offset is None else np.asarray(offset, dtype=np.float32).reshape(per_column)
-
-    def convert(p: Array) -> Array:
-        if ideal_converters:
-            return p / np.float32(step)
-        return adc(p, step, adc_bits, column_gain, column_offset).codes.astype(np.float32)
-
-    zero = convert(np.zeros(per_column, dtype=np.float32))
-    average = np.zeros_like(signal)
-    for _ in range(reads if rng is not None else 1):
-        average += convert(signal if rng is None else signal + sigma * rng.standard_normal(signal.shape, np.float32))
-    average /= np.float32(reads if rng is not None else 1)
-    magnitude = np.abs(average - zero)
+    cells = read_cells(
+        g_plus,
+        g_minus,
+        g_max_microsiemens,
+        technology,
+        dac_levels=dac_levels,
+        adc_bits=adc_bits,
+        rng=rng,
+        reads=reads,
+        gain=gain,
+        offset=offset,
+        ideal_converters=ideal_converters,
+    )
+    magnitude = np.abs(cells.codes)
     magnitude *= weights
-    read_out = magnitude.sum(axis=1, dtype=np.float32).reshape(-1) * np.float32(step / dac_levels)
+    read_out = magnitude.sum(axis=1, dtype=np.float32).reshape(-1) * np.float32(cells.step / dac_levels)
     counted = np.sum(weights >= SMALLEST_COUNTED_TARGET, axis=1, dtype=np.int32)
     return GdcReading(read_out, counted.reshape(-1))
 

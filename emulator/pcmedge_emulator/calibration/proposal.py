@@ -18,7 +18,6 @@ from pcmedge.errors import CancelledError
 
 from pcmedge_emulator.calibration import adabs
 from pcmedge_emulator.calibration.gdc import cell_weights, compensation, probe
-from pcmedge_emulator.crossbar.tile import conductances
 from pcmedge_emulator.engine import FastEngine, Parameters, ReferenceEngine
 from pcmedge_emulator.outcomes import Method
 from pcmedge_emulator.resident import Circuits, Programmed
@@ -82,16 +81,17 @@ def read_out(
     """
     factors = {}
     for tile in programmed.tiles:
+        gain, offset = tile.converters(circuits)
         now = probe(
-            *conductances(tile.devices, age_s, circuits.technology, read(tile.physical)),
+            *tile.conductances(age_s, circuits, read(tile.physical)),
             programmed.profile.g_max_microsiemens,
             cell_weights(programmed.image.target(tile.tile)),
             circuits.technology,
             dac_levels=tile.dac_levels,
             adc_bits=programmed.profile.adc_bits,
             rng=products(tile.physical) if circuits.noisy else None,
-            gain=tile.gain,
-            offset=tile.offset,
+            gain=gain,
+            offset=offset,
             ideal_converters=circuits.converters == "ideal",
         )
         factors[tile.tile.tile] = compensation(tile.baseline, now, per_column=per_column)

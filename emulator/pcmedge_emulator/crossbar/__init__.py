@@ -4,6 +4,7 @@ Arrays only; conductances in microsiemens, partial sums in DAC codes. The defini
 """
 
 from pcmedge_emulator.crossbar.converters import AdcCodes, adc, adc_limit, converter_spread, dac, dac_limits, saturated
+from pcmedge_emulator.crossbar.faults import NO_FAULTS, TileFaults, tile_faults
 from pcmedge_emulator.crossbar.idle import IdleCells, idle_cells
 from pcmedge_emulator.crossbar.ir_drop import ir_drop
 from pcmedge_emulator.crossbar.mvm import mvm, tile_codes
@@ -21,11 +22,13 @@ from pcmedge_emulator.crossbar.tile import (
 from pcmedge_emulator.tile_allocator import TileAllocator
 
 __all__ = [
+    "NO_FAULTS",
     "TARGET_FULL_SCALE",
     "AdcCodes",
     "IdleCells",
     "TileAllocator",
     "TileDevices",
+    "TileFaults",
     "TileProgramming",
     "adc",
     "adc_limit",
@@ -42,5 +45,6 @@ __all__ = [
     "saturated",
     "target_conductances",
     "tile_codes",
+    "tile_faults",
     "total",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from pcmedge.errors import InputShapeError, InputTypeError
 from pcmedge.image.targets import FULL_SCALE, Targets, full_scale
 
+from pcmedge_emulator.crossbar.faults import NO_FAULTS, TileFaults
 from pcmedge_emulator.physics.drift import drift, sample_drift_exponents
 from pcmedge_emulator.physics.programming import ProgramAndVerify, program, program_and_verify
 from pcmedge_emulator.physics.read_noise import read, short_term_sigma
@@ -74,31 +76,56 @@ def program_tile(
     technology: Technology,
     rng: np.random.Generator,
     program_and_verify: ProgramAndVerify | None = None,
+    faults: TileFaults = NO_FAULTS,
 ) -> tuple[TileDevices, TileProgramming]:
     """Program both devices of every pair and draw their drift exponents.
 
     ``target_int16`` [groups, rows, columns] as stored in the image; ``rng`` the tile's own programming stream. Drift
     exponents come from a child stream, so that they are the same devices however they are programmed.
-    ``program_and_verify`` asks for the iterative loop instead of single programming.
+    ``program_and_verify`` asks for the iterative loop instead of single programming. ``faults`` of the tile: its stuck
+    devices take no programming. What is returned is what they would hold; the report is of what they do hold, and a
+    stuck device outside the loop's margin has not converged.
     """
     scaled = technology.at_g_max(g_max_microsiemens)
     programming_rng, drift_rng = rng.spawn(2)
     g: list[Array] = []
     nu: list[Array] = []
-    squared_error, converged = 0.0, 0
-    for wanted in target_conductances(target_int16, g_max_microsiemens):
+    targets = target_conductances(target_int16, g_max_microsiemens)
+    accepted: list[npt.NDArray[np.bool_] | None] = []
+    for wanted in targets:
         if program_and_verify is None:
-            programmed = program(wanted, scaled, programming_rng)
-            converged += wanted.size
+            programmed, within = program(wanted, scaled, programming_rng), None
         else:
             programmed, within = _verified(wanted, scaled, programming_rng, program_and_verify)
-            converged += int(np.count_nonzero(within))
-        difference = (programmed - wanted).reshape(-1)
-        squared_error += float(np.dot(difference, difference))
+        accepted.append(within)
         g.append(programmed)
         nu.append(sample_drift_exponents(wanted, scaled, drift_rng))
-    devices = 2 * target_int16.size
-    return TileDevices(g[0], g[1], nu[0], nu[1], float(g_max_microsiemens)), TileProgramming(
+    margin = math.inf
+    if program_and_verify is not None:
+        asked = program_and_verify.margin_microsiemens
+        margin = scaled.verify_margin_microsiemens if asked is None else asked
+    held = faults.hold(g[0], g[1], g_max_microsiemens)
+    report = _report(targets, held, accepted, faults.stuck(target_int16.shape), margin)
+    return TileDevices(g[0], g[1], nu[0], nu[1], float(g_max_microsiemens)), report
+
+
+def _report(
+    targets: tuple[Array, Array],
+    held: tuple[Array, Array],
+    accepted: list[npt.NDArray[np.bool_] | None],
+    stuck: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
+    margin_microsiemens: float,
+) -> TileProgramming:
+    """What the devices hold against their targets. ``accepted``: those the loop took; None without one."""
+    squared_error, converged = 0.0, 0
+    for wanted, found, within, immovable in zip(targets, held, accepted, stuck, strict=True):
+        difference = found - wanted
+        squared_error += float(np.dot(difference.reshape(-1), difference.reshape(-1)))
+        if within is not None:
+            within = np.where(immovable, np.abs(difference) <= margin_microsiemens, within)
+        converged += wanted.size if within is None else int(np.count_nonzero(within))
+    devices = targets[0].size + targets[1].size
+    return TileProgramming(
         devices=devices,
         converged_fraction=converged / devices if devices else 1.0,
         rms_error_microsiemens=float(np.sqrt(squared_error / devices)) if devices else 0.0,

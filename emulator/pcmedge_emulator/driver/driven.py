@@ -147,6 +147,7 @@ class DrivenChip(Compensating, Telling):
         image: ChipImage,
         *,
         replace: bool = False,
+        use_retired: bool = False,
         activate: bool = True,
         program_and_verify: ProgramAndVerify | None = None,
         progress: Progress | None = None,

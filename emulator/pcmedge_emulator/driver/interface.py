@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from pcmedge.image import ChipImage
 
 from pcmedge_emulator.calibration.policy import Policy
+from pcmedge_emulator.injected import Fault
 from pcmedge_emulator.operations import Cancelled, Operations, Progress
 from pcmedge_emulator.outcomes import (
     AdvanceOutcome,
     BufferDescription,
     CheckedRequest,
     ClockReading,
+    Diagnosis,
     EraseOutcome,
     Event,
     Identity,
@@ -69,6 +71,7 @@ class DeviceChip(Protocol):
         image: ChipImage,
         *,
         replace: bool = False,
+        use_retired: bool = False,
         activate: bool = True,
         program_and_verify: ProgramAndVerify | None = None,
         progress: Progress | None = None,
@@ -145,6 +148,16 @@ class DeviceChip(Protocol):
 
     def read_tile(self, name: str, tile: int) -> TileReadout: ...
 
+    def diagnose(
+        self,
+        name: str,
+        *,
+        false_alarm_rate: float = 0.0,
+        tolerated_cells: float | None = None,
+        cancelled: Cancelled | None = None,
+        mutation: Mutation,
+    ) -> Diagnosis: ...
+
 
 @runtime_checkable
 class LabChip(Protocol):
@@ -165,3 +178,9 @@ class LabChip(Protocol):
     def delete_snapshot(self, name: str, *, mutation: Mutation) -> None: ...
 
     def set_noise(self, read_noise: str, *, mutation: Mutation) -> str: ...
+
+    def inject_faults(self, found: Sequence[Fault], *, mutation: Mutation) -> tuple[Fault, ...]: ...
+
+    def clear_faults(self, tiles: Sequence[int] = (), *, mutation: Mutation) -> tuple[Fault, ...]: ...
+
+    def faults(self) -> tuple[Fault, ...]: ...

@@ -10,7 +10,17 @@ from pcmedge.errors import NotFoundError, UnimplementedError
 
 from pcmedge_emulator.driver.placing import allocator
 from pcmedge_emulator.driver.residents import Model
-from pcmedge_emulator.outcomes import Event, ModelTelemetry, Telemetry, TileReadout, TileTelemetry
+from pcmedge_emulator.operations import Cancelled
+from pcmedge_emulator.outcomes import (
+    NO_MUTATION,
+    Diagnosis,
+    Event,
+    ModelTelemetry,
+    Mutation,
+    Telemetry,
+    TileReadout,
+    TileTelemetry,
+)
 
 if TYPE_CHECKING:
     from pcmedge_emulator.driver.book import Book
@@ -93,6 +103,18 @@ class Telling:
 
     def wait_events(self, after: int, timeout_s: float) -> tuple[Event, ...]:
         return self.book.journal.wait(after, timeout_s)
+
+    def diagnose(
+        self,
+        name: str,
+        *,
+        false_alarm_rate: float = 0.0,
+        tolerated_cells: float | None = None,
+        cancelled: Cancelled | None = None,
+        mutation: Mutation = NO_MUTATION,
+    ) -> Diagnosis:
+        """What healthy devices of a technology read at an age is their maker's to know."""
+        raise UnimplementedError("this chip does not diagnose its tiles", capability="diagnose")
 
     def read_tile(self, name: str, tile: int) -> TileReadout:
         if not self.description.reads_tiles:

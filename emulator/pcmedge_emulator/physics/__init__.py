@@ -10,6 +10,7 @@ from pcmedge_emulator.physics.drift import (
     drift_exponent_std,
     sample_drift_exponents,
 )
+from pcmedge_emulator.physics.faults import failed_devices, stuck_conductances
 from pcmedge_emulator.physics.programming import (
     ProgramAndVerify,
     program,
@@ -33,6 +34,7 @@ __all__ = [
     "drift",
     "drift_exponent_mean",
     "drift_exponent_std",
+    "failed_devices",
     "get_technology",
     "input_dependent_sigma",
     "program",
@@ -42,4 +44,5 @@ __all__ = [
     "sample_drift_exponents",
     "short_term_sigma",
     "stream",
+    "stuck_conductances",
 ]

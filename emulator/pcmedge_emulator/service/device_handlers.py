@@ -75,6 +75,7 @@ class DeviceHandlers:
                 lambda progress, cancelled: self._chip.program(
                     image,
                     replace=header.replace,
+                    use_retired=header.use_retired,
                     activate=not header.keep_inactive,
                     program_and_verify=messages.program_and_verify(header),
                     progress=progress,
@@ -263,6 +264,16 @@ class DeviceHandlers:
         rows = max(1, _BAND_BYTES // (4 * max(1, readout.columns)))
         for first_row in range(0, readout.rows, rows):
             yield messages.tile_band(readout, first_row, rows)
+
+    def diagnose(self, request: device_pb2.DiagnoseRequest, context: CallContext) -> device_pb2.DiagnoseResult:
+        outcome = self._chip.diagnose(
+            request.model_name,
+            false_alarm_rate=request.false_alarm_rate,
+            tolerated_cells=request.tolerated_cells if request.HasField("tolerated_cells") else None,
+            cancelled=lambda: not context.active(),
+            mutation=_mutation(request),
+        )
+        return messages.diagnosis(outcome)
 
 
 def _check_wanted(context: CallContext) -> None:

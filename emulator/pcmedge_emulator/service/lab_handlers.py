@@ -49,13 +49,14 @@ class LabHandlers:
         return lab_pb2.DeleteSnapshotResponse()
 
     def inject_faults(self, request: lab_pb2.InjectFaultsRequest, context: CallContext) -> lab_pb2.ListFaultsResponse:
-        raise _absent("InjectFaults", "lab.faults")
+        faults = [messages.fault_from(fault) for fault in request.faults]
+        return messages.faults(self._chip.inject_faults(faults, mutation=_mutation(request)))
 
     def clear_faults(self, request: lab_pb2.ClearFaultsRequest, context: CallContext) -> lab_pb2.ListFaultsResponse:
-        raise _absent("ClearFaults", "lab.faults")
+        return messages.faults(self._chip.clear_faults(request.tiles, mutation=_mutation(request)))
 
     def list_faults(self, request: lab_pb2.ListFaultsRequest, context: CallContext) -> lab_pb2.ListFaultsResponse:
-        raise _absent("ListFaults", "lab.faults")
+        return messages.faults(self._chip.faults())
 
     def set_temperature(self, request: lab_pb2.SetTemperatureRequest, context: CallContext) -> lab_pb2.Temperature:
         raise _absent("SetTemperature", "lab.temperature")

@@ -15,6 +15,7 @@ from pcmedge.protocol.status import limited, to_detail
 
 from pcmedge_emulator import outcomes
 from pcmedge_emulator.calibration.policy import Policy, PolicyKind
+from pcmedge_emulator.injected import Fault, FaultKind
 from pcmedge_emulator.operations import OperationState, OperationUpdate
 
 M = TypeVar("M", bound=Message)
@@ -86,6 +87,12 @@ def policy_from(message: device_pb2.RecalibrationPolicy) -> Policy:
 
 def clock_mode(value: int) -> str:
     return _name(lab_pb2.ClockMode, "CLOCK_MODE_", value, "a clock mode")
+
+
+def fault_from(message: lab_pb2.Fault) -> Fault:
+    kind = FaultKind(_name(lab_pb2.FaultKind, "FAULT_KIND_", message.kind, "a fault's kind"))
+    fields = ("tile", "row", "column", "amount", "spread", "minus")
+    return Fault(kind=kind, **{name: getattr(message, name) for name in fields})
 
 
 def program_and_verify(header: device_pb2.ProgramHeader) -> outcomes.ProgramAndVerify | None:
@@ -217,3 +224,22 @@ def advanced(value: outcomes.AdvanceOutcome) -> lab_pb2.AdvanceTimeResponse:
 
 def snapshot(value: outcomes.SnapshotInfo) -> lab_pb2.Snapshot:
     return _message(lab_pb2.Snapshot, value)
+
+
+def faults(values: tuple[Fault, ...]) -> lab_pb2.ListFaultsResponse:
+    found = [
+        _message(lab_pb2.Fault, value, kind=_enum(lab_pb2.FaultKind, "FAULT_KIND_", value.kind)) for value in values
+    ]
+    return lab_pb2.ListFaultsResponse(faults=found)
+
+
+def diagnosis(value: outcomes.Diagnosis) -> device_pb2.DiagnoseResult:
+    tiles = [
+        _message(
+            device_pb2.TileDiagnosis,
+            tile,
+            findings=[_message(device_pb2.FaultFinding, finding) for finding in tile.findings],
+        )
+        for tile in value.tiles
+    ]
+    return _message(device_pb2.DiagnoseResult, value, tiles=tiles)

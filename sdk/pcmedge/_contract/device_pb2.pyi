@@ -172,18 +172,20 @@ class ProgramRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[ProgramHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ..., end: _Optional[_Union[ProgramEnd, _Mapping]] = ...) -> None: ...
 
 class ProgramHeader(_message.Message):
-    __slots__ = ("mutation", "image_size", "replace", "keep_inactive", "program_and_verify")
+    __slots__ = ("mutation", "image_size", "replace", "keep_inactive", "program_and_verify", "use_retired")
     MUTATION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     REPLACE_FIELD_NUMBER: _ClassVar[int]
     KEEP_INACTIVE_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_AND_VERIFY_FIELD_NUMBER: _ClassVar[int]
+    USE_RETIRED_FIELD_NUMBER: _ClassVar[int]
     mutation: Mutation
     image_size: int
     replace: bool
     keep_inactive: bool
     program_and_verify: ProgramAndVerify
-    def __init__(self, mutation: _Optional[_Union[Mutation, _Mapping]] = ..., image_size: _Optional[int] = ..., replace: bool = ..., keep_inactive: bool = ..., program_and_verify: _Optional[_Union[ProgramAndVerify, _Mapping]] = ...) -> None: ...
+    use_retired: bool
+    def __init__(self, mutation: _Optional[_Union[Mutation, _Mapping]] = ..., image_size: _Optional[int] = ..., replace: bool = ..., keep_inactive: bool = ..., program_and_verify: _Optional[_Union[ProgramAndVerify, _Mapping]] = ..., use_retired: bool = ...) -> None: ...
 
 class ProgramAndVerify(_message.Message):
     __slots__ = ("margin_microsiemens", "max_iterations")
@@ -597,7 +599,7 @@ class WatchTelemetryRequest(_message.Message):
     def __init__(self, interval_s: _Optional[float] = ..., include_tiles: bool = ..., include_self_tests: bool = ...) -> None: ...
 
 class Telemetry(_message.Message):
-    __slots__ = ("time_unix_s", "device_time_s", "uptime_s", "state", "models", "tiles", "free_tiles", "requests_served", "requests_failed", "memory_bytes", "sequence", "degraded_reasons", "requests_queued", "requests_rejected", "health", "store_bytes")
+    __slots__ = ("time_unix_s", "device_time_s", "uptime_s", "state", "models", "tiles", "free_tiles", "requests_served", "requests_failed", "memory_bytes", "sequence", "degraded_reasons", "requests_queued", "requests_rejected", "retired_tiles", "health", "store_bytes")
     TIME_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     DEVICE_TIME_S_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
@@ -612,6 +614,7 @@ class Telemetry(_message.Message):
     DEGRADED_REASONS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_QUEUED_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_REJECTED_FIELD_NUMBER: _ClassVar[int]
+    RETIRED_TILES_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     STORE_BYTES_FIELD_NUMBER: _ClassVar[int]
     time_unix_s: float
@@ -628,9 +631,10 @@ class Telemetry(_message.Message):
     degraded_reasons: _containers.RepeatedScalarFieldContainer[str]
     requests_queued: int
     requests_rejected: int
+    retired_tiles: int
     health: HealthState
     store_bytes: int
-    def __init__(self, time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., uptime_s: _Optional[float] = ..., state: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelTelemetry, _Mapping]]] = ..., tiles: _Optional[int] = ..., free_tiles: _Optional[int] = ..., requests_served: _Optional[int] = ..., requests_failed: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., sequence: _Optional[int] = ..., degraded_reasons: _Optional[_Iterable[str]] = ..., requests_queued: _Optional[int] = ..., requests_rejected: _Optional[int] = ..., health: _Optional[_Union[HealthState, str]] = ..., store_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, time_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., uptime_s: _Optional[float] = ..., state: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ModelTelemetry, _Mapping]]] = ..., tiles: _Optional[int] = ..., free_tiles: _Optional[int] = ..., requests_served: _Optional[int] = ..., requests_failed: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., sequence: _Optional[int] = ..., degraded_reasons: _Optional[_Iterable[str]] = ..., requests_queued: _Optional[int] = ..., requests_rejected: _Optional[int] = ..., retired_tiles: _Optional[int] = ..., health: _Optional[_Union[HealthState, str]] = ..., store_bytes: _Optional[int] = ...) -> None: ...
 
 class ModelTelemetry(_message.Message):
     __slots__ = ("model_name", "age_s", "program_generation", "statistics_generation", "inferences", "last_recalibration_age_s", "median_drift_factor", "adc_saturation", "last_agreement", "energy_j", "tiles", "recalibrations", "recalibrations_refused", "self_tests", "agreement_floor")
@@ -667,20 +671,22 @@ class ModelTelemetry(_message.Message):
     def __init__(self, model_name: _Optional[str] = ..., age_s: _Optional[float] = ..., program_generation: _Optional[int] = ..., statistics_generation: _Optional[int] = ..., inferences: _Optional[int] = ..., last_recalibration_age_s: _Optional[float] = ..., median_drift_factor: _Optional[float] = ..., adc_saturation: _Optional[float] = ..., last_agreement: _Optional[float] = ..., energy_j: _Optional[float] = ..., tiles: _Optional[_Iterable[_Union[TileTelemetry, _Mapping]]] = ..., recalibrations: _Optional[int] = ..., recalibrations_refused: _Optional[int] = ..., self_tests: _Optional[_Iterable[_Union[SelfTestRecord, _Mapping]]] = ..., agreement_floor: _Optional[float] = ...) -> None: ...
 
 class TileTelemetry(_message.Message):
-    __slots__ = ("tile", "layer", "drift_factor", "adc_saturation", "mvms", "age_s")
+    __slots__ = ("tile", "layer", "drift_factor", "adc_saturation", "mvms", "age_s", "retired")
     TILE_FIELD_NUMBER: _ClassVar[int]
     LAYER_FIELD_NUMBER: _ClassVar[int]
     DRIFT_FACTOR_FIELD_NUMBER: _ClassVar[int]
     ADC_SATURATION_FIELD_NUMBER: _ClassVar[int]
     MVMS_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
+    RETIRED_FIELD_NUMBER: _ClassVar[int]
     tile: int
     layer: str
     drift_factor: float
     adc_saturation: float
     mvms: int
     age_s: float
-    def __init__(self, tile: _Optional[int] = ..., layer: _Optional[str] = ..., drift_factor: _Optional[float] = ..., adc_saturation: _Optional[float] = ..., mvms: _Optional[int] = ..., age_s: _Optional[float] = ...) -> None: ...
+    retired: bool
+    def __init__(self, tile: _Optional[int] = ..., layer: _Optional[str] = ..., drift_factor: _Optional[float] = ..., adc_saturation: _Optional[float] = ..., mvms: _Optional[int] = ..., age_s: _Optional[float] = ..., retired: bool = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("sequence", "time_unix_s", "device_time_s", "kind", "message", "details", "model_name", "lost_before")
@@ -756,3 +762,61 @@ class TileReadout(_message.Message):
     g_minus_microsiemens: bytes
     age_s: float
     def __init__(self, tile: _Optional[int] = ..., layer: _Optional[str] = ..., first_row: _Optional[int] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., g_plus_microsiemens: _Optional[bytes] = ..., g_minus_microsiemens: _Optional[bytes] = ..., age_s: _Optional[float] = ...) -> None: ...
+
+class DiagnoseRequest(_message.Message):
+    __slots__ = ("mutation", "model_name", "false_alarm_rate", "tolerated_cells")
+    MUTATION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    FALSE_ALARM_RATE_FIELD_NUMBER: _ClassVar[int]
+    TOLERATED_CELLS_FIELD_NUMBER: _ClassVar[int]
+    mutation: Mutation
+    model_name: str
+    false_alarm_rate: float
+    tolerated_cells: float
+    def __init__(self, mutation: _Optional[_Union[Mutation, _Mapping]] = ..., model_name: _Optional[str] = ..., false_alarm_rate: _Optional[float] = ..., tolerated_cells: _Optional[float] = ...) -> None: ...
+
+class DiagnoseResult(_message.Message):
+    __slots__ = ("tiles", "retired_tiles", "false_alarm_rate", "age_s", "program_generation")
+    TILES_FIELD_NUMBER: _ClassVar[int]
+    RETIRED_TILES_FIELD_NUMBER: _ClassVar[int]
+    FALSE_ALARM_RATE_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    tiles: _containers.RepeatedCompositeFieldContainer[TileDiagnosis]
+    retired_tiles: _containers.RepeatedScalarFieldContainer[int]
+    false_alarm_rate: float
+    age_s: float
+    program_generation: int
+    def __init__(self, tiles: _Optional[_Iterable[_Union[TileDiagnosis, _Mapping]]] = ..., retired_tiles: _Optional[_Iterable[int]] = ..., false_alarm_rate: _Optional[float] = ..., age_s: _Optional[float] = ..., program_generation: _Optional[int] = ...) -> None: ...
+
+class TileDiagnosis(_message.Message):
+    __slots__ = ("tile", "layer", "cells", "faulty_cells", "retired", "findings")
+    TILE_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    FAULTY_CELLS_FIELD_NUMBER: _ClassVar[int]
+    RETIRED_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    tile: int
+    layer: str
+    cells: int
+    faulty_cells: int
+    retired: bool
+    findings: _containers.RepeatedCompositeFieldContainer[FaultFinding]
+    def __init__(self, tile: _Optional[int] = ..., layer: _Optional[str] = ..., cells: _Optional[int] = ..., faulty_cells: _Optional[int] = ..., retired: bool = ..., findings: _Optional[_Iterable[_Union[FaultFinding, _Mapping]]] = ...) -> None: ...
+
+class FaultFinding(_message.Message):
+    __slots__ = ("kind", "row", "column", "measured", "expected", "bound")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    row: int
+    column: int
+    measured: float
+    expected: float
+    bound: float
+    def __init__(self, kind: _Optional[str] = ..., row: _Optional[int] = ..., column: _Optional[int] = ..., measured: _Optional[float] = ..., expected: _Optional[float] = ..., bound: _Optional[float] = ...) -> None: ...

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n\x14pcm/lab/v1/lab.proto\x12\npcm.lab.v1\"\x11\n\x0fGetClockRequest\"Q\n\x05\x43lock\x12#\n\x04mode\x18\x01 \x01(\x0e\x32\x15.pcm.lab.v1.ClockMode\x12\x0c\n\x04rate\x18\x02 \x01(\x01\x12\x15\n\rdevice_time_s\x18\x03 \x01(\x01\"X\n\x0fSetClockRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x04mode\x18\x02 \x01(\x0e\x32\x15.pcm.lab.v1.ClockMode\x12\x0c\n\x04rate\x18\x03 \x01(\x01\"6\n\x12\x41\x64vanceTimeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62y_s\x18\x02 \x01(\x01\"O\n\x13\x41\x64vanceTimeResponse\x12 \n\x05\x63lock\x18\x01 \x01(\x0b\x32\x11.pcm.lab.v1.Clock\x12\x16\n\x0erecalibrations\x18\x02 \x01(\r\"9\n\x15\x43reateSnapshotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\":\n\x16RestoreSnapshotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x16\n\x14ListSnapshotsRequest\"@\n\x15ListSnapshotsResponse\x12\'\n\tsnapshots\x18\x01 \x03(\x0b\x32\x14.pcm.lab.v1.Snapshot\"9\n\x15\x44\x65leteSnapshotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x18\n\x16\x44\x65leteSnapshotResponse\"f\n\x08Snapshot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x63reated_unix_s\x18\x02 \x01(\x01\x12\x15\n\rdevice_time_s\x18\x03 \x01(\x01\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x03(\t\"g\n\x05\x46\x61ult\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.pcm.lab.v1.FaultKind\x12\x0c\n\x04tile\x18\x02 \x01(\r\x12\x0b\n\x03row\x18\x03 \x01(\r\x12\x0e\n\x06\x63olumn\x18\x04 \x01(\r\x12\x0e\n\x06\x61mount\x18\x05 \x01(\x01\"L\n\x13InjectFaultsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12!\n\x06\x66\x61ults\x18\x02 \x03(\x0b\x32\x11.pcm.lab.v1.Fault\"(\n\x12\x43learFaultsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x13\n\x11ListFaultsRequest\"7\n\x12ListFaultsResponse\x12!\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x11.pcm.lab.v1.Fault\"<\n\x15SetTemperatureRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x65lsius\x18\x02 \x01(\x01\"\x1e\n\x0bTemperature\x12\x0f\n\x07\x63\x65lsius\x18\x01 \x01(\x01\"A\n\x0fSetNoiseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1a\n\x12read_noise_per_mvm\x18\x02 \x01(\t\"#\n\x05Noise\x12\x1a\n\x12read_noise_per_mvm\x18\x01 \x01(\t*o\n\tClockMode\x12\x1a\n\x16\x43LOCK_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43LOCK_MODE_REAL\x10\x01\x12\x1a\n\x16\x43LOCK_MODE_ACCELERATED\x10\x02\x12\x15\n\x11\x43LOCK_MODE_MANUAL\x10\x03*\x88\x02\n\tFaultKind\x12\x1a\n\x16\x46\x41ULT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46\x41ULT_KIND_STUCK_AT_RESET\x10\x01\x12\x1d\n\x19\x46\x41ULT_KIND_STUCK_AT_G_MAX\x10\x02\x12\x1e\n\x1a\x46\x41ULT_KIND_STUCK_AT_RANDOM\x10\x03\x12\x17\n\x13\x46\x41ULT_KIND_DEAD_ROW\x10\x04\x12\x1a\n\x16\x46\x41ULT_KIND_DEAD_COLUMN\x10\x05\x12\x18\n\x14\x46\x41ULT_KIND_TILE_LOST\x10\x06\x12\x19\n\x15\x46\x41ULT_KIND_ADC_OFFSET\x10\x07\x12\x17\n\x13\x46\x41ULT_KIND_ADC_GAIN\x10\x08\x32\x92\x07\n\nLabService\x12:\n\x08GetClock\x12\x1b.pcm.lab.v1.GetClockRequest\x1a\x11.pcm.lab.v1.Clock\x12:\n\x08SetClock\x12\x1b.pcm.lab.v1.SetClockRequest\x1a\x11.pcm.lab.v1.Clock\x12N\n\x0b\x41\x64vanceTime\x12\x1e.pcm.lab.v1.AdvanceTimeRequest\x1a\x1f.pcm.lab.v1.AdvanceTimeResponse\x12I\n\x0e\x43reateSnapshot\x12!.pcm.lab.v1.CreateSnapshotRequest\x1a\x14.pcm.lab.v1.Snapshot\x12K\n\x0fRestoreSnapshot\x12\".pcm.lab.v1.RestoreSnapshotRequest\x1a\x14.pcm.lab.v1.Snapshot\x12T\n\rListSnapshots\x12 .pcm.lab.v1.ListSnapshotsRequest\x1a!.pcm.lab.v1.ListSnapshotsResponse\x12W\n\x0e\x44\x65leteSnapshot\x12!.pcm.lab.v1.DeleteSnapshotRequest\x1a\".pcm.lab.v1.DeleteSnapshotResponse\x12O\n\x0cInjectFaults\x12\x1f.pcm.lab.v1.InjectFaultsRequest\x1a\x1e.pcm.lab.v1.ListFaultsResponse\x12M\n\x0b\x43learFaults\x12\x1e.pcm.lab.v1.ClearFaultsRequest\x1a\x1e.pcm.lab.v1.ListFaultsResponse\x12K\n\nListFaults\x12\x1d.pcm.lab.v1.ListFaultsRequest\x1a\x1e.pcm.lab.v1.ListFaultsResponse\x12L\n\x0eSetTemperature\x12!.pcm.lab.v1.SetTemperatureRequest\x1a\x17.pcm.lab.v1.Temperature\x12:\n\x08SetNoise\x12\x1b.pcm.lab.v1.SetNoiseRequest\x1a\x11.pcm.lab.v1.Noiseb\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n\x14pcm/lab/v1/lab.proto\x12\npcm.lab.v1\"\x11\n\x0fGetClockRequest\"Q\n\x05\x43lock\x12#\n\x04mode\x18\x01 \x01(\x0e\x32\x15.pcm.lab.v1.ClockMode\x12\x0c\n\x04rate\x18\x02 \x01(\x01\x12\x15\n\rdevice_time_s\x18\x03 \x01(\x01\"X\n\x0fSetClockRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x04mode\x18\x02 \x01(\x0e\x32\x15.pcm.lab.v1.ClockMode\x12\x0c\n\x04rate\x18\x03 \x01(\x01\"6\n\x12\x41\x64vanceTimeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x62y_s\x18\x02 \x01(\x01\"O\n\x13\x41\x64vanceTimeResponse\x12 \n\x05\x63lock\x18\x01 \x01(\x0b\x32\x11.pcm.lab.v1.Clock\x12\x16\n\x0erecalibrations\x18\x02 \x01(\r\"9\n\x15\x43reateSnapshotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\":\n\x16RestoreSnapshotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x16\n\x14ListSnapshotsRequest\"@\n\x15ListSnapshotsResponse\x12\'\n\tsnapshots\x18\x01 \x03(\x0b\x32\x14.pcm.lab.v1.Snapshot\"9\n\x15\x44\x65leteSnapshotRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x18\n\x16\x44\x65leteSnapshotResponse\"f\n\x08Snapshot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x63reated_unix_s\x18\x02 \x01(\x01\x12\x15\n\rdevice_time_s\x18\x03 \x01(\x01\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x03(\t\"\x96\x01\n\x05\x46\x61ult\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.pcm.lab.v1.FaultKind\x12\x0c\n\x04tile\x18\x02 \x01(\r\x12\x0b\n\x03row\x18\x03 \x01(\r\x12\x0e\n\x06\x63olumn\x18\x04 \x01(\r\x12\x0e\n\x06\x61mount\x18\x05 \x01(\x01\x12\x0e\n\x06spread\x18\x06 \x01(\x08\x12\r\n\x05minus\x18\x07 \x01(\x08\x12\x0e\n\x06number\x18\x08 \x01(\x04\"L\n\x13InjectFaultsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12!\n\x06\x66\x61ults\x18\x02 \x03(\x0b\x32\x11.pcm.lab.v1.Fault\"7\n\x12\x43learFaultsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05tiles\x18\x02 \x03(\r\"\x13\n\x11ListFaultsRequest\"7\n\x12ListFaultsResponse\x12!\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x11.pcm.lab.v1.Fault\"<\n\x15SetTemperatureRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x65lsius\x18\x02 \x01(\x01\"\x1e\n\x0bTemperature\x12\x0f\n\x07\x63\x65lsius\x18\x01 \x01(\x01\"A\n\x0fSetNoiseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1a\n\x12read_noise_per_mvm\x18\x02 \x01(\t\"#\n\x05Noise\x12\x1a\n\x12read_noise_per_mvm\x18\x01 \x01(\t*o\n\tClockMode\x12\x1a\n\x16\x43LOCK_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43LOCK_MODE_REAL\x10\x01\x12\x1a\n\x16\x43LOCK_MODE_ACCELERATED\x10\x02\x12\x15\n\x11\x43LOCK_MODE_MANUAL\x10\x03*\x88\x02\n\tFaultKind\x12\x1a\n\x16\x46\x41ULT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46\x41ULT_KIND_STUCK_AT_RESET\x10\x01\x12\x1d\n\x19\x46\x41ULT_KIND_STUCK_AT_G_MAX\x10\x02\x12\x1e\n\x1a\x46\x41ULT_KIND_STUCK_AT_RANDOM\x10\x03\x12\x17\n\x13\x46\x41ULT_KIND_DEAD_ROW\x10\x04\x12\x1a\n\x16\x46\x41ULT_KIND_DEAD_COLUMN\x10\x05\x12\x18\n\x14\x46\x41ULT_KIND_TILE_LOST\x10\x06\x12\x19\n\x15\x46\x41ULT_KIND_ADC_OFFSET\x10\x07\x12\x17\n\x13\x46\x41ULT_KIND_ADC_GAIN\x10\x08\x32\x92\x07\n\nLabService\x12:\n\x08GetClock\x12\x1b.pcm.lab.v1.GetClockRequest\x1a\x11.pcm.lab.v1.Clock\x12:\n\x08SetClock\x12\x1b.pcm.lab.v1.SetClockRequest\x1a\x11.pcm.lab.v1.Clock\x12N\n\x0b\x41\x64vanceTime\x12\x1e.pcm.lab.v1.AdvanceTimeRequest\x1a\x1f.pcm.lab.v1.AdvanceTimeResponse\x12I\n\x0e\x43reateSnapshot\x12!.pcm.lab.v1.CreateSnapshotRequest\x1a\x14.pcm.lab.v1.Snapshot\x12K\n\x0fRestoreSnapshot\x12\".pcm.lab.v1.RestoreSnapshotRequest\x1a\x14.pcm.lab.v1.Snapshot\x12T\n\rListSnapshots\x12 .pcm.lab.v1.ListSnapshotsRequest\x1a!.pcm.lab.v1.ListSnapshotsResponse\x12W\n\x0e\x44\x65leteSnapshot\x12!.pcm.lab.v1.DeleteSnapshotRequest\x1a\".pcm.lab.v1.DeleteSnapshotResponse\x12O\n\x0cInjectFaults\x12\x1f.pcm.lab.v1.InjectFaultsRequest\x1a\x1e.pcm.lab.v1.ListFaultsResponse\x12M\n\x0b\x43learFaults\x12\x1e.pcm.lab.v1.ClearFaultsRequest\x1a\x1e.pcm.lab.v1.ListFaultsResponse\x12K\n\nListFaults\x12\x1d.pcm.lab.v1.ListFaultsRequest\x1a\x1e.pcm.lab.v1.ListFaultsResponse\x12L\n\x0eSetTemperature\x12!.pcm.lab.v1.SetTemperatureRequest\x1a\x17.pcm.lab.v1.Temperature\x12:\n\x08SetNoise\x12\x1b.pcm.lab.v1.SetNoiseRequest\x1a\x11.pcm.lab.v1.Noiseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pcm.lab.v1.lab_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLOCKMODE']._serialized_start=1264
-  _globals['_CLOCKMODE']._serialized_end=1375
-  _globals['_FAULTKIND']._serialized_start=1378
-  _globals['_FAULTKIND']._serialized_end=1642
+  _globals['_CLOCKMODE']._serialized_start=1327
+  _globals['_CLOCKMODE']._serialized_end=1438
+  _globals['_FAULTKIND']._serialized_start=1441
+  _globals['_FAULTKIND']._serialized_end=1705
   _globals['_GETCLOCKREQUEST']._serialized_start=36
   _globals['_GETCLOCKREQUEST']._serialized_end=53
   _globals['_CLOCK']._serialized_start=55
@@ -59,24 +59,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETESNAPSHOTRESPONSE']._serialized_end=657
   _globals['_SNAPSHOT']._serialized_start=659
   _globals['_SNAPSHOT']._serialized_end=761
-  _globals['_FAULT']._serialized_start=763
-  _globals['_FAULT']._serialized_end=866
-  _globals['_INJECTFAULTSREQUEST']._serialized_start=868
-  _globals['_INJECTFAULTSREQUEST']._serialized_end=944
-  _globals['_CLEARFAULTSREQUEST']._serialized_start=946
-  _globals['_CLEARFAULTSREQUEST']._serialized_end=986
-  _globals['_LISTFAULTSREQUEST']._serialized_start=988
-  _globals['_LISTFAULTSREQUEST']._serialized_end=1007
-  _globals['_LISTFAULTSRESPONSE']._serialized_start=1009
-  _globals['_LISTFAULTSRESPONSE']._serialized_end=1064
-  _globals['_SETTEMPERATUREREQUEST']._serialized_start=1066
-  _globals['_SETTEMPERATUREREQUEST']._serialized_end=1126
-  _globals['_TEMPERATURE']._serialized_start=1128
-  _globals['_TEMPERATURE']._serialized_end=1158
-  _globals['_SETNOISEREQUEST']._serialized_start=1160
-  _globals['_SETNOISEREQUEST']._serialized_end=1225
-  _globals['_NOISE']._serialized_start=1227
-  _globals['_NOISE']._serialized_end=1262
-  _globals['_LABSERVICE']._serialized_start=1645
-  _globals['_LABSERVICE']._serialized_end=2559
+  _globals['_FAULT']._serialized_start=764
+  _globals['_FAULT']._serialized_end=914
+  _globals['_INJECTFAULTSREQUEST']._serialized_start=916
+  _globals['_INJECTFAULTSREQUEST']._serialized_end=992
+  _globals['_CLEARFAULTSREQUEST']._serialized_start=994
+  _globals['_CLEARFAULTSREQUEST']._serialized_end=1049
+  _globals['_LISTFAULTSREQUEST']._serialized_start=1051
+  _globals['_LISTFAULTSREQUEST']._serialized_end=1070
+  _globals['_LISTFAULTSRESPONSE']._serialized_start=1072
+  _globals['_LISTFAULTSRESPONSE']._serialized_end=1127
+  _globals['_SETTEMPERATUREREQUEST']._serialized_start=1129
+  _globals['_SETTEMPERATUREREQUEST']._serialized_end=1189
+  _globals['_TEMPERATURE']._serialized_start=1191
+  _globals['_TEMPERATURE']._serialized_end=1221
+  _globals['_SETNOISEREQUEST']._serialized_start=1223
+  _globals['_SETNOISEREQUEST']._serialized_end=1288
+  _globals['_NOISE']._serialized_start=1290
+  _globals['_NOISE']._serialized_end=1325
+  _globals['_LABSERVICE']._serialized_start=1708
+  _globals['_LABSERVICE']._serialized_end=2622
 # @@protoc_insertion_point(module_scope)

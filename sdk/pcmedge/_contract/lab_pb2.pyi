@@ -132,18 +132,24 @@ class Snapshot(_message.Message):
     def __init__(self, name: _Optional[str] = ..., created_unix_s: _Optional[float] = ..., device_time_s: _Optional[float] = ..., bytes: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Fault(_message.Message):
-    __slots__ = ("kind", "tile", "row", "column", "amount")
+    __slots__ = ("kind", "tile", "row", "column", "amount", "spread", "minus", "number")
     KIND_FIELD_NUMBER: _ClassVar[int]
     TILE_FIELD_NUMBER: _ClassVar[int]
     ROW_FIELD_NUMBER: _ClassVar[int]
     COLUMN_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_FIELD_NUMBER: _ClassVar[int]
+    MINUS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     kind: FaultKind
     tile: int
     row: int
     column: int
     amount: float
-    def __init__(self, kind: _Optional[_Union[FaultKind, str]] = ..., tile: _Optional[int] = ..., row: _Optional[int] = ..., column: _Optional[int] = ..., amount: _Optional[float] = ...) -> None: ...
+    spread: bool
+    minus: bool
+    number: int
+    def __init__(self, kind: _Optional[_Union[FaultKind, str]] = ..., tile: _Optional[int] = ..., row: _Optional[int] = ..., column: _Optional[int] = ..., amount: _Optional[float] = ..., spread: bool = ..., minus: bool = ..., number: _Optional[int] = ...) -> None: ...
 
 class InjectFaultsRequest(_message.Message):
     __slots__ = ("request_id", "faults")
@@ -154,10 +160,12 @@ class InjectFaultsRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ...) -> None: ...
 
 class ClearFaultsRequest(_message.Message):
-    __slots__ = ("request_id",)
+    __slots__ = ("request_id", "tiles")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TILES_FIELD_NUMBER: _ClassVar[int]
     request_id: str
-    def __init__(self, request_id: _Optional[str] = ...) -> None: ...
+    tiles: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, request_id: _Optional[str] = ..., tiles: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ListFaultsRequest(_message.Message):
     __slots__ = ()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pcmedge.cli import faults
 from pcmedge.cli.options import DeviceUrl, Json, Timeout
 from pcmedge.cli.registry import add_command
 from pcmedge.errors import InputValueError
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from pcmedge.cli.output import Screen
     from pcmedge.device.results import Advance, Clock, Snapshot
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Move an emulated device's time, save its state.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="rich", help="Move an emulated device's time, save its state, break it."
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a snapshot.", show_default=False)]
 
@@ -188,3 +191,4 @@ def _draw_snapshots(console: Screen, found: Sequence[Snapshot], verb: str = "") 
 
 for _command in (advance, clock, noise, snapshot, restore, snapshots, delete_snapshot):
     add_command(app, _command.__name__.replace("_", "-"), _command)
+app.add_typer(faults.app, name="faults")

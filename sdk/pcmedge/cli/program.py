@@ -18,6 +18,9 @@ def run(
     replace: Annotated[
         bool, typer.Option("--replace", help="Erase resident images if tiles are short (outage).")
     ] = False,
+    use_retired: Annotated[
+        bool, typer.Option("--use-retired", help="Also take tiles that a diagnosis retired.")
+    ] = False,
     keep_inactive: Annotated[bool, typer.Option("--keep-inactive", help="Leave it resident, not answering.")] = False,
     verify: Annotated[
         bool, typer.Option("--program-and-verify", help="Iterate each device towards its target.")
@@ -55,6 +58,7 @@ def run(
         result = connected.program(
             opened,
             replace=replace,
+            use_retired=use_retired,
             activate=not keep_inactive,
             program_and_verify=plan,
             progress=bar.show,

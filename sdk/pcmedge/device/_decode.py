@@ -161,6 +161,27 @@ def tile_readout(bands: list[device_pb2.TileReadout]) -> results.TileReadout:
     )
 
 
+def diagnosis(message: device_pb2.DiagnoseResult) -> results.Diagnosis:
+    return _value(
+        results.Diagnosis,
+        message,
+        tiles=tuple(
+            _value(results.TileDiagnosis, tile, findings=tuple(_finding(found) for found in tile.findings))
+            for tile in message.tiles
+        ),
+        retired_tiles=tuple(message.retired_tiles),
+    )
+
+
+def _finding(message: device_pb2.FaultFinding) -> results.FaultFinding:
+    return _value(
+        results.FaultFinding,
+        message,
+        row=message.row if message.HasField("row") else None,
+        column=message.column if message.HasField("column") else None,
+    )
+
+
 def clock(message: lab_pb2.Clock) -> results.Clock:
     return _value(results.Clock, message, mode=CLOCK_MODES.get(message.mode, "unspecified"))
 

@@ -54,6 +54,7 @@ def program(
     image: str | os.PathLike[str] | bytes | ChipImage,
     *,
     replace: bool = False,
+    use_retired: bool = False,
     activate: bool = True,
     program_and_verify: ProgramAndVerify | None = None,
     progress: OnProgress | None = None,
@@ -63,7 +64,8 @@ def program(
     """Program a chip image (a path, a ChipImage or its bytes); afterwards it answers.
 
     Atomic: whatever goes wrong, the device keeps its old state whole. ``replace``: if the new image does not fit beside
-    the resident ones, erase first and accept an outage. ``activate=False``: leave it resident, not answering.
+    the resident ones, erase first and accept an outage. ``use_retired``: also take tiles that
+    ``diagnose`` retired. ``activate=False``: leave it resident, not answering.
     ``program_and_verify``: iterate until each device is within the margin. ``progress``: called with :class:`Progress`;
     an exception it raises cancels the programming. Raises ImageCorruptError, ImageProfileError, ImageFeatureError,
     ImageTooLargeError, CapacityError, LeaseHeldError, GenerationMismatchError.
@@ -74,6 +76,7 @@ def program(
         image_size=len(data),
         replace=replace,
         keep_inactive=not activate,
+        use_retired=use_retired,
     )
     if program_and_verify is not None:
         header.program_and_verify.CopyFrom(

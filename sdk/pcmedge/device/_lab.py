@@ -9,6 +9,7 @@ from pcmedge.device import _decode
 from pcmedge.device._calls import Script, Session, build_message, new_request_id
 from pcmedge.device.results import Advance, Clock, Fault, Snapshot
 from pcmedge.durations import parse_duration
+from pcmedge.errors import InputTypeError
 
 
 def clock(session: Session) -> Script[Clock]:
@@ -73,23 +74,37 @@ def set_noise(session: Session, read_noise_per_mvm: str) -> Script[str]:
 
 
 def inject_faults(session: Session, faults: Sequence[Fault]) -> Script[tuple[Fault, ...]]:
-    """Break devices; returns all faults there are. Capability "lab.faults"."""
+    """Break the silicon: from now on, over programming and restarts. Returns all faults there are.
+
+    All or none: InputValueError for a fault this chip cannot have. Capability "lab.faults".
+    """
     request = lab_pb2.InjectFaultsRequest(request_id=new_request_id())
     for fault in faults:
-        request.faults.add(
+        if not isinstance(fault, Fault):
+            raise InputTypeError(f"faults are pcmedge.device.Fault; found {fault!r}", argument="faults")
+        message = build_message(
+            lab_pb2.Fault,
             kind=_decode.number(_decode.FAULTS, fault.kind, "a fault's kind"),
             tile=fault.tile,
             row=fault.row,
             column=fault.column,
             amount=fault.amount,
+            spread=fault.spread,
+            minus=fault.minus,
         )
+        request.faults.append(message)
     reply = yield session.change("InjectFaults", request)
     return tuple(_decode.fault(fault) for fault in reply.faults)
 
 
-def clear_faults(session: Session) -> Script[None]:
-    """Mend all devices. Capability "lab.faults"."""
-    yield session.change("ClearFaults", lab_pb2.ClearFaultsRequest(request_id=new_request_id()))
+def clear_faults(session: Session, tiles: Sequence[int] = ()) -> Script[tuple[Fault, ...]]:
+    """Mend these physical tiles (none named: all), also from being retired; returns the faults that are left.
+
+    Capability "lab.faults".
+    """
+    request = build_message(lab_pb2.ClearFaultsRequest, request_id=new_request_id(), tiles=list(tiles))
+    reply = yield session.change("ClearFaults", request)
+    return tuple(_decode.fault(fault) for fault in reply.faults)
 
 
 def faults(session: Session) -> Script[tuple[Fault, ...]]:

@@ -10,6 +10,7 @@ from pcmedge.device._calls import Script, Session, Stream, build_message, mutati
 from pcmedge.device._images import OnProgress, finished, operation
 from pcmedge.device._inference import find_model
 from pcmedge.device.results import (
+    Diagnosis,
     Event,
     Mutation,
     Policy,
@@ -137,6 +138,32 @@ def watch_events(session: Session, *, after: int = 0) -> Stream[Event]:
     return session.watch(
         "WatchEvents", build_message(device_pb2.WatchEventsRequest, after_sequence=after), _decode.event
     )
+
+
+def diagnose(
+    session: Session,
+    *,
+    model: str | None = None,
+    false_alarm_rate: float = 0.0,
+    tolerated_cells: float | None = None,
+    mutation: Mutation | None = None,
+    timeout_s: float | None = None,
+) -> Script[Diagnosis]:
+    """Read known vectors through every tile of a model and name what no healthy tile would give at this age.
+
+    Tiles that are unfit are retired: they serve on, and the next ``program`` takes others. ``false_alarm_rate``: chance
+    that a healthy chip has any finding (0: the device's default, 0.001). ``tolerated_cells``: share of a tile's cells
+    that may be faulty before it is retired (None: the device's default, 0.0005). Capability "diagnose".
+    """
+    request = build_message(
+        device_pb2.DiagnoseRequest,
+        mutation=mutation_message(mutation),
+        model_name=(yield from find_model(session, model)),
+        false_alarm_rate=false_alarm_rate,
+        tolerated_cells=tolerated_cells,
+    )
+    deadline_s = session.operation_timeout_s if timeout_s is None else timeout_s
+    return _decode.diagnosis((yield session.change("Diagnose", request, timeout_s=deadline_s)))
 
 
 def read_tile(session: Session, tile: int, *, model: str | None = None) -> Script[TileReadout]:

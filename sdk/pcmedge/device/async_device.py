@@ -77,6 +77,7 @@ class AsyncDevice(AsyncDriver):
     events = async_call(_upkeep.events)
     watch_events = async_watch(_upkeep.watch_events)
     read_tile = async_call(_upkeep.read_tile)
+    diagnose = async_call(_upkeep.diagnose)
 
     @property
     def address(self) -> str:

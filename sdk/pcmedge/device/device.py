@@ -83,6 +83,7 @@ class Device(Driver):
     events = call(_upkeep.events)
     watch_events = watch(_upkeep.watch_events)
     read_tile = call(_upkeep.read_tile)
+    diagnose = call(_upkeep.diagnose)
 
     @property
     def address(self) -> str:

@@ -270,6 +270,7 @@ class TileTelemetry:
     adc_saturation: float
     mvms: int
     age_s: float
+    retired: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,7 +308,7 @@ class Telemetry:
 
     ``degraded_reasons``: why "degraded", one sentence each; also while the state says what the device is busy with.
     ``requests_queued``: inference requests that wait for the chip now; ``requests_rejected``: answered BUSY because too
-    many waited.
+    many waited. ``retired_tiles``: found unfit by a diagnosis (:class:`Diagnosis`).
     """
 
     time_unix_s: float
@@ -326,6 +327,7 @@ class Telemetry:
     requests_rejected: int = 0
     health: str = "unspecified"
     store_bytes: int = 0
+    retired_tiles: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,6 +356,57 @@ class TileReadout:
     g_plus_microsiemens: NDArray[Any]
     g_minus_microsiemens: NDArray[Any]
     age_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultFinding:
+    """One departure from what a healthy tile gives: ``measured`` is further than ``bound`` from ``expected``.
+
+    ``kind``: "tile-lost", "dead-row", "dead-column", "row-response", "column-response" (its response over that
+    expected, 1), "adc-offset" (ADC codes), "cell" (in weights, 1 is g_max) or "scattered-cells" (more cells a little
+    off than chance allows; their number). ``row``, ``column``: on the tile; None where the kind has none.
+    """
+
+    kind: str
+    row: int | None
+    column: int | None
+    measured: float
+    expected: float
+    bound: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileDiagnosis:
+    """``cells``: weights the tile holds; ``faulty_cells``: of those, found to be off one by one.
+
+    ``retired``: the next programming leaves the tile alone. ``findings``: the worst first, a bounded number.
+    """
+
+    tile: int
+    layer: str
+    cells: int
+    faulty_cells: int
+    retired: bool
+    findings: tuple[FaultFinding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What a built-in self-test of a model's tiles found.
+
+    ``false_alarm_rate``: the chance that a healthy chip has any finding. ``retired_tiles``: all of the device's.
+    """
+
+    tiles: tuple[TileDiagnosis, ...]
+    retired_tiles: tuple[int, ...]
+    false_alarm_rate: float
+    age_s: float
+    program_generation: int
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing was found."""
+        return not any(tile.findings for tile in self.tiles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,6 +439,10 @@ class Snapshot:
 class Fault:
     """``kind``: "stuck-at-reset", "stuck-at-g-max", "stuck-at-random", "dead-row", "dead-column", "tile-lost",
     "adc-offset" (``amount`` in ADC codes) or "adc-gain" (relative); for the stuck kinds ``amount`` is a share of cells.
+
+    ``tile`` is the physical tile. Without an ``amount`` a stuck kind means the one device at ``row`` and ``column``, of
+    G- if ``minus``. ``spread``: an ADC kind gives every column a draw of its own from N(0, amount^2), instead of
+    ``column`` the amount. ``number`` is the device's.
     """
 
     kind: str
@@ -393,3 +450,6 @@ class Fault:
     row: int = 0
     column: int = 0
     amount: float = 0.0
+    spread: bool = False
+    minus: bool = False
+    number: int = 0
