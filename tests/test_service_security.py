@@ -15,6 +15,7 @@ import pytest
 from pcmedge.errors import FileMissingError, InputValueError, StoreUnwritableError, UnavailableError
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.service import upload
+from pcmedge_emulator.service.draining import Drain
 from pcmedge_emulator.service.handlers import Handlers
 from pcmedge_emulator.service.server import _Calls
 from service_devices import device_by
@@ -31,7 +32,7 @@ def port() -> Iterator[int]:
     with Chip() as chip, ThreadPoolExecutor(4) as pool:
         chip.program(classifier())
         server = grpc.server(pool)
-        server.add_generic_rpc_handlers((_Calls(Handlers(chip), threading.BoundedSemaphore(4)),))
+        server.add_generic_rpc_handlers((_Calls(Handlers(chip), threading.BoundedSemaphore(4), (), Drain()),))
         key, certificate = (TLS / "key.pem").read_bytes(), (TLS / "certificate.pem").read_bytes()
         found = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)]))
         server.start()

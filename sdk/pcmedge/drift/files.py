@@ -16,9 +16,10 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
     Raises FileUnwritableError. Folders on the way are made.
     """
-    path = writable_place(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    temporary = None
     try:
+        path = writable_place(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         temporary.replace(path)
@@ -28,7 +29,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         ) from error
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

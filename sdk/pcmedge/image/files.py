@@ -19,14 +19,14 @@ def write_atomically(path: str | PathLike[str], data: Bytes) -> None:
     worst a stray ``.name.*.tmp``. Permissions are the process's default ones (umask), or those of the file replaced.
     Raises FileUnwritableError (full disk, no permission, no such folder); nothing is left behind then.
     """
-    target = writable_place(path)
     try:
+        target = writable_place(path)
         _write(target, data)
     except OSError as error:
         raise FileUnwritableError(
-            f"could not write {target}: {error.strerror or error}. No half-written file is left. "
+            f"could not write {path}: {error.strerror or error}. No half-written file is left. "
             "Free space or choose a writable folder and try again",
-            path=target,
+            path=path,
             errno=error.errno,
         ) from error
 
