@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ class Reporter:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self._next_s = 0.0
+        self._printing = threading.Lock()
         # Kept, so that somebody else's print can be sent elsewhere.
         self._out = sys.stdout
 
@@ -40,9 +42,10 @@ class Reporter:
             self._print({}, f"frame {seen.frame.number}: {label} {probability:.0%}, {latency_ms:.1f} ms")
 
     def _print(self, document: dict[str, Any], sentence: str) -> None:
-        # One write per line: events come from other threads.
-        self._out.write((json.dumps(document) if self.as_json else sentence) + "\n")
-        self._out.flush()
+        # Events come from several threads, and a text stream is not made for that.
+        with self._printing:
+            self._out.write((json.dumps(document) if self.as_json else sentence) + "\n")
+            self._out.flush()
 
 
 def frame_document(seen: Seen, truth: str | None) -> dict[str, Any]:

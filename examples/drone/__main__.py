@@ -88,7 +88,8 @@ def run(options: argparse.Namespace) -> int:
             rate_hz=options.rate,
             reads=options.reads,
         )
-        stack.callback(companion.close)
+        running = stack.enter_context(ExitStack())
+        running.callback(companion.close)
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.signal(number, lambda *_: companion.stop()))
         until = lambda: False  # noqa: E731
@@ -101,6 +102,8 @@ def run(options: argparse.Namespace) -> int:
         if options.picture and picture is not None and not cv2.imwrite(str(options.picture), picture):
             raise SourceError(f"cannot write {options.picture}")
         facts = companion.facts()
+        # What was still to be said comes before the last word.
+        running.close()
         reporter.event("summary", ", ".join(f"{name} {value}" for name, value in facts.items()), **facts)
     return 0
 
