@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +14,18 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from pcmedge.errors import BusyError, CancelledError, Error, UnimplementedError
-from pcmedge.protocol.address import Address, parse_address
+from pcmedge.protocol.address import parse_address
 from pcmedge.protocol.services import LAB_SERVICE, METHODS, SERVICES, Method
 from pcmedge.protocol.status import to_status
 
 from pcmedge_emulator.chip import Chip
-from pcmedge_emulator.service.binding import bind, release
+from pcmedge_emulator.service.access import Access, TokenFile
+from pcmedge_emulator.service.binding import bind, checked, release
 from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING, Handlers
+from pcmedge_emulator.service.limits import DEFAULT_LIMITS, Limits
 from pcmedge_emulator.service.scheduling import Scheduling
+from pcmedge_emulator.service.tls import ServerTls
+from pcmedge_emulator.service.uploads import UPLOADS, Uploads
 
 MAX_MESSAGE_BYTES = 64 << 20
 THREADS = 32
@@ -55,18 +60,26 @@ class Server:
     def __init__(
         self,
         chip: Chip,
-        listen: Address,
+        listen: str,
         *,
         lab: bool,
         threads: int,
         max_message_bytes: int,
         scheduling: Scheduling,
+        tls: ServerTls | None,
+        access: Access,
+        insecure: bool,
+        limits: Limits,
     ) -> None:
+        address = checked(parse_address(listen, listen=True), tls, insecure=insecure)
+        credentials = None if tls is None else tls.credentials()
         # Streams and inferences that compute leave threads for short calls, and so do inferences that wait: the queue
         # is full before the pool is. Threads are started when they are needed.
         shared = max(1, threads - _RESERVED_THREADS)
         workers = threads + shared + scheduling.max_queue_size + scheduling.max_batch_size
-        self._handlers = Handlers(chip, lab=lab, scheduling=scheduling, at_once=shared)
+        self._handlers = Handlers(
+            chip, lab=lab, scheduling=scheduling, at_once=shared, max_image_bytes=limits.max_image_bytes
+        )
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="pcm-rpc")
         self._server = grpc.server(
             self._pool,
@@ -77,15 +90,16 @@ class Server:
                 # Clients ping an idle connection to notice when a device fell off the network.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+                *limits.options(),
             ],
             maximum_concurrent_rpcs=workers + 3 * threads,
         )
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         streams = threading.BoundedSemaphore(shared)
-        self._server.add_generic_rpc_handlers((_Calls(self._handlers, streams),))
+        self._server.add_generic_rpc_handlers((_Calls(self._handlers, streams, Uploads(limits), access),))
         try:
-            self._address = bind(self._server, listen)
+            self._address = bind(self._server, address, credentials)
             self._server.start()
         except BaseException:
             self._server.stop(None)
@@ -95,8 +109,10 @@ class Server:
         for service in ("", *SERVICES):
             if service != LAB_SERVICE or lab:
                 self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        if not self._address.local:
-            _LOG.warning("%s answers everybody who can reach it, unencrypted", self._address)
+        if not self._address.local and tls is None:
+            _LOG.warning("%s is readable and changeable by everybody on the way: no TLS", self._address)
+        if not self._address.local and access.open and (tls is None or tls.client_ca_file is None):
+            _LOG.warning("%s answers everybody who can reach it: no tokens, no client certificates", self._address)
         self._stopping = threading.Lock()
         self._stopped = False
 
@@ -139,47 +155,84 @@ def serve(
     threads: int = THREADS,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     scheduling: Scheduling = DEFAULT_SCHEDULING,
+    tls: ServerTls | None = None,
+    tokens: str | os.PathLike[str] | None = None,
+    insecure: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Server:
     """Serve a chip at ``grpc://host:port``, ``host:port`` (port 0: any free one) or ``unix:///path``.
 
     ``lab``: also offer LabService. ``threads``: calls answered at once, those that wait for the chip not counted.
-    ``scheduling``: dynamic batching and the queue of inference requests. Raises AddressInUseError if somebody listens
-    there already, InputValueError for an address this machine cannot listen on.
+    ``scheduling``: dynamic batching and the queue of inference requests. ``tls``: certificate and key; the address is
+    then ``grpcs://``. ``tokens``: a token file (:mod:`pcmedge.protocol.tokens`); every call then needs a token with the
+    role of the call, but health. ``insecure``: listen without TLS where other machines reach it. ``limits``: bounds of
+    what clients may take.
+
+    Raises AddressInUseError if somebody listens there already, InputValueError for an address this machine cannot
+    listen on and for files that are not what they should be, InsecureAddressError, FileMissingError.
     """
     return Server(
         chip,
-        parse_address(listen, listen=True),
+        listen,
         lab=lab,
         threads=threads,
         max_message_bytes=max_message_bytes,
         scheduling=scheduling,
+        tls=tls,
+        access=Access(None if tokens is None else TokenFile(tokens)),
+        insecure=insecure,
+        limits=limits,
     )
 
 
 class _Calls(grpc.GenericRpcHandler):
-    """Every call of the contract by its path; an unknown path answers UNIMPLEMENTED with ErrorInfo like any error."""
+    """Every call of the contract by its path; an unknown path answers UNIMPLEMENTED with ErrorInfo like any error.
 
-    def __init__(self, handlers: Handlers, streams: threading.BoundedSemaphore) -> None:
-        self._by_path = {method.path: _method_handler(handlers, method, streams) for method in METHODS.values()}
+    Who calls is asked before anything of the request is read.
+    """
+
+    def __init__(
+        self, handlers: Handlers, streams: threading.BoundedSemaphore, uploads: Uploads, access: Access
+    ) -> None:
+        self._access = access
+        self._by_path = {
+            method.path: (method, _method_handler(handlers, method, streams, uploads)) for method in METHODS.values()
+        }
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         found = self._by_path.get(details.method)
-        return found or grpc.unary_unary_rpc_method_handler(_unknown(details.method))
+        if found is None:
+            return _refused(UnimplementedError(f"this device does not know the call {details.method}"))
+        method, handler = found
+        refusal = self._access.refusal(method, details.invocation_metadata or ())
+        return handler if refusal is None else _refused(refusal)
 
 
-def _unknown(path: str) -> Callable[[bytes, grpc.ServicerContext], NoReturn]:
-    def answer(request: bytes, context: grpc.ServicerContext) -> NoReturn:
-        _abort(context, UnimplementedError(f"this device does not know the call {path}", call=path))
+def _refused(error: Error) -> grpc.RpcMethodHandler[Any, Any]:
+    """Answers at once, whatever kind of call it is: a stream's handler does not wait for a request."""
 
-    return answer
+    def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
+        _abort(context, error)
+
+    handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(answer)
+    return handler
 
 
 def _method_handler(
-    handlers: Handlers, method: Method, streams: threading.BoundedSemaphore
+    handlers: Handlers, method: Method, streams: threading.BoundedSemaphore, uploads: Uploads
 ) -> grpc.RpcMethodHandler[Any, Any]:
+    def answer(request: Any, context: _Context) -> Any:
+        if not method.client_streaming:
+            return handlers.call(method.name, request, context)
+        requests = _received(request, method.name)
+        if method.name not in UPLOADS:
+            return handlers.call(method.name, requests, context)
+        upload = uploads.begin(requests, context, method.name)
+        return handlers.call(method.name, upload, context)
+
     def unary(request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            return handlers.call(method.name, _requests(request, method), _Context(context))
+            return answer(request, _Context(context))
         except Error as error:
             _abort(context, error)
 
@@ -187,7 +240,7 @@ def _method_handler(
         if not streams.acquire(blocking=False):
             _abort(context, BusyError("the device has as many open streams as it can serve; close one, or try later"))
         try:
-            yield from handlers.call(method.name, _requests(request, method), _Context(context))
+            yield from answer(request, _Context(context))
         except Error as error:
             _abort(context, error)
         finally:
@@ -205,10 +258,6 @@ def _method_handler(
         response_serializer=method.response.SerializeToString,
     )
     return handler
-
-
-def _requests(request: Any, method: Method) -> Any:
-    return _received(request, method.name) if method.client_streaming else request
 
 
 def _received(requests: Iterator[Any], name: str) -> Iterator[Any]:

@@ -17,9 +17,25 @@ import typer
 
 from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, Json, Precision, PrecisionOption
 from pcmedge.cli.plain import to_plain
+from pcmedge.cli.serve_options import (
+    AllowRollback,
+    Insecure,
+    MaxConnectionAge,
+    MaxConnections,
+    MaxImageBytes,
+    MaxMessageBytes,
+    MaxUploads,
+    Signatures,
+    SignaturesOption,
+    TlsCert,
+    TlsClientCa,
+    TlsKey,
+    Tokens,
+    TrustedKey,
+)
 from pcmedge.cli.session import DEFAULT_LISTEN
 from pcmedge.durations import format_duration, parse_duration
-from pcmedge.errors import FileUnwritableError, MissingExtraError
+from pcmedge.errors import FileUnwritableError, InputValueError, MissingExtraError
 
 if TYPE_CHECKING:
     from pcmedge.cli.output import Output
@@ -104,6 +120,19 @@ def run(
             min=1, metavar="BATCHES", help="Batches computed at the same time.", show_default="2; 1 on one processor"
         ),
     ] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
+    tokens: Tokens = None,
+    insecure: Insecure = False,
+    signatures: SignaturesOption = Signatures.off,
+    trusted_key: TrustedKey = None,
+    allow_rollback: AllowRollback = None,
+    max_message_bytes: MaxMessageBytes = 64 << 20,
+    max_image_bytes: MaxImageBytes = 4 << 30,
+    max_connections: MaxConnections = 256,
+    max_uploads: MaxUploads = 4,
+    max_connection_age: MaxConnectionAge = None,
     ready_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write address and process id here when ready.", show_default=False),
@@ -121,6 +150,7 @@ def run(
       pcmedge serve --listen unix:///run/pcm0.sock --store /var/lib/pcm0
       pcmedge serve model.pcmi --listen 127.0.0.1:0 --clock manual --lab --json
       pcmedge serve model.pcmi --max-batch-size 32 --max-queue-delay 2ms
+      pcmedge serve model.pcmi --listen 0.0.0.0:7390 --tls-cert cert.pem --tls-key key.pem --tokens tokens
 
     Exit codes: 0 stopped, 2 wrong argument, 3 not an image, 7 address in use, 8 store in use
     or unwritable, 10 the 'emulator' extra is missing.
@@ -129,6 +159,18 @@ def run(
 
     out = Output(json=json)
     scheduling = _scheduling(max_batch_size, max_queue_delay, max_queue_size, max_batches_at_once)
+    protection = {
+        "tls": _tls(tls_cert, tls_key, tls_client_ca),
+        "tokens": tokens,
+        "insecure": insecure,
+        "max_message_bytes": max_message_bytes,
+        "limits": _limits(
+            max_connection_age,
+            max_image_bytes=max_image_bytes,
+            max_connections=max_connections,
+            max_uploads=max_uploads,
+        ),
+    }
     with _signals() as stopping:
         to_hold = None if image is None else _open(image)
         chip = _chip(
@@ -142,6 +184,9 @@ def run(
             read_noise=read_noise.value,
             precision=precision.value,
             threads=threads,
+            signatures=signatures.value,
+            trusted_keys=trusted_key or (),
+            refuse_rollback=None if allow_rollback is None else not allow_rollback,
         )
         with chip:
             if precision is Precision.turbo and read_noise is not ReadNoise.off:
@@ -152,6 +197,7 @@ def run(
                 chip,
                 listen,
                 scheduling,
+                protection,
                 lab=lab,
                 store=store,
                 ready_file=ready_file,
@@ -197,6 +243,23 @@ def _scheduling(max_batch_size: int, max_queue_delay: str, max_queue_size: int, 
     )
 
 
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Any:
+    from pcmedge_emulator.service.tls import ServerTls
+
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise InputValueError("TLS takes a certificate and its key: --tls-cert FILE --tls-key FILE")
+    return ServerTls(cert_file=cert, key_file=key, client_ca_file=client_ca)
+
+
+def _limits(max_connection_age: str | None, **bounds: Any) -> Any:
+    from pcmedge_emulator.service.limits import Limits
+
+    age_s = None if max_connection_age is None else parse_duration(max_connection_age)
+    return Limits(max_connection_age_s=age_s, **bounds)
+
+
 def _chip(*, clock: str | None, **settings: Any) -> Any:
     try:
         from pcmedge_emulator.chip import Chip
@@ -222,6 +285,7 @@ def _serve(
     chip: Any,
     listen: str,
     scheduling: Any,
+    protection: dict[str, Any],
     *,
     lab: bool,
     store: Path | None,
@@ -231,7 +295,7 @@ def _serve(
 ) -> None:
     from pcmedge_emulator.service.server import serve
 
-    server = serve(chip, listen, lab=lab, scheduling=scheduling)
+    server = serve(chip, listen, lab=lab, scheduling=scheduling, **protection)
     try:
         ready = {
             "event": "ready",
@@ -240,6 +304,8 @@ def _serve(
             "serial": chip.identity().serial,
             "models": [model.name for model in chip.models()],
             "lab": lab,
+            "tls": protection["tls"] is not None,
+            "tokens": protection["tokens"],
             "max_batch_size": scheduling.max_batch_size,
             "max_queue_delay_s": scheduling.max_queue_delay_s,
             "max_queue_size": scheduling.max_queue_size,
