@@ -78,7 +78,18 @@ def run_process(*arguments: str | Path, entry: Sequence[str] = ENTRY, timeout_s:
     return Result(process.returncode, out, err)
 
 
-EXTRAS = ("torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "pyarrow", "matplotlib", "grpc_health", "PIL")
+EXTRAS = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "onnx_ir",
+    "pyarrow",
+    "matplotlib",
+    "grpc_health",
+    "PIL",
+    "cryptography",
+)
 EXTRAS_METADATA = ("grpcio_health_checking", "pillow")
 
 

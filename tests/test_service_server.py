@@ -49,7 +49,7 @@ def test_a_second_server_on_the_same_port_is_refused(chip: Chip) -> None:
         with pytest.raises(AddressInUseError, match=r"already listens on grpc://127\.0\.0\.1:\d+"):
             serve(chip, server.address)
         with pytest.raises(AddressInUseError):
-            serve(chip, server.address.replace("127.0.0.1", "0.0.0.0"))
+            serve(chip, server.address.replace("127.0.0.1", "0.0.0.0"), insecure=True)
         with pcmedge.connect(server.address) as device:
             assert device.identity().serial == "emulator-0"
 

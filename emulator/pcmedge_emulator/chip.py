@@ -233,8 +233,8 @@ class Chip(LabVerbs):
         those of the image.
 
         Raises ImageCorruptError, ImageProfileError, ImageTooLargeError, CapacityError, LeaseHeldError,
-        GenerationMismatchError, CancelledError, StoreUnwritableError, ImageTrustError. ``progress(phase, done, total)`` is called for
-        "verify", each tile of "program", and "store".
+        GenerationMismatchError, CancelledError, StoreUnwritableError, ImageTrustError. ``progress(phase, done,
+        total)`` is called for "verify", each tile of "program", and "store".
         """
         return self._state.once(
             mutation,

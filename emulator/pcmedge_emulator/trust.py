@@ -63,8 +63,8 @@ class Trust:
         highest = highest_version(store, image.name)
         if self.refuse_rollback and image.version < highest:
             raise ImageRollbackError(
-                f"image '{image.name}' is version {image.version}, this device has held version {highest}; it takes none "
-                f"older. Give the image a version of at least {highest}, or serve with --allow-rollback",
+                f"image '{image.name}' is version {image.version}, this device has held version {highest}; it takes "
+                f"none older. Give the image a version of at least {highest}, or serve with --allow-rollback",
                 model=image.name,
                 version=image.version,
                 highest=highest,

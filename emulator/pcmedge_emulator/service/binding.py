@@ -36,8 +36,8 @@ def checked(address: Address, tls: ServerTls | None, *, insecure: bool) -> Addre
         )
     if not address.local and not insecure:
         raise InsecureAddressError(
-            f"other machines reach {address}, and without TLS everybody on the way reads and changes what is sent. Give "
-            "a certificate (--tls-cert, --tls-key), listen on 127.0.0.1 or unix:///PATH, or say --insecure",
+            f"other machines reach {address}, and without TLS everybody on the way reads and changes what is sent. "
+            "Give a certificate (--tls-cert, --tls-key), listen on 127.0.0.1 or unix:///PATH, or say --insecure",
             address=address,
         )
     return address

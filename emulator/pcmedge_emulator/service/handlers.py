@@ -65,7 +65,8 @@ class Handlers:
     """The calls of one chip; ``lab`` says whether LabService is among them.
 
     ``scheduling``: how inference requests come to the chip. ``at_once``: how many compute at the same time without
-    batching; None for all that come, as in process, where nobody is far away. ``max_image_bytes``: of an image that is sent.
+    batching; None for all that come, as in process, where nobody is far away. ``max_image_bytes``: of one
+    image that is sent.
     """
 
     def __init__(

@@ -7,8 +7,10 @@ import os
 import ssl
 import stat
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import grpc
 from pcmedge.errors import Error, FileMissingError, InputValueError
@@ -32,9 +34,9 @@ class ServerTls:
 
     def credentials(self) -> grpc.ServerCredentials:
         """FileMissingError, InputValueError if the files are not what they should be."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), _Renewal(self).configuration, self.client_ca_file is not None
-        )
+        # gRPC's stubs do not say that None means no change.
+        renewal = cast(Callable[[], grpc.ServerCertificateConfiguration], _Renewal(self).configuration)
+        return grpc.dynamic_ssl_server_credentials(self._configuration(), renewal, self.client_ca_file is not None)
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         certificate, key = _read(self.cert_file), _read(self.key_file)

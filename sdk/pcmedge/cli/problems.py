@@ -24,6 +24,7 @@ EXTRA_OF = {
     "pyarrow": "data",
     "matplotlib": "data",
     "PIL": "data",
+    "cryptography": "sign",
     "torch": "train",
     "onnxscript": "train",
 }

@@ -91,7 +91,7 @@ MaxConnectionAge = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="End every connection after so long, e.g. 1d; clients come back, with the tokens and certificates of then.",
+        help="End every connection after so long, e.g. 1d; clients connect again and are checked anew.",
         show_default=False,
         rich_help_panel=BOUNDS,
     ),

@@ -29,7 +29,8 @@ def open_device(url: str | None, *, timeout_s: float | None = None) -> Device:
     """Connect to ``url`` or $PCMEDGE_DEVICE; the device is a context manager.
 
     ``timeout_s`` bounds short and long calls alike. Secrets come from files and the environment, where ``ps`` does
-    not show them: --token-file or $PCMEDGE_TOKEN_FILE, else $PCMEDGE_TOKEN, and the PEM files $PCMEDGE_CA_FILE, $PCMEDGE_CERT_FILE and $PCMEDGE_KEY_FILE.
+    not show them: --token-file or $PCMEDGE_TOKEN_FILE, else $PCMEDGE_TOKEN, and the PEM files $PCMEDGE_CA_FILE,
+    $PCMEDGE_CERT_FILE and $PCMEDGE_KEY_FILE.
     Raises InputValueError if no address is given, and what connecting raises.
     """
     import pcmedge

@@ -63,8 +63,8 @@ def sign(
     Images are signed, not encrypted: whoever has the file has the model. Signatures of other keys stay, so that several
     parties can vouch for one image. The passphrase of an encrypted key is taken from $PCMEDGE_KEY_PASSPHRASE.
 
-    Exit codes: 0 signed, 2 no such file or not a private key, 3 not an intact image, 8 cannot write, 10 the 'sign' extra
-    is missing.
+    Exit codes: 0 signed, 2 no such file or not a private key, 3 not an intact image, 8 cannot write, 10 the 'sign'
+    extra is missing.
 
     \b
     Examples:

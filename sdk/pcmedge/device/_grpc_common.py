@@ -165,14 +165,15 @@ def _unreachable(text: str, address: str, facts: dict[str, str]) -> UnavailableE
         return CertificateError(f"what answers at {address} does not speak TLS; did you mean grpc://?", **facts)
     if address.startswith("grpcs:") and "failed to connect" in text and "Socket closed" in text:
         return UnavailableError(
-            f"the device at {address} ended the connection right after TLS began: it may want a client certificate of an "
-            f"authority it trusts, that has not expired (cert_file=, key_file=), or have no room for more connections ({text})",
+            f"the device at {address} ended the connection right after TLS began: it may want a client certificate of "
+            "an authority it trusts, that has not expired (cert_file=, key_file=), or have no room for more "
+            f"connections ({text})",
             **facts,
         )
     if address.startswith("grpc:") and "failed to connect" in text and "Socket closed" in text:
         return UnavailableError(
-            f"what answers at {address} ended the connection at once ({text}): it may serve TLS (then say grpcs://), or have "
-            "no room for more connections",
+            f"what answers at {address} ended the connection at once ({text}): it may serve TLS (then say grpcs://), "
+            "or have no room for more connections",
             **facts,
         )
     return UnavailableError(

@@ -50,8 +50,8 @@ def Emulator(
     ``read_noise``: "additive", "off" or "input-dependent". ``engine``: "fast" or "reference". ``precision``: "exact",
     or "turbo" for products in int8, which are faster with ``read_noise="off"``. ``threads``: processor threads per
     inference; None takes half of the processors, at most 8. ``signatures``: of images, "off", "warn" or "require";
-    ``trusted_keys``: public keys or their PEM files; ``refuse_rollback``: take no version lower than the highest held of
-    a model (None: with "require").
+    ``trusted_keys``: public keys or their PEM files; ``refuse_rollback``: take no version lower than the highest held
+    of a model (None: with "require").
 
     Close the device, or use it as a context manager. Raises MissingExtraError without the extra "emulator",
     StoreInUseError, StoreUnwritableError, StoreCorruptError, and what :meth:`Device.program` raises.

@@ -109,8 +109,8 @@ class SigningKey:
         except Exception as error:
             if isinstance(error, TypeError) or (passphrase and b"ENCRYPTED" in data):
                 raise InputValueError(
-                    f"the private key {path} is encrypted and ${PASSPHRASE_VARIABLE} is not its passphrase, or it is not "
-                    "encrypted and one was given",
+                    f"the private key {path} is encrypted and ${PASSPHRASE_VARIABLE} is not its passphrase, or it is "
+                    "not encrypted and one was given",
                     path=path,
                 ) from None
             raise _no_key(path, "private", error) from None
@@ -156,8 +156,8 @@ def check_signed(image: ChipImage, trusted: Sequence[PublicKey]) -> PublicKey:
     """The first trusted key with a valid signature of the image's manifest.
 
     The manifest's hash was checked when the image was opened; call ``image.verify()`` for everything under it.
-    ImageUnsignedError without signatures; ImageSignerError if none is of a trusted key; ImageSignatureError if there are
-    such, and none fits: the manifest is not the one that was signed. MissingExtraError.
+    ImageUnsignedError without signatures; ImageSignerError if none is of a trusted key; ImageSignatureError if there
+    are such, and none fits: the manifest is not the one that was signed. MissingExtraError.
     """
     signatures = image.signatures.signatures
     if not signatures:

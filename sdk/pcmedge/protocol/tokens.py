@@ -27,7 +27,7 @@ MAX_TOKENS = 1024
 MAX_FILE_BYTES = 256 << 10
 MAX_TOKEN_BYTES = 512
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LINE = re.compile(rf"({'|'.join(Role)})\s+([0-9a-f]{{64}})\s+({_NAME.pattern})")
 _OTHERS_MAY = stat.S_IWGRP | stat.S_IRWXO
 _HEADER = "# ROLE SHA-256-OF-TOKEN NAME   (pcmedge token new | list | revoke; docs/security.md)\n"
 
@@ -93,15 +93,16 @@ def _parse(file: Path, data: bytes) -> tuple[TokenEntry, ...]:
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        parts = line.split()
-        if len(parts) != 3 or not _DIGEST.fullmatch(parts[1]) or not _NAME.fullmatch(parts[2]) or parts[0] not in Role:
+        found = _LINE.fullmatch(line.strip())
+        if found is None:
             raise InputValueError(
                 f"line {number} of the token file {file} is not 'ROLE SHA256 NAME', with a role of {', '.join(Role)}, "
                 "64 hexadecimal digits in lower case, and a name of letters, digits, '.', '_' and '-'",
                 path=file,
                 line=number,
             )
-        entries.append(TokenEntry(Role(parts[0]), bytes.fromhex(parts[1]), parts[2]))
+        role, digest, name = found.groups()
+        entries.append(TokenEntry(Role(role), bytes.fromhex(digest), name))
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names) or len({entry.digest for entry in entries}) != len(entries):
         raise InputValueError(f"the token file {file} has a name or a token twice; each is there once", path=file)
@@ -113,7 +114,8 @@ def _parse(file: Path, data: bytes) -> tuple[TokenEntry, ...]:
 def new_token(path: str | os.PathLike[str], role: str, name: str) -> str:
     """Make a token and add its hash to the file, which is made (mode 600) if there is none. Returns the token.
 
-    InputValueError for an unknown role, a name that is taken or none; errors of :func:`read_tokens`; FileUnwritableError.
+    InputValueError for an unknown role, and a name that is taken or none; errors of :func:`read_tokens`;
+    FileUnwritableError.
     """
     chosen = parse_role(role)
     if not _NAME.fullmatch(name):
