@@ -144,8 +144,8 @@ def test_files_that_hold_no_ed25519_key_are_named(tmp_path: Path) -> None:
     for name in ("ec.pub", "noise", "key"):
         with pytest.raises(InputValueError, match="no public Ed25519 key"):
             PublicKey.load(tmp_path / name)
+    (tmp_path / "noise").chmod(0o600)
     with pytest.raises(InputValueError, match="no private Ed25519 key"):
-        (tmp_path / "noise").chmod(0o600)
         SigningKey.load(tmp_path / "noise")
     with pytest.raises(FileMissingError, match="nothing"):
         PublicKey.load(tmp_path / "nothing")
@@ -157,10 +157,13 @@ def test_files_that_hold_no_ed25519_key_are_named(tmp_path: Path) -> None:
 @pytest.fixture
 def strict() -> Iterator[pcmedge.Device]:
     """A device behind gRPC that takes images of KEY only, and holds version 5 of "small"."""
-    with Chip(signatures="require", trusted_keys=[KEY.public]) as chip, serve(chip) as server:
-        with pcmedge.connect(server.address) as device:
-            device.program(KEY.sign(versioned(5)))
-            yield device
+    with (
+        Chip(signatures="require", trusted_keys=[KEY.public]) as chip,
+        serve(chip) as server,
+        pcmedge.connect(server.address) as device,
+    ):
+        device.program(KEY.sign(versioned(5)))
+        yield device
 
 
 def tampered_bytes() -> bytes:
