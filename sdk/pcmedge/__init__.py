@@ -6,6 +6,7 @@ onnx and takes milliseconds.
 
 from __future__ import annotations
 
+import os as _os
 from importlib import import_module
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from pcmedge.training import noise_aware
 
 __version__ = _version("pcmedge")
+
+# ONNX Runtime's own packages report sessions and models to their maker, and keep an identifier of the machine in the
+# user's home, unless this is set before the first import of it. Nothing of a device is anybody else's business.
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "AsyncDevice": "pcmedge.device",
