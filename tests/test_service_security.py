@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import re
@@ -35,7 +36,8 @@ from pcmedge.errors import (
     UnavailableError,
 )
 from pcmedge.protocol.address import parse_address
-from pcmedge.protocol.roles import ROLES, Role
+from pcmedge.protocol.permissions import ROLES
+from pcmedge.protocol.roles import Role
 from pcmedge.protocol.services import METHODS, Method
 from pcmedge.protocol.tokens import find_entry, new_token, read_token, read_tokens, revoke_token
 from pcmedge_emulator.chip import Chip
@@ -318,7 +320,15 @@ def test_a_token_opens_the_whole_client(guarded: Server, tokens: dict[str, str])
         with pytest.raises(PermissionDeniedError):
             device.read_tile(0)
     with pcmedge.connect(guarded.address, token=tokens["operate"]) as device:
-        assert device.recalibrate().model_name == "small"
+        assert device.recalibrate().model == "small"
+
+    async def ask(token: str | None) -> str:
+        async with await pcmedge.connect_async(guarded.address, token=token) as awaiting:
+            return (await awaiting.identity()).serial
+
+    assert asyncio.run(ask(tokens["infer"])) == "emulator-0"
+    with pytest.raises(UnauthenticatedError):
+        asyncio.run(ask(None))
 
 
 def test_a_token_that_is_made_or_revoked_counts_from_the_next_call_on(chip: Chip, tmp_path: Path) -> None:

@@ -105,11 +105,6 @@ def test_addresses_this_machine_cannot_listen_on(chip: Chip, listen: str) -> Non
         serve(chip, listen)
 
 
-def test_tls_is_refused_rather_than_left_out(chip: Chip) -> None:
-    with pytest.raises(UnimplementedError, match="TLS"):
-        serve(chip, "grpcs://127.0.0.1:0")
-
-
 # ------------------------------------------------------------------------------------------------- health, lab, errors
 
 

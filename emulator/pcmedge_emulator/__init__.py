@@ -1,3 +1,3 @@
-"""The emulated device. Importing pcmedge first keeps ONNX Runtime, whoever imports it here, from reporting to its maker."""
+"""The emulated device. pcmedge is imported first, which keeps ONNX Runtime from reporting to its maker."""
 
 import pcmedge as _pcmedge  # noqa: F401

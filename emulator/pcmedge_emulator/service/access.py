@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pcmedge.errors import AccessError, Error, PermissionDeniedError, UnauthenticatedError
-from pcmedge.protocol.roles import ROLES
+from pcmedge.protocol.permissions import ROLES
 from pcmedge.protocol.services import Method
 from pcmedge.protocol.tokens import MAX_TOKEN_BYTES, TokenEntry, find_entry, read_tokens
 

@@ -150,7 +150,7 @@ def run(
       pcmedge serve --listen unix:///run/pcm0.sock --store /var/lib/pcm0
       pcmedge serve model.pcmi --listen 127.0.0.1:0 --clock manual --lab --json
       pcmedge serve model.pcmi --max-batch-size 32 --max-queue-delay 2ms
-      pcmedge serve model.pcmi --listen 0.0.0.0:7390 --tls-cert cert.pem --tls-key key.pem --tokens tokens
+      pcmedge serve --listen 0.0.0.0:7390 --tls-cert c.pem --tls-key k.pem
 
     Exit codes: 0 stopped, 2 wrong argument, 3 not an image, 7 address in use, 8 store in use
     or unwritable, 10 the 'emulator' extra is missing.
