@@ -11,7 +11,7 @@ from pcmedge.cli.options import ImagePath, Json
 
 if TYPE_CHECKING:
     from pcmedge.cli.output import Screen
-    from pcmedge.image import Check, ChipImage, VerifyReport
+    from pcmedge.image import Check, ChipImage
 
 
 def run(
@@ -45,7 +45,8 @@ def run(
 
     opened = ChipImage.open(image)
     report = opened.verify()
-    signature = _signature(opened, trusted_key or [])
+    checks = report.checks + _signed(opened, trusted_key or [])
+    signers = [each.key_id.hex() for each in opened.signatures.signatures]
     document = {
         "path": image,
         "ok": True,
@@ -54,31 +55,30 @@ def run(
         "sha256": opened.sha256,
         "size_bytes": opened.size,
         "complete": report.complete,
-        "checks": (*report.checks, signature),
-        "signers": [each.key_id for each in opened.signatures.signatures],
-        "trusted": signature.outcome == "passed",
+        "checks": checks,
+        "signers": signers,
+        "trusted": bool(trusted_key),
     }
-    Output(json=json).result(document, lambda console: _draw(console, opened, report, signature))
+    Output(json=json).result(document, lambda console: _draw(console, opened, checks, signers))
 
 
-def _signature(image: ChipImage, keys: list[Path]) -> Check:
-    """Who signed the image, checked if there are keys to check against."""
+def _signed(image: ChipImage, keys: list[Path]) -> tuple[Check, ...]:
+    """Whether one of the keys signed the image, if there are any to check against; raises if none did."""
+    if not keys:
+        return ()
     from pcmedge.image import Check
+    from pcmedge.image.signing import PublicKey, check_signed
 
-    if keys:
-        from pcmedge.image.signing import PublicKey, check_signed
-
-        signer = check_signed(image, [PublicKey.load(key) for key in keys])
-        return Check("signature", "passed", f"by {signer.key_id.hex()}, over the manifest's SHA-256")
-    signers = ", ".join(each.key_id.hex() for each in image.signatures.signatures)
-    found = f"says it is signed by {signers}" if signers else "not signed"
-    return Check("signature", "skipped", f"{found}; no --trusted-key to check against")
+    signer = check_signed(image, [PublicKey.load(key) for key in keys])
+    return (Check("signature", "passed", f"by {signer.key_id.hex()}, over the manifest's SHA-256"),)
 
 
-def _draw(console: Screen, image: ChipImage, report: VerifyReport, signature: Check) -> None:
+def _draw(console: Screen, image: ChipImage, checks: tuple[Check, ...], signers: list[str]) -> None:
     from rich.text import Text
 
-    for check in (*report.checks, signature):
+    for check in checks:
         mark = Text("ok     ", style="green") if check.outcome == "passed" else Text("skipped", style="yellow")
         console.print(mark, Text(f" {check.name}: {check.detail}"), soft_wrap=True)
     console.say(f"{image.path}: intact image of {image.name} version {image.version}, {image.size:,} bytes")
+    if signers and not any(check.name == "signature" for check in checks):
+        console.say(f"it says it is signed by {', '.join(signers)}; --trusted-key checks that")
