@@ -53,6 +53,58 @@ def test_a_connection_that_does_not_greet_is_closed_while_others_are_served(chip
         assert device.infer(pictures(1)).shape == (1, 4)
 
 
+@pytest.mark.parametrize("path", ["/grpc.health.v1.Health/Check", "/inference.GRPCInferenceService/ModelInfer"])
+def test_calls_that_never_send_their_request_keep_nobody_out(chip: Chip, path: str) -> None:
+    released = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        released.wait()
+        yield from ()
+
+    with serve(chip) as server, pcmedge.connect(server.address) as device:
+        local = [("grpc.use_local_subchannel_pool", 1)]
+        channels = [grpc.insecure_channel(target(server), local) for _ in range(4)]
+        calls = [channel.stream_unary(path).future(silent()) for channel in channels for _ in range(100)]
+        # Only the latest few are waited for: most have been ended, so all have arrived.
+        ended = [call.code() for call in calls[:60]]
+        assert device.infer(pictures(1)).shape == (1, 4)
+        assert set(ended) == {grpc.StatusCode.CANCELLED}
+        assert not all(call.done() for call in calls)
+        released.set()
+        for channel in channels:
+            channel.close()
+
+
+def test_a_call_whose_request_does_not_come_is_ended(chip: Chip) -> None:
+    released = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        released.wait()
+        yield from ()
+
+    with serve(chip, limits=Limits(request_s=0.4)) as server, grpc.insecure_channel(target(server)) as channel:
+        call = channel.stream_unary(METHODS["ServerLive"].path).future(silent())
+        assert call.code() is grpc.StatusCode.CANCELLED
+        released.set()
+
+
+def test_whoever_watches_health_takes_no_place_of_others(chip: Chip) -> None:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with serve(chip) as server, pcmedge.connect(server.address) as device:
+        with grpc.insecure_channel(target(server)) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(40)]
+            first = [next(watch).status for watch in watches[-10:]]
+            assert set(first) == {health_pb2.HealthCheckResponse.SERVING}
+            assert device.infer(pictures(1)).shape == (1, 4)
+            assert stub.Check(health_pb2.HealthCheckRequest(), timeout=20).status == first[0]
+            with pytest.raises(grpc.RpcError):
+                for _ in watches[0]:
+                    pass
+        assert device.infer(pictures(1)).shape == (1, 4)
+
+
 class Trickle:
     """A Program stream of one byte at a time, that never ends by itself."""
 

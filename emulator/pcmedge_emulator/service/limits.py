@@ -16,10 +16,11 @@ class Limits:
     taken in at the same time; ``upload_grace_s`` and ``upload_bytes_per_s``: an upload that after the grace has brought
     less than this rate since its start is ended. ``max_connections``: more are closed at once.
     ``max_calls_per_connection``: more wait in the client. ``handshake_s``: a connection that has not said a whole
-    greeting (TLS and HTTP/2) by then is closed. ``keepalive_s``, ``keepalive_timeout_s``: a client that does not answer
-    a ping is gone, and with it its calls. ``max_idle_s``: a connection without calls is closed (clients come back by
-    themselves). ``max_connection_age_s``, ``max_connection_age_grace_s``: any connection, and then its calls, streams
-    too; None for no end.
+    greeting (TLS and HTTP/2) by then is closed. ``request_s``: a unary call whose request is not there by then is
+    ended; of those that wait for it the oldest also when there are many. ``keepalive_s``, ``keepalive_timeout_s``: a
+    client that does not answer a ping is gone, and with it its calls. ``max_idle_s``: a connection without calls is
+    closed (clients come back by themselves). ``max_connection_age_s``, ``max_connection_age_grace_s``: any connection,
+    and then its calls, streams too; None for no end.
     """
 
     max_image_bytes: int = MAX_IMAGE_BYTES
@@ -29,6 +30,7 @@ class Limits:
     max_connections: int = 256
     max_calls_per_connection: int = 128
     handshake_s: float = 20.0
+    request_s: float = 30.0
     keepalive_s: float = 30.0
     keepalive_timeout_s: float = 10.0
     max_idle_s: float = 600.0

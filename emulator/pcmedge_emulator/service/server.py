@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from pcmedge.errors import BusyError, CancelledError, Error, UnimplementedError
 from pcmedge.protocol.address import parse_address
@@ -20,8 +19,10 @@ from pcmedge.protocol.status import to_status
 
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.service.access import Access, TokenFile
+from pcmedge_emulator.service.arrivals import Oldest, only_request
 from pcmedge_emulator.service.binding import bind, checked, release
 from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING, Handlers
+from pcmedge_emulator.service.health import Health
 from pcmedge_emulator.service.limits import DEFAULT_LIMITS, Limits
 from pcmedge_emulator.service.scheduling import Scheduling
 from pcmedge_emulator.service.tls import ServerTls
@@ -94,21 +95,23 @@ class Server:
             ],
             maximum_concurrent_rpcs=workers + 3 * threads,
         )
-        self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._waiting = Oldest(threads, limits.request_s)
+        self._health = Health(self._waiting)
         streams = threading.BoundedSemaphore(shared)
-        self._server.add_generic_rpc_handlers((_Calls(self._handlers, streams, Uploads(limits), access),))
+        calls = _Calls(self._handlers, streams, Uploads(limits), access, self._waiting, self._health)
+        self._server.add_generic_rpc_handlers((calls,))
         try:
             self._address = bind(self._server, address, credentials)
             self._server.start()
         except BaseException:
             self._server.stop(None)
             self._pool.shutdown(wait=False)
+            self._waiting.close()
             self._handlers.stop()
             raise
         for service in ("", *SERVICES):
             if service != LAB_SERVICE or lab:
-                self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+                self._health.serving(service)
         if not self._address.local and tls is None:
             _LOG.warning("%s is readable and changeable by everybody on the way: no TLS", self._address)
         if not self._address.local and access.open and (tls is None or tls.client_ca_file is None):
@@ -131,11 +134,12 @@ class Server:
             if self._stopped:
                 return
             self._stopped = True
-            self._health.enter_graceful_shutdown()
+            self._health.stopping()
             self._handlers.close()
             self._server.stop(grace_s).wait()
             self._handlers.stop()
             self._pool.shutdown(wait=False)
+            self._waiting.close()
             release(self._address)
 
     def __enter__(self) -> Self:
@@ -192,17 +196,26 @@ class _Calls(grpc.GenericRpcHandler):
     """
 
     def __init__(
-        self, handlers: Handlers, streams: threading.BoundedSemaphore, uploads: Uploads, access: Access
+        self,
+        handlers: Handlers,
+        streams: threading.BoundedSemaphore,
+        uploads: Uploads,
+        access: Access,
+        waiting: Oldest,
+        health: Health,
     ) -> None:
         self._access = access
+        self._health = health.handlers()
         self._by_path = {
-            method.path: (method, _method_handler(handlers, method, streams, uploads)) for method in METHODS.values()
+            method.path: (method, _method_handler(handlers, method, streams, uploads, waiting))
+            for method in METHODS.values()
         }
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         found = self._by_path.get(details.method)
         if found is None:
-            return _refused(UnimplementedError(f"this device does not know the call {details.method}"))
+            open_to_all = self._health.get(details.method)
+            return open_to_all or _refused(UnimplementedError(f"this device does not know the call {details.method}"))
         method, handler = found
         refusal = self._access.refusal(method, details.invocation_metadata or ())
         return handler if refusal is None else _refused(refusal)
@@ -219,39 +232,35 @@ def _refused(error: Error) -> grpc.RpcMethodHandler[Any, Any]:
 
 
 def _method_handler(
-    handlers: Handlers, method: Method, streams: threading.BoundedSemaphore, uploads: Uploads
+    handlers: Handlers, method: Method, streams: threading.BoundedSemaphore, uploads: Uploads, waiting: Oldest
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    def answer(request: Any, context: _Context) -> Any:
+    def answer(requests: Iterator[Any], grpc_context: grpc.ServicerContext) -> Any:
+        context = _Context(grpc_context)
         if not method.client_streaming:
-            return handlers.call(method.name, request, context)
-        requests = _received(request, method.name)
+            return handlers.call(method.name, only_request(requests, grpc_context, waiting, method.name), context)
+        received = _received(requests, method.name)
         if method.name not in UPLOADS:
-            return handlers.call(method.name, requests, context)
-        upload = uploads.begin(requests, context, method.name)
-        return handlers.call(method.name, upload, context)
+            return handlers.call(method.name, received, context)
+        return handlers.call(method.name, uploads.begin(received, context, method.name), context)
 
-    def unary(request: Any, context: grpc.ServicerContext) -> Any:
+    def unary(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         try:
-            return answer(request, _Context(context))
+            return answer(requests, context)
         except Error as error:
             _abort(context, error)
 
-    def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def stream(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         if not streams.acquire(blocking=False):
             _abort(context, BusyError("the device has as many open streams as it can serve; close one, or try later"))
         try:
-            yield from answer(request, _Context(context))
+            yield from answer(requests, context)
         except Error as error:
             _abort(context, error)
         finally:
             streams.release()
 
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[method.client_streaming, method.server_streaming]
+    # All as streams of requests, unary ones too: see pcmedge_emulator.service.arrivals.
+    make = grpc.stream_stream_rpc_method_handler if method.server_streaming else grpc.stream_unary_rpc_method_handler
     handler: grpc.RpcMethodHandler[Any, Any] = make(
         stream if method.server_streaming else unary,
         request_deserializer=method.request.FromString,
