@@ -488,8 +488,10 @@ def test_as_many_batches_are_computed_at_once_as_was_said(at_once: int) -> None:
         chip.program(classifier())
         scheduling = Scheduling(max_batch_size=4, max_batches_at_once=at_once)
         with serve(chip, scheduling=scheduling) as server, clients(server, 6) as (pool, devices):
-            first = [pool.submit(device.infer, pictures(1)) for device in devices[:at_once]]
-            for _ in range(at_once):
+            first = []
+            for device in devices[:at_once]:
+                # One after another: two that arrive together would be one batch.
+                first.append(pool.submit(device.infer, pictures(1)))
                 assert chip.entered.acquire(timeout=PATIENCE_S)
             rest = [pool.submit(device.infer, pictures(1)) for device in devices[at_once:]]
             wait_until(lambda: server_queue(server) == len(rest))
