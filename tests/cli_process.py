@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -127,6 +128,17 @@ def served(*arguments: str | Path, listen: str = "127.0.0.1:0") -> Iterator[tupl
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
+
+
+@contextmanager
+def halted(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """A child that accepts connections and does nothing. A signal takes effect some time after ``kill`` returns."""
+    os.kill(process.pid, signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
+    try:
+        yield
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def wait_for(condition: Callable[[], object]) -> None:

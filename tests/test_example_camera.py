@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import threading
 import time
@@ -14,7 +12,7 @@ import cv2
 import numpy as np
 import pcmedge
 import pytest
-from cli_process import served, wait_for
+from cli_process import halted, served, wait_for
 from example_process import application
 from pcmedge.demo.digits import MODEL_FILE
 
@@ -136,11 +134,8 @@ def test_a_device_that_falls_silent_is_late_then_away_then_back(image: Path) -> 
             return link.ask(picture, time.monotonic() + 30).status
 
         wait_for(lambda: ask() == "answered")
-        os.kill(server.pid, signal.SIGSTOP)
-        try:
+        with halted(server):
             assert [ask() for _ in range(3)] == ["late", "late", "away"]
-        finally:
-            os.kill(server.pid, signal.SIGCONT)
         wait_for(lambda: ask() == "answered")
         link.close()
     assert events == ["device-ready", "device-away", "device-back"]

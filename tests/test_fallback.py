@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pcmedge
 import pytest
 from chip_models import digits, digits_image
-from cli_process import wait_for
+from cli_process import halted, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pcmedge import FallbackDevice
@@ -248,18 +247,14 @@ def test_a_primary_that_became_another_model_is_not_taken_back(chip: Device) -> 
 
 
 def test_a_slow_device_is_left_and_taken_back_when_it_is_quick(tmp_path: Path) -> None:
-    """The process is stopped (SIGSTOP), so it accepts connections and answers nothing."""
     with (
         server_process(classifier(), tmp_path) as (process, address),
         FallbackDevice(address, ideal(), deadline_s=1.0, probe_timeout_s=1.0, **QUICK) as device,
     ):
         assert device.infer_detailed(pictures(1)).answered_by == "primary"
-        process.send_signal(signal.SIGSTOP)
-        try:
+        with halted(process):
             assert device.infer_detailed(pictures(1)).answered_by == "fallback"
             assert reasons(device) == [("fallback", "DEADLINE_EXCEEDED")]
-        finally:
-            process.send_signal(signal.SIGCONT)
         wait_for(lambda: device.in_force == "primary")
 
 
