@@ -92,6 +92,7 @@ EXTRAS = (
     "pydantic_settings",
     "PIL",
     "ai_edge_litert",
+    "cryptography",
 )
 EXTRAS_METADATA = ("grpcio_health_checking", "dotenv", "pillow", "ai_edge_litert")
 

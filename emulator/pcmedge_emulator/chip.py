@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pcmedge._contract.image_pb2 import ChipProfile
 from pcmedge.errors import InputValueError
 from pcmedge.image import ChipImage
+from pcmedge.image.signing import PublicKey
 
 from pcmedge_emulator import buffers, diagnose, images, inference, observe, policies, recalibration, selftest
 from pcmedge_emulator.arguments import folder, one_of, text, whole
@@ -49,6 +50,7 @@ from pcmedge_emulator.outcomes import (
     RecalibrationOutcome,
     RollbackOutcome,
     SelfTestOutcome,
+    SnapshotInfo,
     Telemetry,
     TileReadout,
 )
@@ -58,6 +60,7 @@ from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.resident import Circuits, Converters, EngineKind, ReadNoise
 from pcmedge_emulator.state import State
 from pcmedge_emulator.store import Store
+from pcmedge_emulator.trust import Trust
 
 MOST_SERIAL, MOST_THREADS = 64, 1024
 
@@ -92,6 +95,9 @@ class Chip(LabVerbs):
     * ``default_policy``: of a freshly programmed image. ``same_read``: recalibration sees inference's own read noise
       (for studies of what that would gain; never the default).
     * ``journal``: how many events are kept.
+    * ``signatures``: of images, "off", "warn" or "require"; ``trusted_keys``: public keys, or their PEM files.
+      ``refuse_rollback``: refuse versions lower than the highest held of a model; None: with "require" only. With
+      "require" a resident model of no trusted signer is deactivated (docs/security.md).
 
     >>> with Chip(clock=Clock.manual(), seed=7) as chip:
     ...     chip.program(image)
@@ -117,6 +123,9 @@ class Chip(LabVerbs):
         same_read: bool = False,
         store_max_bytes: int | None = None,
         journal: JournalBounds = DEFAULT_BOUNDS,
+        signatures: str = "off",
+        trusted_keys: Sequence[str | PathLike[str] | PublicKey] = (),
+        refuse_rollback: bool | None = None,
     ) -> None:
         engines: tuple[EngineKind, ...] = ("fast", "reference")
         conversions: tuple[Converters, ...] = ("profile", "ideal")
@@ -130,6 +139,7 @@ class Chip(LabVerbs):
         if seed is not None:
             seed = whole("seed", seed, 0, np.iinfo(np.int64).max)
         own = own_technology(technology)
+        self._trust = Trust.of(signatures, trusted_keys, refuse_rollback)
 
         def identity(stored: DeviceRecord | None) -> DeviceRecord:
             return device_record(stored, technology=technology, serial=serial, seed=seed, profile=profile)
@@ -156,6 +166,7 @@ class Chip(LabVerbs):
                 same_read=same_read,
                 journal=journal,
             )
+            images.deactivate_untrusted(state, self._trust)
         except BaseException:
             opened.close()
             raise
@@ -236,8 +247,8 @@ class Chip(LabVerbs):
         Tiles that a diagnosis retired are left alone, unless ``use_retired``.
 
         Raises ImageCorruptError, ImageProfileError, ImageTooLargeError, CapacityError, LeaseHeldError,
-        GenerationMismatchError, CancelledError, StoreUnwritableError. ``progress(phase, done, total)`` is called for
-        "verify", each tile of "program", and "store".
+        GenerationMismatchError, CancelledError, StoreUnwritableError, ImageTrustError. ``progress(phase, done,
+        total)`` is called for "verify", each tile of "program", and "store".
         """
         return self._state.once(
             mutation,
@@ -251,6 +262,7 @@ class Chip(LabVerbs):
                 activate=activate,
                 program_and_verify=program_and_verify,
                 policy=self._default_policy,
+                trust=self._trust,
                 progress=progress or no_progress,
                 cancelled=cancelled or never,
                 mutation=mutation,
@@ -274,13 +286,16 @@ class Chip(LabVerbs):
 
     def activate(self, name: str, *, mutation: Mutation = NO_MUTATION) -> ModelInfo:
         return self._state.once(
-            mutation, "activate", ModelInfo, lambda: images.set_active(self._state, name, True, mutation)
+            mutation, "activate", ModelInfo, lambda: images.set_active(self._state, name, True, self._trust, mutation)
         )
 
     def deactivate(self, name: str, *, mutation: Mutation = NO_MUTATION) -> ModelInfo:
         """The model stays on its tiles and ages, but answers no more."""
         return self._state.once(
-            mutation, "deactivate", ModelInfo, lambda: images.set_active(self._state, name, False, mutation)
+            mutation,
+            "deactivate",
+            ModelInfo,
+            lambda: images.set_active(self._state, name, False, self._trust, mutation),
         )
 
     def erase(self, name: str, *, mutation: Mutation = NO_MUTATION) -> EraseOutcome:
@@ -307,6 +322,12 @@ class Chip(LabVerbs):
         :meth:`infer`.
         """
         return inference.infer_together(self._state, requests)
+
+    def restore(self, name: str, *, mutation: Mutation = NO_MUTATION) -> SnapshotInfo:
+        """As :meth:`LabVerbs.restore`; what the policy on signatures refuses comes back inactive."""
+        restored = super().restore(name, mutation=mutation)
+        images.deactivate_untrusted(self._state, self._trust)
+        return restored
 
     # ---------------------------------------------------------------------------------------------------- compensation
 

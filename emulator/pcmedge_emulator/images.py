@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from pcmedge.errors import CancelledError, CapacityError, Error, StoreUnwritableError
+from pcmedge.errors import CancelledError, CapacityError, Error, ImageTrustError, StoreUnwritableError
 from pcmedge.image import ChipImage
 
 from pcmedge_emulator import stored_models
@@ -14,6 +14,7 @@ from pcmedge_emulator.engine import Parameters
 from pcmedge_emulator.history import SelfTestHistory
 from pcmedge_emulator.operations import Cancelled, Progress
 from pcmedge_emulator.outcomes import (
+    NO_MUTATION,
     EraseOutcome,
     ModelInfo,
     Mutation,
@@ -27,6 +28,7 @@ from pcmedge_emulator.selftest import tested_as_programmed
 from pcmedge_emulator.state import State
 from pcmedge_emulator.store import Transaction
 from pcmedge_emulator.tile_allocator import TileAllocator
+from pcmedge_emulator.trust import Trust
 
 
 def info(state: State, resident: Resident) -> ModelInfo:
@@ -68,6 +70,7 @@ def program(
     activate: bool,
     program_and_verify: ProgramAndVerify | None,
     policy: Policy,
+    trust: Trust,
     progress: Progress,
     cancelled: Cancelled,
     mutation: Mutation,
@@ -84,6 +87,7 @@ def program(
                 activate,
                 program_and_verify,
                 policy,
+                trust,
                 progress,
                 cancelled,
                 mutation,
@@ -102,6 +106,7 @@ def _program(
     activate: bool,
     options: ProgramAndVerify | None,
     policy: Policy,
+    trust: Trust,
     progress: Progress,
     cancelled: Cancelled,
     mutation: Mutation,
@@ -111,6 +116,8 @@ def _program(
         # A mapped file may be overwritten while the device lives; the device keeps bytes of its own.
         image = ChipImage.from_bytes(image.to_bytes(), verify=False)
     image.verify()
+    warning = trust.check_signer(image)
+    trust.check_version(state.store, image)
     adopted = state.profile is None
     profile = state.profile or image.manifest.profile
     check_features(image)
@@ -156,9 +163,13 @@ def _program(
             stored_models.write_programmed(transaction, programmed)
             stored_models.write(transaction, resident)
             stored_models.drop_unused(state.store, transaction)
+            trust.remember(state.store, transaction, image)
 
         details = {"program_generation": str(generation), "tiles": str(len(physical)), "replaced": ",".join(gone)}
         message = f"Programmed '{image.name}' version {image.version} on {len(physical)} tiles."
+        if warning is not None:
+            message += f" Signature: {warning.message}."
+            details["signature"] = warning.reason
         state.commit(
             write,
             events=[state.event("programmed", message, image.name, details)],
@@ -225,11 +236,13 @@ def _fresh(state: State, programmed: Programmed, activate: bool, policy: Policy,
     )
 
 
-def set_active(state: State, name: str, active: bool, mutation: Mutation) -> ModelInfo:
+def set_active(state: State, name: str, active: bool, trust: Trust, mutation: Mutation) -> ModelInfo:
     verb = "activate" if active else "deactivate"
     with state.leases.exclusive(mutation.lease_id, f"{verb} '{name}'"), state.busy(""):
         resident = state.resident(name)
         state.check(mutation, resident)
+        if active:
+            trust.check_signer(resident.programmed.image)
         changed = replace(resident, record=replace(resident.record, active=active))
         outcome = info(state, changed)
         if active:
@@ -259,3 +272,14 @@ def erase(state: State, name: str, mutation: Mutation) -> EraseOutcome:
         state.commit(write, events=[state.event("erased", message, name)], remember=(mutation, "erase", outcome))
         state.install(remove=[name])
         return outcome
+
+
+def deactivate_untrusted(state: State, trust: Trust) -> None:
+    """Models that were programmed under another policy, or whose signer is no longer trusted, answer no more."""
+    for name, resident in list(state.residents.items()):
+        try:
+            trust.check_signer(resident.programmed.image)
+        except ImageTrustError as error:
+            if resident.record.active:
+                set_active(state, name, False, trust, NO_MUTATION)
+                state.report("untrusted", f"'{name}' was deactivated: {error.message}", name, {"reason": error.reason})

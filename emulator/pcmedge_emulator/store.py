@@ -252,7 +252,8 @@ def _close(connection: sqlite3.Connection, lock_file: IO[str] | None) -> None:
 def _own(directory: Path) -> IO[str]:
     """Makes the directory if needed and locks it for this object; the lock ends with the process, however it ends."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        # Conductances and images in it are the model: nobody else's business.
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreUnwritableError(

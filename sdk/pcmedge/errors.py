@@ -7,7 +7,12 @@
     │   ├── ImageCorruptError              truncated, bit-flipped, inconsistent
     │   ├── ImageFeatureError              needs a feature this reader or device lacks
     │   ├── ImageProfileError              compiled for another chip profile
-    │   └── ImageTooLargeError             more tiles than the chip has at all
+    │   ├── ImageTooLargeError             more tiles than the chip has at all
+    │   └── ImageTrustError                the device's policy on signatures refuses it
+    │       ├── ImageUnsignedError         nobody signed it
+    │       ├── ImageSignerError           signed, but by no key the device trusts
+    │       ├── ImageSignatureError        a trusted key's signature does not fit: changed since it was signed
+    │       └── ImageRollbackError         older than what the device has held
     ├── CompileError                       your model or your options
     │   ├── UnsupportedOperatorError       lists every offending node at once
     │   ├── CalibrationError               calibration data missing, of wrong shape, not finite
@@ -16,6 +21,10 @@
     │   ├── InputShapeError
     │   ├── InputTypeError
     │   └── InputValueError                not finite, out of range, unparsable
+    │       └── InsecureAddressError       an address others reach, without TLS
+    ├── AccessError                        who you are, and what you may do
+    │   ├── UnauthenticatedError           no token, or one the device does not know
+    │   └── PermissionDeniedError          the token's role does not include this call
     ├── NotFoundError
     │   ├── ModelNotFoundError
     │   └── FileMissingError
@@ -27,6 +36,7 @@
     │   ├── RecalibrationRefusedError      the guard kept the old statistics
     │   └── ClockError                     the clock mode does not allow this
     ├── UnavailableError                   no device there, or it went away
+    │   ├── CertificateError               TLS: a certificate is expired or of an authority nobody trusts
     │   ├── DeadlineError
     │   └── BusyError                      a bounded queue is full
     ├── CancelledError
@@ -105,6 +115,32 @@ class ImageTooLargeError(ImageError):
     status = "FAILED_PRECONDITION"
 
 
+class ImageTrustError(ImageError):
+    """The device's policy on signatures refuses the image; nothing was programmed."""
+
+    reason = "IMAGE_REFUSED"
+    status = "FAILED_PRECONDITION"
+
+
+class ImageUnsignedError(ImageTrustError):
+    reason = "IMAGE_UNSIGNED"
+
+
+class ImageSignerError(ImageTrustError):
+    reason = "IMAGE_SIGNER_UNKNOWN"
+
+
+class ImageSignatureError(ImageTrustError):
+    reason = "IMAGE_SIGNATURE_INVALID"
+    status = "DATA_LOSS"
+
+
+class ImageRollbackError(ImageTrustError):
+    """The image's version is lower than the highest the device has held of this model."""
+
+    reason = "IMAGE_ROLLED_BACK"
+
+
 class CompileError(Error):
     reason = "COMPILE_FAILED"
     status = "INVALID_ARGUMENT"
@@ -139,6 +175,31 @@ class InputTypeError(InputError):
 
 class InputValueError(InputError):
     reason = "INPUT_VALUE"
+
+
+class InsecureAddressError(InputValueError):
+    """A service was to listen where other machines reach it, without TLS."""
+
+    reason = "INSECURE_ADDRESS"
+
+
+class AccessError(Error):
+    """The device does not let this client make this call."""
+
+    reason = "ACCESS_REFUSED"
+    status = "PERMISSION_DENIED"
+    exit_code = 11
+
+
+class UnauthenticatedError(AccessError):
+    reason = "UNAUTHENTICATED"
+    status = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(AccessError):
+    """``required`` and ``role`` in the metadata: the role the call needs and the one the token has."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class NotFoundError(Error):
@@ -189,6 +250,12 @@ class UnavailableError(Error):
     reason = "UNAVAILABLE"
     status = "UNAVAILABLE"
     exit_code = 6
+
+
+class CertificateError(UnavailableError):
+    """One side of a TLS connection does not accept the certificate of the other."""
+
+    reason = "CERTIFICATE_REFUSED"
 
 
 class DeadlineError(UnavailableError):

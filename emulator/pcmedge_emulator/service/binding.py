@@ -12,29 +12,56 @@ import socket
 import stat
 
 import grpc
-from pcmedge.errors import AddressInUseError, InputValueError, UnimplementedError
+from pcmedge.errors import AddressInUseError, InputValueError, InsecureAddressError
 from pcmedge.protocol.address import Address
 
+from pcmedge_emulator.service.tls import ServerTls
 
-def bind(server: grpc.Server, address: Address) -> Address:
+
+def checked(address: Address, tls: ServerTls | None, *, insecure: bool) -> Address:
+    """The address with the scheme it is served under.
+
+    InsecureAddressError for one that other machines reach, without TLS, unless ``insecure``; InputValueError for a
+    certificate where there is nothing to encrypt, and none where there is.
+    """
+    if address.scheme == "unix":
+        if tls is not None:
+            raise InputValueError(f"a unix socket never leaves this machine; leave the certificate out ({address})")
+        return address
+    if tls is not None:
+        return Address(scheme="grpcs", host=address.host, port=address.port)
+    if address.scheme == "grpcs":
+        raise InputValueError(
+            f"{address} needs a certificate and its key: --tls-cert and --tls-key, or tls=ServerTls(...)"
+        )
+    if not address.local and not insecure:
+        raise InsecureAddressError(
+            f"other machines reach {address}, and without TLS everybody on the way reads and changes what is sent. "
+            "Give a certificate (--tls-cert, --tls-key), listen on 127.0.0.1 or unix:///PATH, or say --insecure",
+            address=address,
+        )
+    return address
+
+
+def bind(server: grpc.Server, address: Address, credentials: grpc.ServerCredentials | None = None) -> Address:
     """Let the server listen; returns the address with its real port.
 
     AddressInUseError if another process listens there; InputValueError if this machine has no such address or may not
     use it. A socket file nobody listens on is removed.
     """
-    if address.scheme == "grpcs":
-        raise UnimplementedError(
-            f"this device does not serve TLS; listen on grpc:// or unix:// and put a TLS proxy before it ({address})"
-        )
     if address.scheme == "unix":
         return _bind_unix(server, address)
     _probe_tcp(address)
     try:
-        port = server.add_insecure_port(address.target)
+        port = (
+            server.add_insecure_port(address.target)
+            if credentials is None
+            else server.add_secure_port(address.target, credentials)
+        )
     except RuntimeError as error:
         # Somebody was faster between the probe and here.
         raise _in_use(address) from error
-    return Address(scheme="grpc", host=address.host, port=port)
+    return Address(scheme=address.scheme, host=address.host, port=port)
 
 
 def _in_use(address: Address) -> AddressInUseError:

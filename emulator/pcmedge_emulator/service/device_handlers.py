@@ -35,11 +35,13 @@ class DeviceHandlers:
         capabilities: tuple[str, ...],
         closing: threading.Event,
         queue: Callable[[], tuple[int, int]],
+        max_image_bytes: int = upload.MAX_IMAGE_BYTES,
     ) -> None:
         self._chip = chip
         self._capabilities = capabilities
         self._closing = closing
         self._queue = queue
+        self._max_image_bytes = max_image_bytes
 
     def get_identity(self, request: device_pb2.GetIdentityRequest, context: CallContext) -> device_pb2.Identity:
         return messages.identity(self._chip.identity(), self._capabilities)
@@ -64,7 +66,7 @@ class DeviceHandlers:
         self, requests: Iterator[device_pb2.ProgramRequest], context: CallContext
     ) -> Iterator[device_pb2.OperationUpdate]:
         requests = iter(requests)
-        header = upload.program_header(requests)
+        header = upload.program_header(requests, self._max_image_bytes)
         mutation = messages.mutation(header.mutation)
         # Before anything is sent for nothing; asked again under the lock when the image is there.
         self._chip.check_program(header.image_size, mutation=mutation)

@@ -25,6 +25,7 @@ from pcmedge_emulator.service.lab_handlers import LabHandlers
 from pcmedge_emulator.service.scheduling import Scheduler, Scheduling
 from pcmedge_emulator.service.statistics import InferenceStatistics
 from pcmedge_emulator.service.turns import Turns
+from pcmedge_emulator.service.upload import MAX_IMAGE_BYTES
 
 DEFAULT_SCHEDULING = Scheduling()
 
@@ -33,7 +34,8 @@ class Handlers:
     """The calls of one chip; ``lab`` says whether LabService is among them.
 
     ``scheduling``: how inference requests come to the chip. ``at_once``: how many compute at the same time without
-    batching; None for all that come, as in process, where nobody is far away.
+    batching; None for all that come, as in process, where nobody is far away. ``max_image_bytes``: of one
+    image that is sent.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Handlers:
         lab: bool = False,
         scheduling: Scheduling = DEFAULT_SCHEDULING,
         at_once: int | None = None,
+        max_image_bytes: int = MAX_IMAGE_BYTES,
     ) -> None:
         self.lab = lab
         self._closing = threading.Event()
@@ -53,7 +56,7 @@ class Handlers:
             else Turns(chip, scheduling, statistics.executed, at_once=at_once)
         )
         capabilities = chip.capabilities + (LAB_CAPABILITIES if lab else ())
-        device = DeviceHandlers(chip, capabilities, self._closing, self._scheduler.counts)
+        device = DeviceHandlers(chip, capabilities, self._closing, self._scheduler.counts, max_image_bytes)
         inference = InferenceHandlers(chip, self._scheduler, statistics)
         self._homes: dict[str, Any] = {DEVICE_SERVICE: device, INFERENCE_SERVICE: inference}
         if lab:

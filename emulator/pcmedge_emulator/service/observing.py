@@ -18,8 +18,8 @@ _MOST_ID = 128
 class Call:
     """A call that ended: nothing of what it carried but its id.
 
-    ``request_id``: of the message, else of the header ``x-request-id``, else made up. ``status``: the name of the gRPC
-    status. ``replies``: of a stream.
+    ``request_id``: of the (first) message, else of the header ``x-request-id``, else made up. ``status``: the name of
+    the gRPC status. ``replies``: of a stream.
     """
 
     name: str
@@ -49,32 +49,34 @@ HERE = _Here()
 def observed(answer: Callable[..., Any], method: Method, observers: Sequence[Observer]) -> Callable[..., Any]:
     """``answer``, whose end every observer is told of."""
 
-    def unary(request: Any, context: grpc.ServicerContext) -> Any:
+    def unary(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         started_s = time.perf_counter()
+        noted = _Noted(requests)
         replies = 0
         try:
-            reply = answer(request, context)
+            reply = answer(noted, context)
             replies = 1
             return reply
         finally:
-            tell(request, context, started_s, replies)
+            tell(noted, context, started_s, replies)
 
-    def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def stream(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         started_s = time.perf_counter()
+        noted = _Noted(requests)
         replies = 0
         try:
-            for reply in answer(request, context):
+            for reply in answer(noted, context):
                 replies += 1
                 yield reply
         finally:
-            tell(request, context, started_s, replies)
+            tell(noted, context, started_s, replies)
 
-    def tell(request: Any, context: grpc.ServicerContext, started_s: float, replies: int) -> None:
+    def tell(noted: _Noted, context: grpc.ServicerContext, started_s: float, replies: int) -> None:
         call = Call(
             name=method.name,
             status=_status(context),
             duration_s=time.perf_counter() - started_s,
-            request_id=_request_id(request, context),
+            request_id=_request_id(noted.request_id, context),
             peer=context.peer(),
             replies=replies,
         )
@@ -92,8 +94,7 @@ def _status(context: Any) -> str:
     return code.name if isinstance(code, grpc.StatusCode) else str(code)
 
 
-def _request_id(request: Any, context: grpc.ServicerContext) -> str:
-    found = _told(request)
+def _request_id(found: str, context: grpc.ServicerContext) -> str:
     if not found:
         found = next((str(value) for key, value in context.invocation_metadata() if key == "x-request-id"), "")
     # Somebody else's text: it must not forge lines of a log.
@@ -101,6 +102,25 @@ def _request_id(request: Any, context: grpc.ServicerContext) -> str:
     return clean or uuid.uuid4().hex[:12]
 
 
+class _Noted:
+    """The requests of a call as they come; the id in the first of them is kept, and nothing else."""
+
+    def __init__(self, requests: Iterator[Any]) -> None:
+        self._requests = requests
+        self._first = True
+        self.request_id = ""
+
+    def __iter__(self) -> _Noted:
+        return self
+
+    def __next__(self) -> Any:
+        request = next(self._requests)
+        if self._first:
+            self._first = False
+            self.request_id = _told(request)
+        return request
+
+
 def _told(request: Any) -> str:
-    mutation = getattr(request, "mutation", None)
+    mutation = getattr(request, "mutation", None) or getattr(getattr(request, "header", None), "mutation", None)
     return getattr(request, "id", "") or getattr(request, "request_id", "") or getattr(mutation, "request_id", "")

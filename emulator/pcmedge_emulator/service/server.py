@@ -1,54 +1,39 @@
-"""The gRPC server: a thread pool over the handlers, health, errors with ErrorInfo, one listener per address."""
+"""The gRPC server: a thread pool over the handlers, health, bounds, one listener per address."""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
-from pcmedge.errors import BusyError, CancelledError, Error, UnimplementedError
-from pcmedge.protocol.address import Address, parse_address
-from pcmedge.protocol.services import LAB_SERVICE, METHODS, SERVICES, Method
-from pcmedge.protocol.status import to_status
+from pcmedge.protocol.address import parse_address
+from pcmedge.protocol.services import LAB_SERVICE, SERVICES
 
 from pcmedge_emulator.driver.interface import DeviceChip
-from pcmedge_emulator.service.binding import bind, release
+from pcmedge_emulator.service.access import Access, TokenFile
+from pcmedge_emulator.service.arrivals import Oldest
+from pcmedge_emulator.service.binding import bind, checked, release
+from pcmedge_emulator.service.calls import Calls, Doors
 from pcmedge_emulator.service.draining import Drain
 from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING, Handlers
-from pcmedge_emulator.service.observing import HERE, Observer, observed
+from pcmedge_emulator.service.health import Health
+from pcmedge_emulator.service.limits import DEFAULT_LIMITS, Limits
+from pcmedge_emulator.service.observing import HERE, Observer
 from pcmedge_emulator.service.scheduling import Scheduling
+from pcmedge_emulator.service.tls import ServerTls
+from pcmedge_emulator.service.uploads import Uploads
 
 MAX_MESSAGE_BYTES = 64 << 20
 THREADS = 32
 _LOG = logging.getLogger("pcmedge_emulator.service")
-_PARTING_S = 0.01
-"""How long after the last message of a stream it may turn out that its client broke off. Seconds."""
 _RESERVED_THREADS = 8
 """Threads that streams cannot take, so that short calls are always answered."""
-
-
-class _Context:
-    """A gRPC call as handlers see it."""
-
-    def __init__(self, context: grpc.ServicerContext) -> None:
-        self._context = context
-
-    def active(self) -> bool:
-        return self._context.is_active()
-
-    def on_end(self, callback: Callable[[], object]) -> None:
-        def ended() -> None:
-            callback()
-
-        if not self._context.add_callback(ended):
-            callback()
 
 
 class Server:
@@ -60,19 +45,27 @@ class Server:
     def __init__(
         self,
         chip: DeviceChip,
-        listen: Address,
+        listen: str,
         *,
         lab: bool,
         threads: int,
         max_message_bytes: int,
         scheduling: Scheduling,
         observers: Sequence[Observer],
+        tls: ServerTls | None,
+        access: Access,
+        insecure: bool,
+        limits: Limits,
     ) -> None:
+        address = checked(parse_address(listen, listen=True), tls, insecure=insecure)
+        credentials = None if tls is None else tls.credentials()
         # Streams and inferences that compute leave threads for short calls, and so do inferences that wait: the queue
         # is full before the pool is. Threads are started when they are needed.
         shared = max(1, threads - _RESERVED_THREADS)
         workers = threads + shared + scheduling.max_queue_size + scheduling.max_batch_size
-        self._handlers = Handlers(chip, lab=lab, scheduling=scheduling, at_once=shared)
+        self._handlers = Handlers(
+            chip, lab=lab, scheduling=scheduling, at_once=shared, max_image_bytes=limits.max_image_bytes
+        )
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="pcm-rpc")
         self._server = grpc.server(
             self._pool,
@@ -83,27 +76,38 @@ class Server:
                 # Clients ping an idle connection to notice when a device fell off the network.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+                *limits.options(),
             ],
             maximum_concurrent_rpcs=workers + 3 * threads,
         )
-        self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        streams = threading.BoundedSemaphore(shared)
+        self._waiting = Oldest(threads, limits.request_s)
+        self._health = Health(self._waiting)
         self._drain = Drain()
-        self._server.add_generic_rpc_handlers((_Calls(self._handlers, streams, observers, self._drain),))
+        doors = Doors(
+            access=access,
+            drain=self._drain,
+            streams=threading.BoundedSemaphore(shared),
+            uploads=Uploads(limits),
+            waiting=self._waiting,
+            observers=observers,
+        )
+        self._server.add_generic_rpc_handlers((Calls(self._handlers, doors, self._health),))
         try:
-            self._address = bind(self._server, listen)
+            self._address = bind(self._server, address, credentials)
             self._server.start()
         except BaseException:
             self._server.stop(None)
             self._pool.shutdown(wait=False)
+            self._waiting.close()
             self._handlers.stop()
             raise
         for service in ("", *SERVICES):
             if service != LAB_SERVICE or lab:
-                self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        if not self._address.local:
-            _LOG.warning("%s answers everybody who can reach it, unencrypted", self._address)
+                self._health.serving(service)
+        if not self._address.local and tls is None:
+            _LOG.warning("%s is readable and changeable by everybody on the way: no TLS", self._address)
+        if not self._address.local and access.open and (tls is None or tls.client_ca_file is None):
+            _LOG.warning("%s answers everybody who can reach it: no tokens, no client certificates", self._address)
         self._stopping = threading.Lock()
         self._stopped = False
 
@@ -126,7 +130,7 @@ class Server:
             if self._stopped:
                 return
             self._stopped = True
-            self._health.enter_graceful_shutdown()
+            self._health.stopping()
             started_s = time.monotonic()
             self._drain.begin()
             self._handlers.close()
@@ -134,6 +138,7 @@ class Server:
             self._server.stop(max(0.0, grace_s - (time.monotonic() - started_s))).wait()
             self._handlers.stop()
             self._pool.shutdown(wait=False)
+            self._waiting.close()
             release(self._address)
 
     def __enter__(self) -> Self:
@@ -154,113 +159,33 @@ def serve(
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     scheduling: Scheduling = DEFAULT_SCHEDULING,
     observers: Sequence[Observer] = (),
+    tls: ServerTls | None = None,
+    tokens: str | os.PathLike[str] | None = None,
+    insecure: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Server:
     """Serve a chip at ``grpc://host:port``, ``host:port`` (port 0: any free one) or ``unix:///path``.
 
     ``lab``: also offer LabService. ``threads``: calls answered at once, those that wait for the chip not counted.
-    ``scheduling``: dynamic batching and the queue of inference requests. ``observers`` are told of every call
-    that ended, in the thread that answered it. Raises AddressInUseError if somebody listens there already,
-    InputValueError for an address this machine cannot listen on.
+    ``scheduling``: dynamic batching and the queue of inference requests. ``observers`` are told of every call that
+    ended, refused ones too, in the thread that answered it. ``tls``: certificate and key; the address is then
+    ``grpcs://``. ``tokens``: a token file (:mod:`pcmedge.protocol.tokens`); every call then needs a token with the role
+    of the call, but health. ``insecure``: listen without TLS where other machines reach it. ``limits``: bounds of what
+    clients may take.
+
+    Raises AddressInUseError if somebody listens there already, InputValueError for an address this machine cannot
+    listen on and for files that are not what they should be, InsecureAddressError, FileMissingError.
     """
     return Server(
         chip,
-        parse_address(listen, listen=True),
+        listen,
         lab=lab,
         threads=threads,
         max_message_bytes=max_message_bytes,
         scheduling=scheduling,
         observers=observers,
+        tls=tls,
+        access=Access(None if tokens is None else TokenFile(tokens)),
+        insecure=insecure,
+        limits=limits,
     )
-
-
-class _Calls(grpc.GenericRpcHandler):
-    """Every call of the contract by its path; an unknown path answers UNIMPLEMENTED with ErrorInfo like any error."""
-
-    def __init__(
-        self, handlers: Handlers, streams: threading.BoundedSemaphore, observers: Sequence[Observer], drain: Drain
-    ) -> None:
-        self._by_path = {
-            method.path: _method_handler(handlers, method, streams, observers, drain) for method in METHODS.values()
-        }
-
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        found = self._by_path.get(details.method)
-        return found or grpc.unary_unary_rpc_method_handler(_unknown(details.method))
-
-
-def _unknown(path: str) -> Callable[[bytes, grpc.ServicerContext], NoReturn]:
-    def answer(request: bytes, context: grpc.ServicerContext) -> NoReturn:
-        _abort(context, UnimplementedError(f"this device does not know the call {path}", call=path))
-
-    return answer
-
-
-def _method_handler(
-    handlers: Handlers, method: Method, streams: threading.BoundedSemaphore, observers: Sequence[Observer], drain: Drain
-) -> grpc.RpcMethodHandler[Any, Any]:
-    def unary(request: Any, context: grpc.ServicerContext) -> Any:
-        try:
-            with drain.call():
-                return handlers.call(method.name, _requests(request, method, context), _Context(context))
-        except Error as error:
-            _abort(context, error)
-
-    def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        if not streams.acquire(blocking=False):
-            _abort(context, BusyError("the device has as many open streams as it can serve; close one, or try later"))
-        try:
-            with drain.call():
-                yield from handlers.call(method.name, _requests(request, method, context), _Context(context))
-        except Error as error:
-            _abort(context, error)
-        finally:
-            streams.release()
-
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[method.client_streaming, method.server_streaming]
-    answer: Callable[..., Any] = stream if method.server_streaming else unary
-    handler: grpc.RpcMethodHandler[Any, Any] = make(
-        observed(answer, method, observers) if observers else answer,
-        request_deserializer=method.request.FromString,
-        response_serializer=method.response.SerializeToString,
-    )
-    return handler
-
-
-def _requests(request: Any, method: Method, context: grpc.ServicerContext) -> Any:
-    if not method.client_streaming:
-        return request
-    received = _received(request, method.name)
-    return received if method.server_streaming else _whole(received, method.name, context)
-
-
-def _received(requests: Iterator[Any], name: str) -> Iterator[Any]:
-    """gRPC's request iterator raises a bare RpcError when the client cancels or is gone."""
-    try:
-        yield from requests
-    except grpc.RpcError as error:
-        raise _gone(name) from error
-
-
-def _whole(requests: Iterator[Any], name: str, context: grpc.ServicerContext) -> Iterator[Any]:
-    """Requests whose end is the order to act on them.
-
-    When a client breaks off, gRPC may end its requests as if they were complete and say only then that it is gone.
-    """
-    yield from requests
-    time.sleep(_PARTING_S)
-    if not context.is_active():
-        raise _gone(name)
-
-
-def _gone(name: str) -> CancelledError:
-    return CancelledError(f"the client went away during {name}; nothing was changed", call=name)
-
-
-def _abort(context: grpc.ServicerContext, error: Error) -> NoReturn:
-    context.abort_with_status(rpc_status.to_status(to_status(error)))
-    raise AssertionError("unreachable: abort_with_status raises")

@@ -23,8 +23,8 @@ MAX_STATISTICS_VALUES = 1 << 22
 _IN_MEMORY_BYTES = 32 << 20
 
 
-def program_header(requests: Iterator[device_pb2.ProgramRequest]) -> device_pb2.ProgramHeader:
-    """The first message of a Program stream. InputError if it is not a header with a possible size."""
+def program_header(requests: Iterator[device_pb2.ProgramRequest], most: int) -> device_pb2.ProgramHeader:
+    """The first message of a Program stream. InputError if it is not a header with a size of at most ``most`` bytes."""
     first = next(requests, None)
     if first is None or first.WhichOneof("part") != "header":
         raise InputError("the first message of Program must be the header")
@@ -32,10 +32,8 @@ def program_header(requests: Iterator[device_pb2.ProgramRequest]) -> device_pb2.
         raise ImageCorruptError(
             "chip image refused (truncated): it has no bytes at all; copy it again", check="truncated"
         )
-    if not 0 < first.header.image_size <= MAX_IMAGE_BYTES:
-        raise InputValueError(
-            f"expected an image of 1 to {MAX_IMAGE_BYTES} bytes, the header announces {first.header.image_size}"
-        )
+    if not 0 < first.header.image_size <= most:
+        raise InputValueError(f"expected an image of 1 to {most} bytes, the header announces {first.header.image_size}")
     return first.header
 
 

@@ -44,6 +44,14 @@ def run(
             show_default=False,
         ),
     ] = None,
+    infer_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A second token, of the role infer; for the rule on roles.",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the report, with its digest, as JSON.", show_default=False),
@@ -69,6 +77,7 @@ def run(
     from pcmedge.cli.session import security_from_environment
     from pcmedge.conformance import all_rules, run_conformance
     from pcmedge.device.connecting import OPERATION_TIMEOUT_S, TIMEOUT_S
+    from pcmedge.protocol.tokens import read_token
 
     out = Output(json=json)
     if list_rules:
@@ -88,6 +97,7 @@ def run(
             allow_destructive=allow_destructive,
             restart=restart_cmd,
             security=security_from_environment(),
+            infer_token=None if infer_token_file is None else read_token(infer_token_file),
             timeout_s=timeout or TIMEOUT_S,
             operation_timeout_s=timeout or OPERATION_TIMEOUT_S,
             progress=bar.update,

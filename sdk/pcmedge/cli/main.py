@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -39,8 +40,10 @@ from pcmedge.cli import (
     recalibrate,
     selftest,
     serve,
+    signing,
     telemetry,
     tile,
+    token,
     verify,
 )
 from pcmedge.cli.interrupts import remembered
@@ -48,6 +51,7 @@ from pcmedge.cli.output import ReaderGone, write_document, write_problem
 from pcmedge.cli.polling import wait_in_place
 from pcmedge.cli.problems import as_error, usage
 from pcmedge.cli.registry import add_command, get_command
+from pcmedge.cli.session import TOKEN_FILE_VARIABLE, use_token_file
 from pcmedge.errors import CancelledError
 
 USAGE = 2
@@ -83,6 +87,15 @@ def root(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error. Works after a verb too.")
     ] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar=TOKEN_FILE_VARIABLE,
+            help="File with the token for the device. Works after a verb too.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Deploy neural networks to an analog phase-change-memory (PCM) inference chip, or to its emulator.
 
@@ -95,6 +108,7 @@ def root(
 
     Every command takes --json and documents its exit codes in docs/cli.md.
     """
+    use_token_file(token_file)
 
 
 def _register() -> None:
@@ -102,6 +116,8 @@ def _register() -> None:
         ("compile", compile.run, BUILD),
         ("inspect", inspect.run, BUILD),
         ("verify", verify.run, BUILD),
+        ("keygen", signing.keygen, BUILD),
+        ("sign", signing.sign, BUILD),
         ("rebuffer", buffer.rebuffer, BUILD),
         ("serve", serve.run, RUN),
         ("devices", devices.run, RUN),
@@ -133,6 +149,7 @@ def _register() -> None:
     for name, command, panel in commands:
         add_command(app, name, command, panel)
     app.add_typer(lab.app, name="lab", rich_help_panel=USE)
+    app.add_typer(token.app, name="token", rich_help_panel=RUN)
 
 
 _register()
@@ -147,11 +164,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; returns its exit code. Prints every error the way ``--json`` and ``--debug`` ask for."""
     arguments, debug = _take(arguments, "--debug")
+    arguments, token_file = _take_value(arguments, "--token-file")
     as_json = "--json" in _options(arguments)
     if arguments[:1] == ["--json"] and arguments[1:2] and not arguments[1].startswith("-"):
         arguments = _after_the_verb(arguments[1:])
     try:
-        return _execute(arguments, as_json=as_json)
+        return _execute([*token_file, *arguments], as_json=as_json)
     except (BrokenPipeError, ReaderGone):
         return _reader_gone()
     except Exception as problem:
@@ -214,3 +232,14 @@ def _take(arguments: list[str], flag: str) -> tuple[list[str], bool]:
     before = _options(arguments)
     rest = arguments[len(before) :]
     return [item for item in before if item != flag] + rest, flag in before
+
+
+def _take_value(arguments: list[str], option: str) -> tuple[list[str], list[str]]:
+    """``arguments`` without ``option`` and its value, and these two, wherever the user put them."""
+    before = _options(arguments)
+    for index, item in enumerate(before):
+        if item == option:
+            return arguments[:index] + arguments[index + 2 :], before[index : index + 2]
+        if item.startswith(f"{option}="):
+            return arguments[:index] + arguments[index + 1 :], [item]
+    return arguments, []

@@ -26,6 +26,7 @@ EXTRA_OF = {
     "pyarrow": "data",
     "matplotlib": "data",
     "PIL": "data",
+    "cryptography": "sign",
     "torch": "train",
     "onnxscript": "train",
 }

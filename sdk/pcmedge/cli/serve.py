@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import enum
-import json as json_module
-import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,21 +11,32 @@ import typer
 from pcmedge.cli import operating
 from pcmedge.cli.logs import LogFormat, LogLevel, logging_to_stderr
 from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, Json, Precision, PrecisionOption
-from pcmedge.cli.plain import to_plain
+from pcmedge.cli.serve_options import (
+    AllowRollback,
+    Insecure,
+    MaxConnectionAge,
+    MaxConnections,
+    MaxImageBytes,
+    MaxMessageBytes,
+    MaxUploads,
+    Signatures,
+    SignaturesOption,
+    TlsCert,
+    TlsClientCa,
+    TlsKey,
+    Tokens,
+    TrustedKey,
+)
+from pcmedge.cli.serving import hold, serve_until, signals
 from pcmedge.cli.session import DEFAULT_LISTEN
-from pcmedge.durations import format_duration, parse_duration
-from pcmedge.errors import FileUnwritableError, MissingExtraError
+from pcmedge.durations import parse_duration
+from pcmedge.errors import InputValueError, MissingExtraError
 
 if TYPE_CHECKING:
-    from pcmedge.cli.output import Output
     from pcmedge.image import ChipImage
 
 ENVIRONMENT = "PCMEDGE_SERVE_"
 """Every option can be given as a variable of this prefix."""
-
-GLANCE_S = 0.5
-"""How often a service that waits looks for signals: Python does not see one that another thread of the process took, or
-that came in the instant before an endless wait, until something else wakes it."""
 
 
 class ReadNoise(enum.StrEnum):
@@ -115,6 +119,19 @@ def run(
             min=1, metavar="BATCHES", help="Batches computed at the same time.", show_default="2; 1 on one processor"
         ),
     ] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
+    tokens: Tokens = None,
+    insecure: Insecure = False,
+    signatures: SignaturesOption = Signatures.off,
+    trusted_key: TrustedKey = None,
+    allow_rollback: AllowRollback = None,
+    max_message_bytes: MaxMessageBytes = 64 << 20,
+    max_image_bytes: MaxImageBytes = 4 << 30,
+    max_connections: MaxConnections = 256,
+    max_uploads: MaxUploads = 4,
+    max_connection_age: MaxConnectionAge = None,
     ready_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write address and process id here when ready.", show_default=False),
@@ -123,7 +140,6 @@ def run(
     log_level: operating.LogLevelOption = LogLevel.info,
     access_log: operating.AccessLog = False,
     metrics: operating.MetricsOption = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Metrics may leave this machine unencrypted.")] = False,
     drain_timeout: operating.DrainTimeout = "5s",
     journal_max_events: operating.JournalMaxEvents = 4096,
     journal_max_bytes: operating.JournalMaxBytes = 4 << 20,
@@ -152,6 +168,7 @@ def run(
       pcmedge serve --listen unix:///run/pcm0.sock --store /var/lib/pcm0
       pcmedge serve model.pcmi --listen 127.0.0.1:0 --clock manual --lab --json
       pcmedge serve model.pcmi --max-batch-size 32 --max-queue-delay 2ms
+      pcmedge serve --listen 0.0.0.0:7390 --tls-cert c.pem --tls-key k.pem
       pcmedge serve --config serve.toml --metrics 127.0.0.1:9090
       pcmedge serve --config serve.toml --print-config
 
@@ -167,7 +184,19 @@ def run(
         show(context, run, out)
         return
     scheduling = _scheduling(max_batch_size, max_queue_delay, max_queue_size, max_batches_at_once)
-    with _signals() as stopping, logging_to_stderr(log_format, log_level) as log:
+    protection = {
+        "tls": _tls(tls_cert, tls_key, tls_client_ca),
+        "tokens": tokens,
+        "insecure": insecure,
+        "max_message_bytes": max_message_bytes,
+        "limits": _limits(
+            max_connection_age,
+            max_image_bytes=max_image_bytes,
+            max_connections=max_connections,
+            max_uploads=max_uploads,
+        ),
+    }
+    with signals() as stopping, logging_to_stderr(log_format, log_level) as log:
         operation = operating.Operation(
             log=log,
             access_log=access_log,
@@ -189,6 +218,9 @@ def run(
             precision=precision.value,
             threads=threads,
             journal=_journal(journal_max_events, journal_max_bytes),
+            signatures=signatures.value,
+            trusted_keys=trusted_key or (),
+            refuse_rollback=None if allow_rollback is None else not allow_rollback,
         )
         with chip, _followed(chip, log):
             if precision is Precision.turbo and read_noise is not ReadNoise.off:
@@ -197,37 +229,20 @@ def run(
                     note="turbo multiplies in int8 with --read-noise off only; with noise per product it is like exact",
                 )
             if to_hold is not None:
-                _hold(chip, to_hold, out, log, stopping)
-            _serve(
+                hold(chip, to_hold, out, log, stopping)
+            serve_until(
+                stopping,
                 chip,
                 listen,
                 scheduling,
                 operation,
                 watching,
+                protection,
                 lab=lab,
                 store=store,
                 ready_file=ready_file,
                 out=out,
-                stopping=stopping,
             )
-
-
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM or Ctrl-C sets; the next signal then ends the process the hard way."""
-    stopping = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopping.set()
-        for name in before:
-            signal.signal(name, signal.SIG_DFL)
-
-    before = {name: signal.signal(name, stop) for name in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopping
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 def _open(path: Path) -> ChipImage:
@@ -249,6 +264,23 @@ def _scheduling(max_batch_size: int, max_queue_delay: str, max_queue_size: int, 
     )
 
 
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Any:
+    from pcmedge_emulator.service.tls import ServerTls
+
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise InputValueError("TLS takes a certificate and its key: --tls-cert FILE --tls-key FILE")
+    return ServerTls(cert_file=cert, key_file=key, client_ca_file=client_ca)
+
+
+def _limits(max_connection_age: str | None, **bounds: Any) -> Any:
+    from pcmedge_emulator.service.limits import Limits
+
+    age_s = None if max_connection_age is None else parse_duration(max_connection_age)
+    return Limits(max_connection_age_s=age_s, **bounds)
+
+
 def _chip(*, clock: str | None, **settings: Any) -> Any:
     try:
         from pcmedge_emulator.chip import Chip
@@ -268,83 +300,3 @@ def _followed(chip: Any, log: Any) -> Any:
     from pcmedge_emulator.service.lifecycle import followed
 
     return followed(chip, log)
-
-
-def _hold(chip: Any, image: ChipImage, out: Output, log: Any, stopping: threading.Event) -> None:
-    """Program ``image`` unless exactly this one is on the chip: phase-change memory keeps what was written."""
-    for resident in chip.models():
-        if resident.image_sha256 == image.sha256:
-            age = format_duration(resident.age_s)
-            log.info("resident", model=image.name, note=f"is on the chip already, age {age}; not programmed again")
-            return
-    with out.progress(f"programming {image.name}") as bar:
-        chip.program(image, progress=bar.update, cancelled=stopping.is_set)
-
-
-def _serve(
-    chip: Any,
-    listen: str,
-    scheduling: Any,
-    operation: operating.Operation,
-    watching: operating.Watching,
-    *,
-    lab: bool,
-    store: Path | None,
-    ready_file: Path | None,
-    out: Output,
-    stopping: threading.Event,
-) -> None:
-    from pcmedge_emulator.service.server import serve
-
-    log = operation.log
-    server = serve(chip, listen, lab=lab, scheduling=scheduling, observers=watching.observers)
-    try:
-        with watching.over(server) as metrics_url:
-            ready = {
-                "event": "ready",
-                "address": server.address,
-                "pid": os.getpid(),
-                "serial": chip.identity().serial,
-                "models": [model.name for model in chip.models()],
-                "lab": lab,
-                "max_batch_size": scheduling.max_batch_size,
-                "max_queue_delay_s": scheduling.max_queue_delay_s,
-                "max_queue_size": scheduling.max_queue_size,
-                "max_batches_at_once": scheduling.batches_at_once,
-                "store": store,
-                "persistent": store is not None,
-                "metrics": metrics_url,
-            }
-            if ready_file is not None:
-                _write_ready(ready_file, ready)
-            out.line(ready, f"listening on {server.address}")
-            log.info("ready", **{name: value for name, value in ready.items() if name != "event"}, note=_kept(store))
-            operating.notify("READY=1")
-            while not stopping.wait(GLANCE_S):
-                pass
-            operating.notify("STOPPING=1")
-            log.info("draining", note="stopping: requests in flight may finish; a second signal ends it at once")
-            # Metrics go on while it drains.
-            server.stop(operation.grace_s)
-    finally:
-        server.stop(operation.grace_s)
-        if ready_file is not None:
-            ready_file.unlink(missing_ok=True)
-    log.info("stopped", address=server.address)
-    out.line({"event": "stopped", "address": server.address}, "stopped")
-
-
-def _kept(store: Path | None) -> str:
-    if store is None:
-        return "No --store: the state is in memory only. What is programmed, its age and the journal end with me."
-    return f"State is kept in {store}."
-
-
-def _write_ready(path: Path, ready: dict[str, Any]) -> None:
-    """Appears whole or not at all, so that whoever waits for it can read it at once."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json_module.dumps(to_plain(ready)) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as problem:
-        raise FileUnwritableError(f"cannot write the ready file {path}: {problem.strerror}", path=path) from problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,22 @@ if TYPE_CHECKING:
 DEFAULT_LISTEN = "127.0.0.1:7390"
 """Where ``pcmedge serve`` listens, and where ``pcmedge devices`` looks, unless told otherwise."""
 
+TOKEN_FILE_VARIABLE = "PCMEDGE_TOKEN_FILE"
+
+_token_file: ContextVar[Path | None] = ContextVar("pcmedge token file", default=None)
+
+
+def use_token_file(path: Path | None) -> None:
+    """The token of this command's calls is in this file; None: in the environment, or there is none."""
+    _token_file.set(path)
+
 
 def open_device(url: str | None, *, timeout_s: float | None = None, lazy: bool = False) -> Device:
     """Connect to ``url`` or $PCMEDGE_DEVICE; the device is a context manager.
 
-    ``lazy``: it need not be there yet. ``timeout_s`` bounds short and long calls alike. Secrets come from the
-    environment, where ``ps`` does not show them: $PCMEDGE_TOKEN, and the PEM files $PCMEDGE_CA_FILE, $PCMEDGE_CERT_FILE
-    and $PCMEDGE_KEY_FILE.
+    ``lazy``: it need not be there yet. ``timeout_s`` bounds short and long calls alike. Secrets come from files and
+    the environment, where ``ps`` does not show them: --token-file or $PCMEDGE_TOKEN_FILE, else $PCMEDGE_TOKEN, and the
+    PEM files $PCMEDGE_CA_FILE, $PCMEDGE_CERT_FILE and $PCMEDGE_KEY_FILE.
     Raises InputValueError if no address is given, and what connecting raises.
     """
     import pcmedge
@@ -39,7 +49,7 @@ def open_device(url: str | None, *, timeout_s: float | None = None, lazy: bool =
         timeout_s=timeout_s or TIMEOUT_S,
         operation_timeout_s=timeout_s or OPERATION_TIMEOUT_S,
         lazy=lazy,
-        token=_environment("TOKEN"),
+        token=_token(),
         ca_file=_environment("CA_FILE"),
         cert_file=_environment("CERT_FILE"),
         key_file=_environment("KEY_FILE"),
@@ -80,16 +90,23 @@ def _fallback(text: str) -> Device:
     return pcmedge.connect(text)
 
 
+def _token() -> str | None:
+    from pcmedge.protocol.tokens import read_token
+
+    path = _token_file.get()
+    return _environment("TOKEN") if path is None else read_token(path)
+
+
 def _environment(name: str) -> str | None:
     return os.environ.get(f"PCMEDGE_{name}") or None
 
 
 def security_from_environment() -> Security:
-    """How the connections of the command line are secured: what :func:`open_device` reads from the environment."""
+    """How the connections of the command line are secured: what :func:`open_device` reads."""
     from pcmedge.device._grpc_common import Security
 
     return Security(
-        token=_environment("TOKEN"),
+        token=_token(),
         ca_file=_environment("CA_FILE"),
         cert_file=_environment("CERT_FILE"),
         key_file=_environment("KEY_FILE"),

@@ -39,10 +39,21 @@ class Answer:
 
 
 class Bench:
-    """One device under test. ``restart`` stops and starts it again and returns when it should be back."""
+    """One device under test. ``restart`` stops and starts it again and returns when it should be back.
 
-    def __init__(self, wire: Wire, *, restart: Callable[[], None] | None, restart_wait_s: float) -> None:
+    ``infer_token``: a token of the role infer, if the device asks for tokens.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        restart: Callable[[], None] | None,
+        restart_wait_s: float,
+        infer_token: str | None = None,
+    ) -> None:
         self.wire = wire
+        self.infer_token = infer_token
         self.identity = wire.call("GetIdentity", device_pb2.GetIdentityRequest())
         self.capabilities = frozenset(self.identity.capabilities)
         self._restart = restart

@@ -52,6 +52,7 @@ def run_conformance(
     restart: Callable[[], None] | str | None = None,
     restart_wait_s: float = 60.0,
     security: Security | None = None,
+    infer_token: str | None = None,
     timeout_s: float = 30.0,
     operation_timeout_s: float = 900.0,
     progress: Progress | None = None,
@@ -61,8 +62,9 @@ def run_conformance(
     ``rules``: numbers such as "R12" or "R12.2"; all without. ``allow_destructive``: also where the device holds images
     of others, which may be erased to make room, and age, lease and noise of which the checks touch. ``restart``:
     a command line, or a function, that stops and starts the device and returns when it may be called again; it has to
-    answer within ``restart_wait_s``. The probe images the suite programs are erased at the end. Needs nothing beyond
-    the base install.
+    answer within ``restart_wait_s``. ``security``: how to be let in, with a token of the role lab (operate, if there
+    is no lab) where the device asks for tokens; ``infer_token``: a second one, of the role infer. The probe images the
+    suite programs are erased at the end. Needs nothing beyond the base install.
 
     Raises UnavailableError if no device answers, InputValueError for an unknown rule or a bad address, DeviceStateError
     if there are no tiles for the probe.
@@ -70,7 +72,7 @@ def run_conformance(
     chosen = chosen_rules(tuple(rules))
     wire = Wire(url, security=security, timeout_s=timeout_s, operation_timeout_s=operation_timeout_s)
     try:
-        bench = _bench(wire, restart, restart_wait_s)
+        bench = _bench(wire, restart, restart_wait_s, infer_token)
         before = bench.residents() if "images" in bench.capabilities else {}
         ours = {name for name in before if name == probe.NAME or name.startswith(f"{probe.NAME}-")}
         permission = Permission(destructive=allow_destructive, others=tuple(sorted(set(before) - ours)))
@@ -97,14 +99,14 @@ def run_conformance(
     )
 
 
-def _bench(wire: Wire, restart: Callable[[], None] | str | None, wait_s: float) -> Bench:
+def _bench(wire: Wire, restart: Callable[[], None] | str | None, wait_s: float, infer_token: str | None) -> Bench:
     if isinstance(restart, str):
         command = shlex.split(restart)
         if not command:
             raise InputValueError("expected a command that restarts the device, found an empty one")
         restart = lambda: _run(command)  # noqa: E731
     try:
-        return Bench(wire, restart=restart, restart_wait_s=wait_s)
+        return Bench(wire, restart=restart, restart_wait_s=wait_s, infer_token=infer_token)
     except Refused as refused:
         raise UnavailableError(
             f"no device to test at {wire.url}: {refused.refusal}; is it running, and does it speak the contract?",

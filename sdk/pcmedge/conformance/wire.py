@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import grpc
@@ -69,6 +69,19 @@ class Wire:
         self._operation_timeout_s = operation_timeout_s
         self._security = security
         self._transport = GrpcTransport(parse_address(url), security=security)
+
+    @property
+    def has_token(self) -> bool:
+        return self._security is not None and bool(self._security.token)
+
+    def with_token(self, token: str | None) -> Wire:
+        """Another connection to the same device, whose calls carry this token; the caller closes it."""
+        return Wire(
+            self.url,
+            security=replace(self._security or Security(), token=token),
+            timeout_s=self.timeout_s,
+            operation_timeout_s=self._operation_timeout_s,
+        )
 
     def reconnect(self) -> None:
         """A new connection: gRPC waits longer and longer before it tries an address again that was gone."""

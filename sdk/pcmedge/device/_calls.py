@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 
 from pcmedge._contract import device_pb2, image_pb2
 from pcmedge.device.results import Mutation
-from pcmedge.errors import Error, InputTypeError, InputValueError
+from pcmedge.errors import CertificateError, Error, InputTypeError, InputValueError
 from pcmedge.protocol.services import METHODS, Method
 
 if TYPE_CHECKING:
@@ -200,5 +200,7 @@ class Backoff:
 
 
 def may_repeat(error: Error) -> bool:
-    """Only an unreachable device is worth repeating; a passed deadline, a full queue, a closed connection are not."""
-    return error.status == "UNAVAILABLE" and "closed" not in error.metadata
+    """Only an unreachable device is worth repeating; a passed deadline, a full queue, a closed connection and a
+    certificate that was refused are not.
+    """
+    return error.status == "UNAVAILABLE" and "closed" not in error.metadata and not isinstance(error, CertificateError)

@@ -15,11 +15,13 @@ from pcmedge.device.transport import deadline_error
 from pcmedge.errors import (
     BusyError,
     CancelledError,
-    DeviceStateError,
+    CertificateError,
     Error,
     FileMissingError,
     InputValueError,
     InternalError,
+    PermissionDeniedError,
+    UnauthenticatedError,
     UnavailableError,
     UnimplementedError,
 )
@@ -121,11 +123,7 @@ def typed_error(code: Any, details: str | None, trailing: Sequence[Any] | None, 
     facts = {"address": address, "call": call.method.name}
     match code:
         case grpc.StatusCode.UNAVAILABLE:
-            return UnavailableError(
-                f"no device answers at {address} ({text}); start one with 'pcmedge serve --listen {address}', or check "
-                "the address, the network and whether the device is still running",
-                **facts,
-            )
+            return _unreachable(text, address, facts)
         case grpc.StatusCode.INTERNAL if text == _BROKEN_OFF:
             return UnavailableError(
                 f"the connection to {address} broke off during {call.method.name}; repeat the call when the device is "
@@ -148,9 +146,51 @@ def typed_error(code: Any, details: str | None, trailing: Sequence[Any] | None, 
             return UnimplementedError(
                 f"{address} does not offer {call.method.path}; its capabilities are in identity()", **facts
             )
-        case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
-            return DeviceStateError(
-                f"the device at {address} refuses this client ({text}); check token= and cert_file="
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return UnauthenticatedError(
+                f"the device at {address} does not know this client ({text}); check token=", **facts
             )
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return PermissionDeniedError(f"the device at {address} refuses this client ({text}); check token=", **facts)
     name = code.name if isinstance(code, grpc.StatusCode) else str(code)
     return InternalError(f"{call.method.name} failed at {address} with gRPC status {name}: {text}", **facts)
+
+
+def _unreachable(text: str, address: str, facts: dict[str, str]) -> UnavailableError:
+    """No connection, or none any more: what gRPC and its TLS say about why, in words that help."""
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        why = "has expired" if "expired" in text else "is of no authority this client trusts (ca_file=)"
+        return CertificateError(
+            f"the device at {address} was not trusted: its certificate {why}. Nothing was sent. ({_tls(text)})", **facts
+        )
+    if "Hostname Verification Check failed" in text:
+        return CertificateError(
+            f"the device at {address} was not trusted: its certificate is for another name; give that name as "
+            f"server_name= if it is the right device. Nothing was sent. ({_tls(text)})",
+            **facts,
+        )
+    if "WRONG_VERSION_NUMBER" in text:
+        return CertificateError(f"what answers at {address} does not speak TLS; did you mean grpc://?", **facts)
+    if address.startswith("grpcs:") and "failed to connect" in text and "Socket closed" in text:
+        return UnavailableError(
+            f"the device at {address} ended the connection right after TLS began: it may want a client certificate of "
+            "an authority it trusts, that has not expired (cert_file=, key_file=), or have no room for more "
+            f"connections ({text})",
+            **facts,
+        )
+    if address.startswith("grpc:") and "failed to connect" in text and "Socket closed" in text:
+        return UnavailableError(
+            f"what answers at {address} ended the connection at once ({text}): it may serve TLS (then say grpcs://), "
+            "or have no room for more connections",
+            **facts,
+        )
+    return UnavailableError(
+        f"no device answers at {address} ({text}); start one with 'pcmedge serve --listen {address}', or check "
+        "the address, the network and whether the device is still running",
+        **facts,
+    )
+
+
+def _tls(text: str) -> str:
+    """The part of gRPC's message that TLS itself said."""
+    return text.rpartition("OPENSSL_internal:")[2].removesuffix(": OK")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pcmedge.device._calls import Session
@@ -15,6 +16,7 @@ from pcmedge.errors import MissingExtraError
 if TYPE_CHECKING:
     from pcmedge._contract.image_pb2 import ChipProfile
     from pcmedge.image import ChipImage
+    from pcmedge.image.signing import PublicKey
 
 OPERATION_TIMEOUT_S = 86400.0
 """In process nobody waits on a line: only a day without an end is too long."""
@@ -34,6 +36,9 @@ def Emulator(
     engine: str = "fast",
     precision: str = "exact",
     threads: int | None = None,
+    signatures: str = "off",
+    trusted_keys: Sequence[str | os.PathLike[str] | PublicKey] = (),
+    refuse_rollback: bool | None = None,
 ) -> Device:
     """An emulated PCM chip in this process, programmed with ``image`` if one is given.
 
@@ -44,7 +49,9 @@ def Emulator(
     in memory. ``profile``: chip geometry; None takes the first image's. ``converters``: "profile", or "ideal" for none.
     ``read_noise``: "additive", "off" or "input-dependent". ``engine``: "fast" or "reference". ``precision``: "exact",
     or "turbo" for products in int8, which are faster with ``read_noise="off"``. ``threads``: processor threads per
-    inference; None takes half of the processors, at most 8.
+    inference; None takes half of the processors, at most 8. ``signatures``: of images, "off", "warn" or "require";
+    ``trusted_keys``: public keys or their PEM files; ``refuse_rollback``: take no version lower than the highest held
+    of a model (None: with "require").
 
     Close the device, or use it as a context manager. Raises MissingExtraError without the extra "emulator",
     StoreInUseError, StoreUnwritableError, StoreCorruptError, and what :meth:`Device.program` raises.
@@ -69,6 +76,9 @@ def Emulator(
         read_noise=read_noise,
         precision=precision,
         threads=threads,
+        signatures=signatures,
+        trusted_keys=trusted_keys,
+        refuse_rollback=refuse_rollback,
     )
     handlers = Handlers(chip, lab=True)
 

@@ -12,16 +12,16 @@ from pcmedge.errors import FileUnwritableError
 from pcmedge.image.format import Bytes
 
 
-def write_atomically(path: str | PathLike[str], data: Bytes) -> None:
+def write_atomically(path: str | PathLike[str], data: Bytes, *, mode: int = 0o666) -> None:
     """Write ``data`` to ``path``: temporary file beside it, fsync, rename, fsync of the folder.
 
     Whoever reads ``path`` sees the old file or the new one. A power cut during the call leaves one of the two, and at
-    worst a stray ``.name.*.tmp``. Permissions are the process's default ones (umask), or those of the file replaced.
+    worst a stray ``.name.*.tmp``. Permissions are ``mode`` less the process's umask, or those of the file replaced.
     Raises FileUnwritableError (full disk, no permission, no such folder); nothing is left behind then.
     """
     try:
         target = writable_place(path)
-        _write(target, data)
+        _write(target, data, mode)
     except OSError as error:
         raise FileUnwritableError(
             f"could not write {path}: {error.strerror or error}. No half-written file is left. "
@@ -47,9 +47,9 @@ def writable_place(path: str | PathLike[str]) -> Path:
     return target
 
 
-def _write(target: Path, data: Bytes) -> None:
+def _write(target: Path, data: Bytes, mode: int) -> None:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

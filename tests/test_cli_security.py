@@ -1,0 +1,141 @@
+"""The command line of security: tokens, keys, signatures, and a service that asks for all of them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pcmedge
+import pytest
+from certificates import Authority
+from cli_process import run, run_process, served, without_extras
+from pcmedge.image import ChipImage
+from service_models import classifier
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "small.pcmi"
+    classifier().save(path)
+    return path
+
+
+def test_a_token_is_printed_once_listed_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tokens"
+    made = run(capsys, "token", "new", "gate-3", "--role", "operate", "--file", file, "--json")
+    token = made.document["token"]
+    assert (made.code, made.document["role"], made.document["name"]) == (0, "operate", "gate-3")
+    assert run(capsys, "token", "new", "plain", "--file", file).out.startswith("pcm_")
+    listed = run(capsys, "token", "list", "--file", file, "--json")
+    assert [(each["name"], each["role"]) for each in listed.document["tokens"]] == [
+        ("gate-3", "operate"),
+        ("plain", "infer"),
+    ]
+    drawn = run(capsys, "token", "list", "--file", file)
+    assert "gate-3" in drawn.out
+    assert token not in listed.out + drawn.out + file.read_text()
+    assert run(capsys, "token", "revoke", "gate-3", "--file", file, "--json").document["revoked"] == "gate-3"
+    again = run(capsys, "token", "revoke", "gate-3", "--file", file, "--json")
+    assert (again.code, again.error["reason"]) == (2, "NOT_FOUND")
+
+
+def test_keys_sign_and_verify(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = run(capsys, "keygen", tmp_path / "vendor.key", "--json").document
+    assert made["encrypted"] is False
+    assert run(capsys, "keygen", tmp_path / "vendor.key", "--json").code == 8
+    other = run(capsys, "keygen", tmp_path / "other.key", "--json").document
+    unsigned = run(capsys, "verify", image, "--trusted-key", made["public_key"], "--json")
+    assert (unsigned.code, unsigned.error["reason"]) == (3, "IMAGE_UNSIGNED")
+    plain = run(capsys, "verify", image, "--json").document
+    assert (plain["ok"], plain["trusted"], plain["signers"]) == (True, False, [])
+    signed = tmp_path / "signed.pcmi"
+    document = run(capsys, "sign", image, "--key", tmp_path / "vendor.key", "-o", signed, "--json").document
+    assert document["signers"] == [made["key_id"]]
+    assert ChipImage.open(image).signatures.signatures == []
+    verified = run(capsys, "verify", signed, "--trusted-key", made["public_key"], "--json").document
+    assert (verified["trusted"], verified["signers"]) == (True, [made["key_id"]])
+    assert "signature" in run(capsys, "verify", signed, "--trusted-key", made["public_key"]).out
+    wrong = run(capsys, "verify", signed, "--trusted-key", other["public_key"], "--json")
+    assert (wrong.code, wrong.error["reason"]) == (3, "IMAGE_SIGNER_UNKNOWN")
+
+
+def test_a_key_is_encrypted_with_the_passphrase_of_the_environment(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PCMEDGE_KEY_PASSPHRASE", "correct horse")
+    assert run(capsys, "keygen", tmp_path / "key", "--json").document["encrypted"] is True
+    assert run(capsys, "sign", image, "--key", tmp_path / "key").code == 0
+    monkeypatch.delenv("PCMEDGE_KEY_PASSPHRASE")
+    refused = run(capsys, "sign", image, "--key", tmp_path / "key", "--json")
+    assert (refused.code, refused.error["reason"]) == (2, "INPUT_VALUE")
+
+
+def test_a_service_that_asks_for_everything(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("device")
+    tokens = tmp_path / "tokens"
+    (tmp_path / "infer.token").write_text(run(capsys, "token", "new", "one", "--file", tokens).out)
+    operate = run(capsys, "token", "new", "two", "--role", "operate", "--file", tokens).out.strip()
+    run(capsys, "keygen", tmp_path / "vendor.key")
+    unsigned = tmp_path / "unsigned.pcmi"
+    classifier("other").save(unsigned)
+    run(capsys, "sign", image, "--key", tmp_path / "vendor.key")
+    monkeypatch.setenv("PCMEDGE_CA_FILE", str(authority.certificate))
+    protection = ["--tls-cert", pair.certificate, "--tls-key", pair.key, "--tokens", tokens]
+    policy = ["--signatures", "require", "--trusted-key", tmp_path / "vendor.key.pub"]
+    with served(image, *protection, *policy) as (url, process):
+        assert url.startswith("grpcs://")
+        denied = run(capsys, "devices", url, "--json")
+        assert "UNAUTHENTICATED" in denied.out
+        nobody = run(capsys, "images", "--device", url, "--json")
+        assert (nobody.code, nobody.error["reason"]) == (11, "UNAUTHENTICATED")
+        known = run(capsys, "images", "--device", url, "--token-file", tmp_path / "infer.token", "--json")
+        assert known.code == 0
+        low = run(capsys, f"--token-file={tmp_path / 'infer.token'}", "erase", "small", "--device", url, "--json")
+        assert (low.code, low.error["reason"]) == (11, "PERMISSION_DENIED")
+        assert run(capsys, "images", "--device", url, "--json").code == 11
+        monkeypatch.setenv("PCMEDGE_TOKEN", operate)
+        refused = run(capsys, "program", unsigned, "--device", url, "--json")
+        assert (refused.code, refused.error["reason"]) == (3, "IMAGE_UNSIGNED")
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert operate not in out + err
+    assert "PRIVATE KEY" not in out + err
+
+
+def test_serve_refuses_what_would_be_open_to_everybody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_to_all = run(capsys, "serve", "--listen", "0.0.0.0:0", "--json")
+    assert (open_to_all.code, open_to_all.error["reason"]) == (2, "INSECURE_ADDRESS")
+    half = run(capsys, "serve", "--listen", "127.0.0.1:0", "--tls-cert", tmp_path / "cert.pem", "--json")
+    assert "--tls-key" in half.error["message"]
+    keyless = run(capsys, "serve", "--listen", "127.0.0.1:0", "--signatures", "require", "--json")
+    assert "--trusted-key" in keyless.error["message"]
+
+
+def test_without_the_extra_signing_says_what_to_install(image: Path, tmp_path: Path) -> None:
+    entry = without_extras(tmp_path)
+    missing = run_process("keygen", tmp_path / "key", "--json", entry=entry)
+    assert (missing.code, missing.error["reason"]) == (10, "MISSING_EXTRA")
+    assert "pcmedge[sign]" in missing.error["message"]
+    token = run_process("token", "new", "one", "--file", tmp_path / "tokens", "--json", entry=entry)
+    assert json.loads(token.out)["name"] == "one"
+
+
+def test_the_service_writes_into_its_store_only(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not into its home, not into a cache; and the store it makes is its user's alone."""
+    writable, closed = tmp_path / "var", tmp_path / "closed"
+    writable.mkdir()
+    closed.mkdir()
+    store = writable / "store"
+    for name, folder in (("HOME", closed), ("XDG_CACHE_HOME", closed), ("TMPDIR", writable)):
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")  # as in a shell: the service has to set it itself
+    with served(image, "--store", store) as (url, _), pcmedge.connect(url) as device:
+        device.program(classifier("other"))
+        device.recalibrate(model="small")
+    assert sorted(path.name for path in writable.rglob("*") if path.is_file()) == ["device.lock", "device.sqlite3"]
+    assert list(closed.rglob("*")) == []
+    assert store.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,235 @@
+"""Slow, silent and greedy clients: they are ended, and everybody else is served meanwhile."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pcmedge
+import pytest
+from pcmedge._contract import device_pb2
+from pcmedge.device._grpc import make_stub
+from pcmedge.errors import BusyError, InputValueError, UnavailableError
+from pcmedge.protocol.services import METHODS
+from pcmedge.protocol.status import DETAILS_KEY, from_status
+from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.service.limits import Limits
+from pcmedge_emulator.service.server import Server, serve
+from service_models import classifier, pictures
+
+
+@pytest.fixture(scope="module")
+def chip() -> Iterator[Chip]:
+    with Chip() as made:
+        made.program(classifier())
+        yield made
+
+
+def target(server: Server) -> str:
+    return server.address.removeprefix("grpc://")
+
+
+def raw(server: Server) -> socket.socket:
+    host, _, port = target(server).rpartition(":")
+    made = socket.create_connection((host, int(port)))
+    made.settimeout(60)
+    return made
+
+
+@pytest.mark.parametrize("said", [b"", b"PRI * HT", b"GET / HTTP/1.1\r\n"], ids=["nothing", "half a greeting", "http"])
+def test_a_connection_that_does_not_greet_is_closed_while_others_are_served(chip: Chip, said: bytes) -> None:
+    with serve(chip, limits=Limits(handshake_s=0.5)) as server, pcmedge.connect(server.address) as device:
+        silent = [raw(server) for _ in range(20)]
+        for each in silent:
+            each.sendall(said)
+        assert device.infer(pictures(1)).shape == (1, 4)
+        for each in silent:
+            with each:
+                while each.recv(4096):
+                    pass
+        assert device.infer(pictures(1)).shape == (1, 4)
+
+
+@pytest.mark.parametrize("path", ["/grpc.health.v1.Health/Check", "/inference.GRPCInferenceService/ModelInfer"])
+def test_calls_that_never_send_their_request_keep_nobody_out(chip: Chip, path: str) -> None:
+    released = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        released.wait()
+        yield from ()
+
+    with serve(chip) as server, pcmedge.connect(server.address) as device:
+        local = [("grpc.use_local_subchannel_pool", 1)]
+        channels = [grpc.insecure_channel(target(server), local) for _ in range(4)]
+        calls = [channel.stream_unary(path).future(silent()) for channel in channels for _ in range(100)]
+        # Only the latest few are waited for: most have been ended, so all have arrived.
+        ended = [call.code() for call in calls[:60]]
+        assert device.infer(pictures(1)).shape == (1, 4)
+        assert set(ended) == {grpc.StatusCode.CANCELLED}
+        assert not all(call.done() for call in calls)
+        released.set()
+        for channel in channels:
+            channel.close()
+
+
+def test_a_call_whose_request_does_not_come_is_ended(chip: Chip) -> None:
+    released = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        released.wait()
+        yield from ()
+
+    with serve(chip, limits=Limits(request_s=0.4)) as server, grpc.insecure_channel(target(server)) as channel:
+        call = channel.stream_unary(METHODS["ServerLive"].path).future(silent())
+        assert call.code() is grpc.StatusCode.CANCELLED
+        released.set()
+
+
+def test_whoever_watches_health_takes_no_place_of_others(chip: Chip) -> None:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with serve(chip) as server, pcmedge.connect(server.address) as device:
+        with grpc.insecure_channel(target(server)) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(40)]
+            first = [next(watch).status for watch in watches[-10:]]
+            assert set(first) == {health_pb2.HealthCheckResponse.SERVING}
+            assert device.infer(pictures(1)).shape == (1, 4)
+            assert stub.Check(health_pb2.HealthCheckRequest(), timeout=20).status == first[0]
+            with pytest.raises(grpc.RpcError):
+                for _ in watches[0]:
+                    pass
+        assert device.infer(pictures(1)).shape == (1, 4)
+
+
+class Trickle:
+    """A Program stream of one byte at a time, that never ends by itself."""
+
+    def __init__(self, server: Server, size: int = 100_000) -> None:
+        self.stop = threading.Event()
+        self._channel = grpc.insecure_channel(target(server), [("grpc.use_local_subchannel_pool", 1)])
+        self.replies = make_stub(self._channel, METHODS["Program"])(self._requests(size), timeout=60)
+
+    def _requests(self, size: int) -> Iterator[device_pb2.ProgramRequest]:
+        yield device_pb2.ProgramRequest(header=device_pb2.ProgramHeader(image_size=size))
+        while not self.stop.wait(0.02):
+            yield device_pb2.ProgramRequest(chunk=b"\x00")
+
+    def error(self) -> Any:
+        """What the device ended it with."""
+        with pytest.raises(grpc.RpcError) as caught:
+            list(self.replies)
+        self.close()
+        details = dict(caught.value.trailing_metadata())  # type: ignore[attr-defined]
+        return from_status(details[DETAILS_KEY])
+
+    def close(self) -> None:
+        self.stop.set()
+        self._channel.close()
+
+
+def test_an_upload_of_a_byte_at_a_time_is_ended_while_others_are_served(chip: Chip) -> None:
+    limits = Limits(upload_grace_s=1.0, upload_bytes_per_s=1e6)
+    with serve(chip, limits=limits) as server, pcmedge.connect(server.address) as device:
+        slow = Trickle(server)
+        assert device.infer(pictures(2)).shape == (2, 4)
+        error = slow.error()
+        assert (error.status, error.reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+        assert "faster line" in error.message
+        assert int(error.metadata["received"]) < 100_000
+        assert device.program(classifier()).model.name == "small"
+
+
+def test_a_calibration_buffer_that_never_comes_is_ended_too(chip: Chip) -> None:
+    released = threading.Event()
+
+    def silent() -> Iterator[device_pb2.CalibrationBufferRequest]:
+        yield device_pb2.CalibrationBufferRequest(header=device_pb2.CalibrationBufferHeader(model_name="small"))
+        released.wait()
+
+    with (
+        serve(chip, limits=Limits(upload_grace_s=0.5)) as server,
+        grpc.insecure_channel(target(server)) as channel,
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            make_stub(channel, METHODS["ReplaceCalibrationBuffer"])(silent(), timeout=60)
+        released.set()
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
+        assert "received" in from_status(dict(caught.value.trailing_metadata())[DETAILS_KEY]).metadata  # type: ignore
+
+
+def program_again_and_again(device: pcmedge.Device) -> None:
+    """Until it is refused: the slow uploads need a moment to begin."""
+    for _ in range(300):
+        device.program(classifier())
+
+
+def test_uploads_at_once_are_bounded_and_a_place_is_free_again_when_one_ends(chip: Chip) -> None:
+    with serve(chip, limits=Limits(max_uploads=2)) as server, pcmedge.connect(server.address) as device:
+        slow = [Trickle(server), Trickle(server)]
+        with pytest.raises(BusyError, match="2 uploads"):
+            program_again_and_again(device)
+        assert device.infer(pictures(1)).shape == (1, 4)
+        for each in slow:
+            each.close()
+        until = threading.Event()
+        for _ in range(300):
+            try:
+                assert device.program(classifier()).model.name == "small"
+                break
+            except BusyError:
+                until.wait(0.02)
+        else:
+            pytest.fail("the place of a client that went away was never free again")
+
+
+def test_an_image_over_the_limit_is_refused_at_its_header(chip: Chip) -> None:
+    image = classifier()
+    with (
+        serve(chip, limits=Limits(max_image_bytes=image.size - 1)) as server,
+        pcmedge.connect(server.address) as device,
+        pytest.raises(InputValueError, match=f"1 to {image.size - 1}"),
+    ):
+        device.program(image)
+
+
+def test_more_connections_than_allowed_are_closed_and_those_there_go_on(chip: Chip) -> None:
+    with (
+        serve(chip, limits=Limits(max_connections=2)) as server,
+        pcmedge.connect(server.address) as first,
+        pcmedge.connect(server.address) as second,
+    ):
+        with pytest.raises(UnavailableError, match="no room for more connections"):
+            pcmedge.connect(server.address)
+        assert first.infer(pictures(1)).shape == second.infer(pictures(1)).shape == (1, 4)
+
+
+def test_an_idle_or_old_connection_is_ended_and_the_client_does_not_notice(chip: Chip) -> None:
+    limits = Limits(max_idle_s=0.2, max_connection_age_s=0.5, max_connection_age_grace_s=1.0)
+    with serve(chip, limits=limits) as server, pcmedge.connect(server.address) as device:
+        pause = threading.Event()
+        for _ in range(6):
+            assert device.infer(pictures(1)).shape == (1, 4)
+            pause.wait(0.4)
+
+
+def test_a_stream_ends_with_its_connection_when_connections_have_an_age(chip: Chip) -> None:
+    """So that whoever lost its token does not watch for ever."""
+    limits = Limits(max_connection_age_s=0.3, max_connection_age_grace_s=0.3)
+    with (
+        serve(chip, limits=limits) as server,
+        pcmedge.connect(server.address) as device,
+        pytest.raises(UnavailableError),
+    ):
+        for _ in device.watch_telemetry(interval_s=0.05):
+            pass
+
+
+@pytest.mark.parametrize("argument", ["max_uploads", "upload_grace_s", "max_connections", "handshake_s"])
+def test_limits_are_more_than_nothing(argument: str) -> None:
+    for value in (0, -1, float("nan")):
+        with pytest.raises(InputValueError, match=argument):
+            Limits(**{argument: value})
