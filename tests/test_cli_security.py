@@ -90,6 +90,14 @@ def test_a_service_that_asks_for_everything(
         assert url.startswith("grpcs://")
         denied = run(capsys, "devices", url, "--json")
         assert "UNAUTHENTICATED" in denied.out
+        alive = run(capsys, "health", "--require", "alive", "--device", url, "--json")
+        assert (alive.code, alive.document["health"]) == (0, "alive")
+        assert run(capsys, "health", "--device", url, "--json").code == 11
+        there = run(capsys, "devices", url, "--token-file", tmp_path / "infer.token", "--json")
+        assert (there.code, there.document["devices"][0]["url"]) == (0, url)
+        monkeypatch.setenv("PCMEDGE_DEVICE", url)
+        assert "lets nobody in without a token" in run(capsys, "devices").out
+        monkeypatch.delenv("PCMEDGE_DEVICE")
         nobody = run(capsys, "images", "--device", url, "--json")
         assert (nobody.code, nobody.error["reason"]) == (11, "UNAUTHENTICATED")
         known = run(capsys, "images", "--device", url, "--token-file", tmp_path / "infer.token", "--json")

@@ -50,13 +50,17 @@ def run(
       pcmedge devices grpc://10.0.0.7:7390 unix:///run/pcm0.sock --json
     """
     from concurrent.futures import ThreadPoolExecutor
+    from contextvars import copy_context
 
     from pcmedge.cli.output import Output
+    from pcmedge.errors import AccessError
 
     named = list(urls or [])
     addresses = named or _default_addresses()
     with ThreadPoolExecutor(max_workers=min(8, len(addresses))) as pool:
-        answers = list(pool.map(lambda url: _ask(url, timeout), addresses))
+        # Each in a copy of this context, which knows the file with the token.
+        asked = [pool.submit(copy_context().run, _ask, url, timeout) for url in addresses]
+        answers = [each.result() for each in asked]
     found = [answer for answer in answers if isinstance(answer, FoundDevice)]
     silent = [
         (url, answer) for url, answer in zip(addresses, answers, strict=True) if not isinstance(answer, FoundDevice)
@@ -66,7 +70,8 @@ def run(
         "silent": [{"url": url, "reason": error.reason, "message": error.message} for url, error in silent],
     }
     out = Output(json=json)
-    out.result(document, lambda console: _draw(console, found, [] if named else addresses))
+    closed = [(url, error.message) for url, error in silent if isinstance(error, AccessError) and not named]
+    out.result(document, lambda console: _draw(console, found, closed, [] if named else addresses))
     if not named or not silent:
         return 0
     for url, error in silent:
@@ -96,7 +101,9 @@ def _ask(url: str, timeout_s: float) -> FoundDevice | Error:
         return problem
 
 
-def _draw(console: Screen, found: Sequence[FoundDevice], looked_at: Sequence[str]) -> None:
+def _draw(
+    console: Screen, found: Sequence[FoundDevice], closed: Sequence[tuple[str, str]], looked_at: Sequence[str]
+) -> None:
     from pcmedge.cli.images import draw_images
 
     for device in found:
@@ -115,6 +122,9 @@ def _draw(console: Screen, found: Sequence[FoundDevice], looked_at: Sequence[str
         )
         console.say(f"  {telemetry.state}; {tiles}")
         draw_images(console, device.models)
-    if not found and looked_at:
+    for url, why in closed:
+        console.say(url, style="bold")
+        console.say(f"  answers, but lets nobody in without a token: {why}")
+    if not found and not closed and looked_at:
         console.say(f"no device answers at {', '.join(looked_at)}")
         console.say("start an emulated one: pcmedge serve IMAGE")

@@ -39,14 +39,25 @@ def run(
       pcmedge health
       pcmedge health --require alive --timeout 3
 
-    Exit codes: 0 as required, 1 less than that, 6 no device there.
+    A device that wants a token and gets none is alive, and says no more.
+
+    Exit codes: 0 as required, 1 less than that, 6 no device there, 11 no token, or one it does not know.
     """
     from pcmedge.cli.output import Output
     from pcmedge.cli.session import open_device
+    from pcmedge.errors import AccessError
 
     out = Output(json=json)
-    with open_device(device, timeout_s=timeout) as connected:
-        reading = connected.telemetry()
+    try:
+        with open_device(device, timeout_s=timeout) as connected:
+            reading = connected.telemetry()
+    except AccessError as error:
+        if require is not Wanted.alive:
+            raise
+        document = {"health": "alive", "state": "unknown", "degraded_reasons": ()}
+        text = f"alive, and says no more: {error.message}"
+        out.result(document, lambda console: console.say(text))
+        return
     document = {"health": reading.health, "state": reading.state, "degraded_reasons": reading.degraded_reasons}
     text = "\n".join((f"{reading.health}, {reading.state}", *reading.degraded_reasons))
     out.result(document, lambda console: console.say(text))
