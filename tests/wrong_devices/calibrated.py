@@ -235,7 +235,7 @@ class SelfTestRemembered(Firmware, rules=("R41",)):
 
 
 class BandsStartAtZero(Firmware, rules=("R42",)):
-    """Sends a tile in bands of 64 rows; each says that it begins at row 0."""
+    """Sends a tile in bands of 8 rows; each says that it begins at row 0."""
 
     def wire(self, call: Call) -> Any:
         return self._bands(call) if call.name == "ReadTile" else call.go_on()
@@ -243,10 +243,10 @@ class BandsStartAtZero(Firmware, rules=("R42",)):
     def _bands(self, call: Call) -> Iterator[Any]:
         for whole in call.go_on():
             step = 4 * whole.columns
-            for row in range(0, whole.rows, 64):
+            for row in range(0, whole.rows, 8):
                 band = device_pb2.TileReadout()
                 band.CopyFrom(whole)
-                band.first_row, band.rows = 0, min(64, whole.rows - row)
+                band.first_row, band.rows = 0, min(8, whole.rows - row)
                 for name in ("g_plus_microsiemens", "g_minus_microsiemens"):
                     setattr(band, name, getattr(whole, name)[row * step : (row + band.rows) * step])
                 yield band

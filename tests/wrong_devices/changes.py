@@ -142,7 +142,7 @@ class EmptyIdIsAnId(Firmware, rules=("R7",)):
         return call.with_mutation(name)
 
 
-class SecondAcquireRefused(Firmware, rules=("R7",)):
+class SecondAcquireRefused(Firmware, rules=("R7", "R10")):
     """A client whose reply got lost asks for its lease again, and is told that somebody holds it."""
 
     def acquire_lease(self, holder: str, duration_s: float = 0.0, request_id: str = "") -> Lease:

@@ -179,7 +179,7 @@ class CapabilitiesTwice(_Identity, rules=("R3",)):
         return [*known, *known[:4]]
 
 
-class MisspelledCapabilities(_Identity, rules=("R3",)):
+class MisspelledCapabilities(_Identity, rules=("R3", "R18")):
     """Spells a capability in its own way, so that a client who asks for it does not find it."""
 
     def capabilities_of(self, known: list[str]) -> list[str]:

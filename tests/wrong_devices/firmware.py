@@ -21,6 +21,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 from pcmedge.errors import Error
+from pcmedge.image.profiles import get_profile
 from pcmedge.protocol.services import METHODS, Method
 from pcmedge.protocol.status import DETAILS_KEY, to_status
 from pcmedge_emulator.chip import Chip
@@ -28,9 +29,13 @@ from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.outcomes import NO_MUTATION, Mutation
 from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING
 from pcmedge_emulator.service.scheduling import Scheduling
-from pcmedge_emulator.service.server import MAX_MESSAGE_BYTES, Server, serve
+from pcmedge_emulator.service.server import MAX_MESSAGE_BYTES, THREADS, Server, serve
 
 __all__ = ["NO_MUTATION", "Call", "Firmware", "Mutation", "Refused", "Running", "refusal", "running"]
+
+
+_TILES = 12
+"""Few enough to be filled."""
 
 
 class Refused(Exception):
@@ -104,20 +109,23 @@ class Call:
 class Firmware(Chip):
     """Keeps the contract. Subclasses do not: ``class Wrong(Firmware, rules=("R8",))``.
 
-    ``restarts``: the fault shows after a restart only. ``scheduling`` and ``message_bytes``: of its server.
+    ``restarts``: the fault shows after a restart only. ``scheduling``, ``message_bytes``, ``threads``: of its server.
     """
 
     rules: ClassVar[tuple[str, ...]] = ()
     restarts: ClassVar[bool] = False
     scheduling: ClassVar[Scheduling] = DEFAULT_SCHEDULING
     message_bytes: ClassVar[int] = MAX_MESSAGE_BYTES
+    threads: ClassVar[int] = THREADS
 
     def __init_subclass__(cls, *, rules: tuple[str, ...] = (), restarts: bool = False) -> None:
         super().__init_subclass__()
         cls.rules, cls.restarts = rules, restarts
 
     def __init__(self, store: Path | None) -> None:
-        super().__init__(clock=Clock.manual(), store=store)
+        profile = get_profile("pcm-512x512")
+        profile.tiles = _TILES
+        super().__init__(profile=profile, clock=Clock.manual(), store=store)
         self.folder = store
 
     @classmethod
@@ -211,7 +219,12 @@ class Running:
         interceptors = functools.partial(grpc.server, interceptors=[_Interceptor(chip)])
         with mock.patch.object(grpc, "server", interceptors):
             server = serve(
-                chip, listen, lab=True, scheduling=firmware.scheduling, max_message_bytes=firmware.message_bytes
+                chip,
+                listen,
+                lab=True,
+                threads=firmware.threads,
+                scheduling=firmware.scheduling,
+                max_message_bytes=firmware.message_bytes,
             )
         return chip, server
 

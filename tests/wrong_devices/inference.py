@@ -42,7 +42,7 @@ class LoadParametersIgnored(Firmware, rules=("R21",)):
         return call.go_on()
 
 
-class DeactivatedAnswers(Firmware, rules=("R21",)):
+class DeactivatedAnswers(Firmware, rules=("R21", "R14")):
     """Deactivating takes a model off the lists; its tiles go on answering who knows the name."""
 
     def __init__(self, store: Any) -> None:

@@ -107,9 +107,10 @@ class StreamErrorsWithoutMetadata(_Streaming, rules=("R24",)):
 
 
 class BusyWithoutBound(Firmware, rules=("R29",)):
-    """Says BUSY and not how many requests may wait."""
+    """Computes two requests at a time and lets one wait; says BUSY to others, and not how many may wait."""
 
     scheduling: ClassVar[Scheduling] = Scheduling(max_queue_size=1)
+    threads = 10
 
     def wire(self, call: Call) -> Any:
         try:
@@ -121,9 +122,10 @@ class BusyWithoutBound(Firmware, rules=("R29",)):
 
 
 class RejectionsNotCounted(Firmware, rules=("R29",)):
-    """Telemetry counts requests that were answered, and not those that found the queue full."""
+    """Computes two requests at a time and lets one wait; does not count those that found the queue full."""
 
     scheduling: ClassVar[Scheduling] = Scheduling(max_queue_size=1)
+    threads = 10
 
     def wire(self, call: Call) -> Any:
         reply = call.go_on()
