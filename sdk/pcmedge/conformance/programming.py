@@ -119,7 +119,7 @@ def refuses_at_the_header(bench: Bench) -> None:
 
     def header_only(carried: device_pb2.Mutation) -> Iterator[device_pb2.ProgramRequest]:
         yield next(iter(program_requests(bench.image(2), carried=carried)))
-        waiting.wait(30.0)
+        waiting.wait(5.0)
 
     try:
         request = header_only(mutation(expected_program_generation=here + 1))
