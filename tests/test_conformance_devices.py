@@ -35,7 +35,8 @@ def test_the_emulator_with_batching_over_a_unix_socket_and_restarts(tmp_path: Pa
         report = run_conformance(device.address, restart=device.restart)
     assert ended(report, Outcome.FAILED) == {}
     assert ended(report, Outcome.SKIPPED) == {}
-    assert {number.partition(".")[0] for number in ended(report, Outcome.NOT_APPLICABLE)} == {"R10", "R17", "R18", "R29", "R39"}
+    absent = {number.partition(".")[0] for number in ended(report, Outcome.NOT_APPLICABLE)}
+    assert absent == {"R10", "R17", "R18", "R29", "R39"}
     assert report.passed
     assert report.complete
 

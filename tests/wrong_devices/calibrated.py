@@ -41,7 +41,7 @@ class MissingNodesFilledIn(Firmware, rules=("R20",)):
     def replace_buffer(self, name: str, samples: Any, *, statistics: Any = None, **options: Any) -> BufferDescription:
         if statistics is not None and name in self._state.residents:
             norms = self._state.resident(name).programmed.program.statistics
-            known = {node: (norm.mean, norm.variance) for node, norm in norms.items()}
+            known = {node: (norm.mean, norm.var) for node, norm in norms.items()}
             statistics = {**known, **statistics}
         return super().replace_buffer(name, samples, statistics=statistics, **options)
 

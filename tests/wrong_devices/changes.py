@@ -186,6 +186,9 @@ class GenerationNotCounted(Firmware, rules=("R8",)):
         same = resident is not None and resident.record.image_sha256 == image.sha256
         if same and resident is not None and resident.record.program_generation == device.program_generation:
             self._state.device = replace(device, program_generation=device.program_generation - 1)
+            with self._state.store.transaction() as transaction:
+                residents = self._state.residents.values()
+                transaction.keep_contents({r.record.program_generation for r in residents if r is not resident})
         try:
             return super().program(image, **options)
         finally:

@@ -19,7 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from wrong_devices import GOOD_DEVICE, WRONG_DEVICES, table
-from wrong_devices.judging import judged, named
+from wrong_devices.judging import confirmed, judged, named
 
 NAMES = (GOOD_DEVICE.name, *(device.name for device in WRONG_DEVICES))
 
@@ -58,7 +58,10 @@ def _rows(names: list[str], *, own_rules: bool, jobs: int) -> Iterator[dict[str,
 def row_of(name: str, own_rules: bool) -> dict[str, Any]:
     logging.disable(logging.ERROR)
     device = named(name)
-    return {**judged(device, device.rules if own_rules else ()).row(), "whole": not (own_rules and device.rules)}
+    return {
+        **confirmed(judged(device, device.rules if own_rules else ())).row(),
+        "whole": not (own_rules and device.rules),
+    }
 
 
 def _about() -> str:

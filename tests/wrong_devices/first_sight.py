@@ -1,6 +1,6 @@
 """What the suite made of the devices when they were new and it had not been changed for any of them.
 
-The suite had 167 checks, and each device was put to the rules it breaks: 123 of 176 were caught. These are the others.
+The suite had 167 checks, and each device was put to the rules it breaks: 121 of 176 were caught. These are the others.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ OTHER_RULE: Mapping[str, str] = {
 DID_NOT_SHOW: Mapping[str, str] = {
     "unknown-feature-accepted": "the patch of the firmware had no effect; mended, R11.7 catches it",
     "replaces-unasked": "the chip had more tiles than the suite fills; with 12 tiles R14.6 catches it",
+    "missing-nodes-filled-in": "the firmware crashed instead, which R20.6 saw; mended, R20.6 catches the fault",
     "bands-start-at-zero": "its bands were larger than the probe's tiles; with bands of 8 rows R42.1 catches it",
 }
 """The fault could not be seen: mistakes of whoever made the devices."""
@@ -28,6 +29,7 @@ CLOSED_BY: Mapping[str, str] = {
     "generations-before-ids": "R7.15",
     "refusals-remembered": "R7.16",
     "expected-ignored-at-zero": "R8.8",
+    "generation-not-counted": "R8.9",
     "lease-by-name": "R10.13",
     "anybody-renews-and-releases": "R10.14",
     "large-chunks-accepted": "R11.13",
@@ -71,7 +73,8 @@ CLOSED_BY: Mapping[str, str] = {
     "restore-forgets-statistics": "R39.7",
 }
 """Holes of the suite, and the check that closes each: new ones, but for R38.4, which lets time pass now before it
-restarts, and R42.1, which looks at the conductances it is about."""
+restarts, and R42.1, which looks at the conductances it is about. (``generation-not-counted`` failed at first, but for a
+store that could not hold a generation twice; mended, it passed.)"""
 
 
 def at_first(name: str) -> str:

@@ -117,3 +117,11 @@ def knows_zero(bench: Bench) -> None:
     program = program_requests(bench.image(2), carried=mutation(expected_program_generation=0))
     bench.wire.refused("GENERATION_MISMATCH", "Program", program, "program generation 0 expected")
     bench.unchanged(before, "changes expected at generation 0")
+
+
+@rule("R8.9", "Programming the same image once more counts a program generation too.", "program")
+def counts_the_same_again(bench: Bench) -> None:
+    bench.fresh()
+    first, again = (bench.program(bench.image()).image.program_generation for _ in range(2))
+    expect_equal("program generation", first + 1, again)
+    expect_equal("program generation of a reply", again, bench.infer(1).program_generation)

@@ -129,8 +129,8 @@ def _ask_all(bench: Bench) -> dict[int, int]:
     return answers
 
 
-_CROWD = 96
-_LASTING_S, _MOST_SAMPLES = 0.05, 32768
+_CROWD = 64
+_LASTING_S, _MOST_SAMPLES = 0.02, 16384
 
 
 def _lasting(bench: Bench) -> int:

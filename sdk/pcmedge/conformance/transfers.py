@@ -30,7 +30,7 @@ def bounds_chunks(bench: Bench) -> None:
     def parts() -> Iterator[device_pb2.ProgramRequest]:
         yield device_pb2.ProgramRequest(header=device_pb2.ProgramHeader(mutation=mutation(), image_size=3 << 20))
         yield device_pb2.ProgramRequest(chunk=bytes((1 << 20) + 1))
-        answered.wait(3.0)
+        answered.wait(2.0)
 
     bench.wire.refused(_MESSAGES_OUT_OF_ORDER, "Program", parts(), "a chunk of 1 MiB and a byte")
     answered.set()
