@@ -37,8 +37,10 @@ def test_a_wrong_device_is_caught_by_a_rule_it_breaks(device: WrongDevice) -> No
 
 
 def test_the_device_without_a_fault_passes_the_same_checks() -> None:
-    checks = sorted({ROWS[device.name]["check"] for device in WRONG_DEVICES})
-    assert judged(GOOD_DEVICE, checks).failed == ()
+    checks = {ROWS[device.name]["check"] for device in WRONG_DEVICES}
+    for restarts in (False, True):
+        some = sorted(check for check in checks if CHECKS[check].restarts is restarts)
+        assert judged(GOOD_DEVICE, some, restarts=restarts).failed == ()
 
 
 def test_the_table_has_every_device_and_the_one_without_a_fault() -> None:

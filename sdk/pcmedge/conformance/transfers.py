@@ -12,7 +12,7 @@ import grpc
 from pcmedge._contract import device_pb2
 from pcmedge.conformance import probe
 from pcmedge.conformance.bench import Bench, mutation, program_requests
-from pcmedge.conformance.expecting import Broken, NotApplicable, expect
+from pcmedge.conformance.expecting import Broken, NotApplicable, expect, expect_equal
 from pcmedge.conformance.recalibration import APART
 from pcmedge.conformance.rules import rule
 from pcmedge.conformance.wire import refusal_of
@@ -52,7 +52,7 @@ def begins_with_the_header(bench: Bench) -> None:
     "operations", "recalibrate.adabs", "recalibrate.reads", "buffer",
 )  # fmt: skip
 def survives_waiting(bench: Bench) -> None:
-    bench.fresh()
+    here = bench.fresh()
     bench.buffer(probe.samples(256))
     before, level = bench.standing(), bench.level()
     for _ in range(_TRIES):
@@ -63,12 +63,17 @@ def survives_waiting(bench: Bench) -> None:
         finally:
             slow.cancel()
             _settle(bench)
+        image = bench.must_be_resident()
         if came_in_time:
+            expect_equal("image after a programming that was cancelled", here.image_sha256, image.image_sha256)
+            expect_equal("program generation", here.program_generation, image.program_generation)
+        if came_in_time and image.statistics_generation == here.statistics_generation:
+            # The recalibration was cancelled too, so everything has to be as it was.
             bench.unchanged(before, "a programming that was cancelled")
             now = bench.level()
             expect(1 / APART < now / level < APART, f"a winning output of about {level:.3g}", f"{now:.3g}")
             return
-        bench.fresh()
+        here = bench.fresh()
         bench.buffer(probe.samples(256))
         before = bench.standing()
     raise NotApplicable(f"each of {_TRIES} programmings was over before it could be cancelled")
