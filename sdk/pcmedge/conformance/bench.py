@@ -151,8 +151,8 @@ class Bench:
         call = "AppendCalibrationBuffer" if append else "ReplaceCalibrationBuffer"
         return self.wire.call(call, buffer_requests(samples, **carried))
 
-    def described(self) -> Any:
-        request = device_pb2.DescribeCalibrationBufferRequest(model_name=probe.NAME)
+    def described(self, name: str = probe.NAME) -> Any:
+        request = device_pb2.DescribeCalibrationBufferRequest(model_name=name)
         return self.wire.call("DescribeCalibrationBuffer", request)
 
     def lease(self, duration_s: float = 0.0, **fields: Any) -> device_pb2.Lease:

@@ -165,3 +165,13 @@ def is_changed_from_there(bench: Bench) -> None:
     wrong = buffer_requests(probe.samples(8), expected_program_generation=here + 1)
     bench.wire.refused("GENERATION_MISMATCH", _REPLACE, wrong, "another program generation")
     _stands(bench, before, "a change expected elsewhere")
+
+
+@rule("R20.12", "Statistics of an unknown node beside the right ones are INPUT_VALUE.", "buffer.statistics")
+def knows_all_its_nodes(bench: Bench) -> None:
+    image = bench.fresh().image_sha256
+    bench.buffer(probe.samples(8))
+    before = bench.described()
+    messages = (statistics(image), statistics(image, node="nowhere"))
+    bench.wire.refused("INPUT_VALUE", _REPLACE, buffer_requests(probe.samples(64), *messages), "one node too many")
+    _stands(bench, before, "statistics of one node too many")

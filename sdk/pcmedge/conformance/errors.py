@@ -116,3 +116,9 @@ def foresees(bench: Bench) -> None:
     for found in _refusals(bench):
         expect(found.reason != "INTERNAL" and found.code not in ("INTERNAL", "UNKNOWN"),
                f"a reason that names the fault from {found.call}", str(found))  # fmt: skip
+
+
+@rule("R5.4", "An error's details hold one ErrorInfo, not several.")
+def has_one_reason(bench: Bench) -> None:
+    for found in _refusals(bench):
+        expect(found.infos == 1, f"one ErrorInfo in the details from {found.call}", f"{found.infos} of them")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pcmedge._contract import device_pb2
 from pcmedge.conformance import probe
-from pcmedge.conformance.bench import SECOND, Bench, program_requests
+from pcmedge.conformance.bench import SECOND, Bench, new_id, program_requests
 from pcmedge.conformance.expecting import expect, expect_equal
 from pcmedge.conformance.rules import rule
 
@@ -87,11 +87,10 @@ def is_followed(bench: Bench) -> None:
     request = device_pb2.WatchEventsRequest(after_sequence=before)
     for event in bench.wire.messages("WatchEvents", request, timeout_s=60.0):
         found.append(event)
+        expect_equal("sequence followed", before + len(found), event.sequence)
         if sum(each.kind == "programmed" for each in found) == 2:
             break
     timer.join()
-    sequences = [event.sequence for event in found]
-    expect_equal("sequence followed", list(range(before + 1, before + 1 + len(found))), sequences)
 
 
 @rule("R35.5", "What changed nothing is no event of a change.", "events")
@@ -103,3 +102,40 @@ def writes_nothing_else_down(bench: Bench) -> None:
     kinds = {event.kind for event in events_after(bench, before)}
     told = kinds & {"programmed", "activated", "erased", "recalibrated", "rolled-back"}
     expect(not told, "no event of a change", sorted(told))
+
+
+@rule("R35.6", "An image that is refused after it arrived is no event of a change.", "events", "program")
+def writes_no_refusals_down(bench: Bench) -> None:
+    bench.fresh()
+    before = last_sequence(bench)
+    other = probe.profiled(bench.image(2), lambda profile: setattr(profile, "tile_rows", profile.tile_rows + 1))
+    bench.wire.refused("IMAGE_PROFILE_MISMATCH", "Program", program_requests(other), "another profile")
+    kinds = [event.kind for event in events_after(bench, before)]
+    expect("programmed" not in kinds, "no event 'programmed'", kinds)
+
+
+@rule("R35.7", "Repeating a request id writes no event: there was one change.", "events", "images")
+def writes_changes_once(bench: Bench) -> None:
+    bench.fresh()
+    same, undone = new_id(), new_id()
+    bench.set_active(False, request_id=same)
+    repeated: list[Callable[[], object]] = [lambda: bench.set_active(False, request_id=same)]
+    if "rollback" in bench.capabilities and "recalibrate.gdc" in bench.capabilities:
+        bench.recalibrate("GDC", force=True)
+        bench.rollback(request_id=undone)
+        repeated.append(lambda: bench.rollback(request_id=undone))
+    before = last_sequence(bench)
+    for change in repeated:
+        change()
+    expect_equal("events of repeated calls", [], [event.kind for event in events_after(bench, before)])
+
+
+@rule("R35.8", "Sequence numbers grow by one over a restart too.", "events", restarts=True)
+def numbers_on(bench: Bench) -> None:
+    bench.fresh()
+    before = last_sequence(bench)
+    bench.restart()
+    bench.program(bench.image(2))
+    found = [event.sequence for event in events_after(bench, before - 1)]
+    expect_equal("sequence over a restart", list(range(before, before + len(found))), found)
+    expect(len(found) >= 3, "events of the restart and of what came after it", found)

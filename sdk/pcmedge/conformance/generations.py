@@ -105,3 +105,23 @@ def rolls_back_only_from_there(bench: Bench) -> None:
     bench.wire.refused("GENERATION_MISMATCH", "RollbackStatistics", request, "another statistics generation")
     expect_equal("statistics generation", here, bench.must_be_resident().statistics_generation)
     expect_equal("statistics generation", here + 1, bench.rollback(expected_statistics_generation=here))
+
+
+@rule("R8.8", "Generation 0 can be expected like any other: it is not the same as expecting none.", "recalibrate.gdc")
+def knows_zero(bench: Bench) -> None:
+    bench.fresh()
+    bench.recalibrate("GDC", force=True)
+    before = bench.standing()
+    again = bench.recalibrate_request("GDC", force=True, mutation=mutation(expected_statistics_generation=0))
+    bench.wire.refused("GENERATION_MISMATCH", "Recalibrate", again, "statistics generation 0 expected")
+    program = program_requests(bench.image(2), carried=mutation(expected_program_generation=0))
+    bench.wire.refused("GENERATION_MISMATCH", "Program", program, "program generation 0 expected")
+    bench.unchanged(before, "changes expected at generation 0")
+
+
+@rule("R8.9", "Programming the same image once more counts a program generation too.", "program")
+def counts_the_same_again(bench: Bench) -> None:
+    bench.fresh()
+    first, again = (bench.program(bench.image()).image.program_generation for _ in range(2))
+    expect_equal("program generation", first + 1, again)
+    expect_equal("program generation of a reply", again, bench.infer(1).program_generation)

@@ -152,3 +152,25 @@ def forgets_failures(bench: Bench) -> None:
     bench.wire.refused("IMAGE_CORRUPT", "Program", wrong, "a wrong digest")
     bench.program(bench.image(2), carried=carried)
     expect_equal("version of the image", 2, bench.must_be_resident().model_version)
+
+
+@rule("R7.15", "A repeated change is answered, though the change itself left the generations it expected.", "program")
+def answers_before_it_compares(bench: Bench) -> None:
+    carried = mutation(expected_program_generation=bench.fresh().program_generation)
+    first, again = (bench.program(bench.image(2), carried=carried).image for _ in range(2))
+    expect_equal("program generation", first.program_generation, again.program_generation)
+    if "recalibrate.gdc" in bench.capabilities:
+        carried = mutation(expected_statistics_generation=bench.must_be_resident().statistics_generation)
+        once, twice = (bench.recalibrate("GDC", force=True, mutation=carried) for _ in range(2))
+        expect_equal("statistics generation", once.statistics_generation, twice.statistics_generation)
+
+
+@rule("R7.16", "A change refused for the state of the device may be repeated when that is another.", "images")
+def forgets_what_it_could_not_do(bench: Bench) -> None:
+    bench.fresh()
+    same = new_id()
+    request = device_pb2.EraseImageRequest(mutation=mutation(same), model_name=SECOND)
+    bench.wire.refused("MODEL_NOT_FOUND", "EraseImage", request, "erasing a model that is not there")
+    bench.program(bench.image(1, SECOND))
+    bench.erase(SECOND, request_id=same)
+    expect(bench.resident(SECOND) is None, "the model to be erased now", "that it is still there")

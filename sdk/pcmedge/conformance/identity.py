@@ -167,3 +167,14 @@ def knows_images(bench: Bench) -> None:
         raise NotApplicable("the probe image requires no feature")
     expect(needed <= set(bench.identity.image_features), f"image_features with {sorted(needed)}",
            sorted(bench.identity.image_features))  # fmt: skip
+
+
+@rule("R2.3", "Images and events tell wall-clock times in seconds since the Unix epoch too.", "images")
+def dates_in_seconds(bench: Bench) -> None:
+    bench.ready()
+    told = {"programmed_at_unix_s in ListImages": bench.must_be_resident().programmed_at_unix_s}
+    if "events" in bench.capabilities:
+        events = bench.wire.call("ListEvents", device_pb2.ListEventsRequest()).events
+        told |= {f"time_unix_s of event {event.sequence}": event.time_unix_s for event in events}
+    for what, found in told.items():
+        expect(abs(found - time.time()) < 10 * 365 * 86400, f"{what} in seconds, about {time.time():.0f}", found)

@@ -171,3 +171,37 @@ def streams_past_failures(bench: Bench) -> None:
 def streams_nothing(bench: Bench) -> None:
     bench.ready()
     expect_equal("replies", 0, len(bench.wire.stream("ModelStreamInfer", iter(()))))
+
+
+@rule("R21.9", "The version in a reply is the program generation, whatever version the image has.", "infer")
+def versions_are_programmings(bench: Bench) -> None:
+    bench.fresh()
+    generation = bench.program(bench.image(1, version=41)).image.program_generation
+    expect_equal("version of the reply", str(generation), bench.infer(1).version)
+    request = infer_request(probe.samples(1), version="41")
+    if generation != 41:
+        bench.wire.refused("MODEL_NOT_FOUND", "ModelInfer", request, "the version of the image")
+
+
+@rule("R23.2", "Replies in a stream say the same as those of single calls.", "infer.stream")
+def says_so_in_streams(bench: Bench) -> None:
+    bench.ready()
+    alone = bench.infer(1).message.parameters
+    for reply in bench.wire.stream("ModelStreamInfer", iter([infer_request(probe.samples(1)) for _ in range(2)])):
+        parameters = reply.infer_response.parameters
+        kinds = {name: parameters[name].WhichOneof("parameter_choice") for name in parameters}
+        expect_equal("parameters and their types:",
+                     {name: alone[name].WhichOneof("parameter_choice") for name in alone}, kinds)  # fmt: skip
+
+
+@rule("R24.4", "An error in a stream carries the metadata it has alone.", "infer.stream")
+def carries_metadata(bench: Bench) -> None:
+    bench.ready()
+    for request in (infer_request(probe.samples(1)[:, :3]), infer_request(probe.samples(1), version="999999999")):
+        alone = bench.wire.refusal("ModelInfer", request)
+        expect(alone is not None, "a wrong request to be refused", "an answer")
+        (reply,) = bench.wire.stream("ModelStreamInfer", iter([request]))
+        start = "pcm_error_metadata_"
+        found = {name.removeprefix(start) for name in reply.infer_response.parameters if name.startswith(start)}
+        assert alone is not None
+        expect_equal("metadata of the error in a stream:", sorted(alone.metadata), sorted(found))

@@ -7,6 +7,7 @@ from typing import Any
 from pcmedge._contract import lab_pb2
 from pcmedge.conformance.bench import Bench, new_id
 from pcmedge.conformance.expecting import NotApplicable, expect, expect_equal
+from pcmedge.conformance.recalibration import APART, adapt
 from pcmedge.conformance.rules import rule
 
 _SNAPSHOT = "pcmedge-conformance"
@@ -98,3 +99,39 @@ def switches_noise(bench: Bench) -> None:
             expect(bool((first.outputs == second.outputs).all()), "the same outputs twice without noise", "others")
     finally:
         bench.wire.call("SetNoise", lab_pb2.SetNoiseRequest(request_id=new_id(), read_noise_per_mvm=was))
+
+
+@rule("R39.6", "Advancing time ages a model that is not active as well.", "lab.clock", "images")
+def ages_the_inactive(bench: Bench) -> None:
+    _movable(bench)
+    bench.fresh()
+    bench.set_active(False)
+    before_s = bench.must_be_resident().age_s
+    _advance(bench, 1000.0)
+    aged_s = bench.must_be_resident().age_s - before_s
+    expect(aged_s >= 1000.0, "an age 1,000 s larger", f"{aged_s} s")
+
+
+@rule(
+    "R39.7", "However long ago it was taken, a snapshot brings back its statistics and ages; device time goes on.",
+    "lab.snapshot", "lab.clock", "recalibrate.adabs", "buffer",
+)  # fmt: skip
+def restores_the_past(bench: Bench) -> None:
+    _movable(bench)
+    bench.fresh()
+    adapt(bench, 0.5)
+    _advance(bench, 1000.0)
+    age_s, level = bench.must_be_resident().age_s, bench.level()
+    bench.wire.call("CreateSnapshot", lab_pb2.CreateSnapshotRequest(request_id=new_id(), name=_SNAPSHOT))
+    try:
+        adapt(bench, 1.0, 0.3)
+        _advance(bench, 50_000.0)
+        time_s = _clock(bench).device_time_s
+        bench.wire.call("RestoreSnapshot", lab_pb2.RestoreSnapshotRequest(request_id=new_id(), name=_SNAPSHOT))
+        now_s, rate = _clock(bench).device_time_s, max(1.0, _clock(bench).rate)
+        expect(now_s >= time_s, f"device time {time_s} or later", now_s)
+        found_s, found = bench.must_be_resident().age_s, bench.level()
+        expect(abs(found_s - age_s) < 60 * rate, f"an age of about {age_s} s", found_s)
+        expect(1 / APART < found / level < APART, f"a winning output of about {level:.3g}", f"{found:.3g}")
+    finally:
+        bench.wire.call("DeleteSnapshot", lab_pb2.DeleteSnapshotRequest(request_id=new_id(), name=_SNAPSHOT))

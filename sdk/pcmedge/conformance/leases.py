@@ -164,3 +164,21 @@ def takes_its_own(bench: Bench) -> None:
     lease = bench.lease(5.0)
     bench.release(lease)
     expect_equal("rows answered", 1, len(bench.wire.call("ModelInfer", infer_request(probe.samples(1))).outputs))
+
+
+@rule("R10.13", "A lease belongs to who has its id: another client of the same name is LEASE_HELD.", "lease")
+def belongs_to_an_id(bench: Bench) -> None:
+    with held(bench):
+        same_name = device_pb2.AcquireLeaseRequest(holder="conformance", request_id=new_id())
+        bench.wire.refused("LEASE_HELD", "AcquireLease", same_name, "a second lease for a holder of the same name")
+
+
+@rule("R10.14", "Only its id renews and releases a lease.", "lease")
+def is_nobody_elses(bench: Bench) -> None:
+    with held(bench):
+        for lease_id in ("somebody-elses", ""):
+            renew = device_pb2.RenewLeaseRequest(lease_id=lease_id, duration_s=3000.0)
+            bench.wire.refused("LEASE_HELD", "RenewLease", renew, f"renewing with the id {lease_id!r}")
+            bench.wire.refusal("ReleaseLease", device_pb2.ReleaseLeaseRequest(lease_id=lease_id))
+        activate = device_pb2.ActivateImageRequest(mutation=mutation(), model_name=probe.NAME)
+        bench.wire.refused("LEASE_HELD", "ActivateImage", activate, "others after somebody else released the lease")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pcmedge._contract import device_pb2
 from pcmedge.conformance import probe
-from pcmedge.conformance.bench import SECOND, Bench, mutation, new_id, program_requests
+from pcmedge.conformance.ages import let_time_pass
+from pcmedge.conformance.bench import SECOND, Bench, buffer_requests, mutation, new_id, program_requests
+from pcmedge.conformance.buffers import statistics
 from pcmedge.conformance.events import events_after, last_sequence
 from pcmedge.conformance.expecting import NotApplicable, expect, expect_equal
 from pcmedge.conformance.recalibration import APART, adapt
@@ -68,6 +70,7 @@ def remembers_request_ids(bench: Bench) -> None:
 @rule("R38.4", "A model's age does not run backwards over a restart.", "infer", restarts=True)
 def keeps_its_age(bench: Bench) -> None:
     bench.fresh()
+    let_time_pass(bench)
     before_s = max(bench.infer(1).age_s, bench.must_be_resident().age_s)
     bench.restart()
     after_s = bench.must_be_resident().age_s
@@ -106,3 +109,28 @@ def keeps_policies(bench: Bench) -> None:
     request = device_pb2.GetRecalibrationPolicyRequest(model_name=probe.NAME)
     found = bench.wire.call("GetRecalibrationPolicy", request)
     expect_equal("policy", (policy.kind, policy.interval_s), (found.kind, found.interval_s))
+
+
+@rule(
+    "R38.8", "The statistics that came with a calibration buffer survive a restart.", "buffer.statistics", restarts=True
+)
+def keeps_what_came_with_samples(bench: Bench) -> None:
+    image = bench.fresh().image_sha256
+    bench.used()
+    request = buffer_requests(probe.samples(64), statistics(image))
+    before = bench.wire.call("ReplaceCalibrationBuffer", request)
+    bench.restart()
+    expect_equal("buffer", before.SerializeToString(), bench.described().SerializeToString())
+
+
+@rule(
+    "R38.9", "Program generations go on after a restart, though the newest image was erased.", "images", restarts=True
+)
+def gives_no_generation_twice(bench: Bench) -> None:
+    bench.fresh()
+    newest = bench.program(bench.image(1, SECOND)).image.program_generation
+    bench.erase(SECOND)
+    bench.restart()
+    found = bench.program(bench.image(1, SECOND)).image.program_generation
+    bench.erase(SECOND)
+    expect_equal("program generation", newest + 1, found)

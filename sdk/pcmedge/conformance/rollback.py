@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pcmedge._contract import device_pb2
 from pcmedge.conformance import probe
-from pcmedge.conformance.bench import Bench
+from pcmedge.conformance.ages import let_time_pass
+from pcmedge.conformance.bench import SECOND, Bench
 from pcmedge.conformance.expecting import expect, expect_equal
 from pcmedge.conformance.recalibration import APART, adapt
 from pcmedge.conformance.rules import rule
+from pcmedge.conformance.telemetry import of_probe, reading
 
 _NEEDS = ("rollback", "recalibrate.adabs", "buffer")
 
@@ -66,3 +68,37 @@ def begins_anew(bench: Bench) -> None:
     expect_equal("samples of the buffer", buffer, bench.described().samples)
     request = device_pb2.RollbackStatisticsRequest(model_name=probe.NAME)
     bench.wire.refused("DEVICE_STATE", "RollbackStatistics", request, "a rollback beyond a programming")
+
+
+@rule("R37.2", "After programming the calibration buffer is the image's, not the application's.", "buffer")
+def has_its_own_buffer(bench: Bench) -> None:
+    bench.fresh()
+    before = bench.described()
+    bench.buffer(probe.samples(8))
+    bench.program(bench.image())
+    expect_equal("buffer", before.SerializeToString(), bench.described().SerializeToString())
+
+
+@rule("R37.3", "Right after programming the drift factor of every tile is 1.", "telemetry", "recalibrate.gdc")
+def has_factors_of_one(bench: Bench) -> None:
+    bench.fresh()
+    let_time_pass(bench, 1e7)
+    bench.recalibrate("GDC", force=True)
+    bench.program(bench.image())
+    found = of_probe(reading(bench, include_tiles=True))
+    factors = [found.median_drift_factor, *(tile.drift_factor for tile in found.tiles)]
+    expect(all(abs(factor - 1) < 1e-6 for factor in factors), "drift factors of 1", factors)
+    expect(found.last_recalibration_age_s < 0, "a negative age for no recalibration", found.last_recalibration_age_s)
+
+
+@rule("R37.4", "Each model has a calibration buffer of its own.", "buffer", "images")
+def shares_no_buffer(bench: Bench) -> None:
+    bench.fresh()
+    bench.program(bench.image(1, SECOND))
+    own = bench.described(SECOND)
+    bench.buffer(probe.samples(8))
+    described = own.SerializeToString()
+    expect_equal("buffer of the other model", described, bench.described(SECOND).SerializeToString())
+    bench.program(bench.image(1, SECOND))
+    expect_equal("buffer of the other model, programmed again,", described, bench.described(SECOND).SerializeToString())
+    expect_equal("samples of the model's own", 8, bench.described().samples)

@@ -21,7 +21,7 @@ from pcmedge.conformance.wire import Refused, Wire
 from pcmedge.device._grpc_common import Security
 from pcmedge.errors import DeviceStateError, Error, InputValueError, UnavailableError
 
-SUITE_VERSION = 1
+SUITE_VERSION = 2
 """Counts changes of what the checks ask for."""
 
 Progress = Callable[[str, int, int], None]

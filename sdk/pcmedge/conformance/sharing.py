@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -10,7 +11,7 @@ import grpc
 from pcmedge._contract import device_pb2, inference_pb2
 from pcmedge.conformance import probe
 from pcmedge.conformance.bench import Bench, answer, infer_request
-from pcmedge.conformance.expecting import expect, expect_equal
+from pcmedge.conformance.expecting import NotApplicable, expect, expect_equal
 from pcmedge.conformance.rules import rule
 from pcmedge.conformance.wire import Refused
 
@@ -126,3 +127,54 @@ def _ask_all(bench: Bench) -> dict[int, int]:
     answers = {number: found for number, found, _ in asked if found is not None}
     expect(len(answers) >= _REQUESTS // 2, f"answers to most of {_REQUESTS} requests", f"{len(answers)} answers")
     return answers
+
+
+_CROWD = 64
+_LASTING_S, _MOST_SAMPLES = 0.02, 16384
+
+
+def _lasting(bench: Bench) -> int:
+    """Samples of a request that takes the device a while, so that others wait for it."""
+    count = 256
+    while count < _MOST_SAMPLES:
+        started_s = time.monotonic()
+        bench.infer(count)
+        if time.monotonic() - started_s > _LASTING_S:
+            break
+        count *= 2
+    return count
+
+
+@rule("R29.2", "Who finds the queue full is told how many may wait, and counted as rejected.", "infer", "telemetry")
+def counts_rejections(bench: Bench) -> None:
+    bench.ready()
+    before = bench.wire.call("GetTelemetry", device_pb2.GetTelemetryRequest()).requests_rejected
+    request = infer_request(probe.samples(_lasting(bench)))
+    with ThreadPoolExecutor(_CROWD) as pool:
+        refusals = list(pool.map(lambda _: bench.wire.refusal("ModelInfer", request), range(_CROWD)))
+    busy = [found for found in refusals if found is not None and found.reason == "BUSY"]
+    if not busy:
+        raise NotApplicable(f"{_CROWD} requests at a time do not fill the device's queue")
+    for found in busy:
+        bound = found.metadata.get("max_queue_size", "")
+        expect(bound.isdecimal(), "max_queue_size in the metadata of BUSY", dict(found.metadata))
+    after = bench.wire.call("GetTelemetry", device_pb2.GetTelemetryRequest()).requests_rejected
+    expect_equal("requests_rejected", before + len(busy), after)
+
+
+@rule("R31.4", "ModelStatistics tells runs by their samples, and the time requests waited.", "infer")
+def tells_of_batches(bench: Bench) -> None:
+    bench.ready()
+    before = _statistics(bench)
+    for count in (1, 2, 5):
+        bench.infer(count)
+    after = _statistics(bench)
+    runs = {each.batch_size: each.compute_infer.count for each in after.batch_stats}
+    for each in before.batch_stats:
+        runs[each.batch_size] = runs.get(each.batch_size, 0) - each.compute_infer.count
+    executed = after.execution_count - before.execution_count
+    expect_equal("runs in batch_stats", executed, sum(runs.values()))
+    samples = after.inference_count - before.inference_count
+    expect_equal("samples in batch_stats", samples, sum(size * number for size, number in runs.items()))
+    expect_equal("requests whose time in the queue is told", before.inference_stats.queue.count + 3,
+                 after.inference_stats.queue.count)  # fmt: skip

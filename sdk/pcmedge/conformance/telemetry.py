@@ -6,6 +6,8 @@ import contextlib
 import itertools
 import time
 
+import numpy as np
+
 from pcmedge._contract import device_pb2
 from pcmedge.conformance import probe
 from pcmedge.conformance.bench import Bench, infer_request
@@ -181,7 +183,50 @@ def reads_tiles(bench: Bench) -> None:
         expect_equal("first row of a band", row, band.first_row)
         for data in (band.g_plus_microsiemens, band.g_minus_microsiemens):
             expect_equal("bytes of a band", 4 * band.rows * band.columns, len(data))
+            cells = np.frombuffer(data, "<f4")
+            expect(bool(np.isfinite(cells).all() and (cells >= 0).all()), "finite conductances of 0 or more",
+                   f"{cells.min()} to {cells.max()}")  # fmt: skip
         row += band.rows
     expect(row > 0, "rows of the tile", row)
     missing = device_pb2.ReadTileRequest(model_name=probe.NAME, tile=4_000_000)
     bench.wire.refused("NOT_FOUND", "ReadTile", missing, "a tile the model does not have")
+
+
+@rule("R34.7", "Counts do not fall when a model is recalibrated, nor the device's when it is programmed.", "telemetry")
+def counts_on(bench: Bench) -> None:
+    bench.fresh()
+    bench.infer(4)
+    first = reading(bench)
+    if "recalibrate.gdc" in bench.capabilities:
+        bench.recalibrate("GDC", force=True)
+        now, then = of_probe(reading(bench)).inferences, of_probe(first).inferences
+        expect(now >= then, f"{then} samples or more after a recalibration", now)
+    bench.program(bench.image(2))
+    second = reading(bench)
+    for name in ("requests_served", "requests_failed", "requests_rejected", "uptime_s"):
+        then, now = getattr(first, name), getattr(second, name)
+        expect(now >= then, f"{name} of {then} or more after a programming", now)
+
+
+@rule("R34.8", "Recalibrations are counted from the last programming on.", "telemetry", "recalibrate.gdc")
+def counts_from_programming(bench: Bench) -> None:
+    bench.fresh()
+    bench.recalibrate("GDC", force=True)
+    bench.program(bench.image())
+    found = of_probe(reading(bench))
+    counted = (found.recalibrations, found.recalibrations_refused)
+    expect_equal("recalibrations, committed and refused, right after programming", (0, 0), counted)
+
+
+@rule("R42.2", "Conductances are microsiemens: the largest of a tile is near the profile's largest.", "tile.read")
+def reads_microsiemens(bench: Bench) -> None:
+    bench.fresh()
+    if "telemetry" not in bench.capabilities:
+        raise NotApplicable("without telemetry nothing tells which tiles the model has")
+    g_max = bench.wire.call("GetIdentity", device_pb2.GetIdentityRequest()).geometry.g_max_microsiemens
+    for tile in of_probe(reading(bench, include_tiles=True)).tiles:
+        request = device_pb2.ReadTileRequest(model_name=probe.NAME, tile=tile.tile)
+        bands = bench.wire.stream("ReadTile", request)
+        pairs = (data for band in bands for data in (band.g_plus_microsiemens, band.g_minus_microsiemens))
+        largest = max(float(np.frombuffer(data, "<f4").max()) for data in pairs)
+        expect(0.2 * g_max < largest < 3 * g_max, f"a largest conductance near {g_max:g} uS", largest)

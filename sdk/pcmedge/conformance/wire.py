@@ -21,7 +21,10 @@ from pcmedge.protocol.status import DETAILS_KEY
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error as it arrived. ``reason`` and ``domain`` are empty if its details hold no ErrorInfo."""
+    """An error as it arrived. ``reason`` and ``domain`` are empty if its details hold no ErrorInfo.
+
+    ``infos``: how many ErrorInfo its details hold; the first one counts.
+    """
 
     call: str
     code: str
@@ -29,6 +32,7 @@ class Refusal:
     reason: str = ""
     domain: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    infos: int = 0
 
     def __str__(self) -> str:
         return f"{self.call} answered {self.code} / {self.reason or 'no reason'} ({self.message[:200]!r})"
@@ -49,10 +53,10 @@ def refusal_of(error: Any, call: str) -> Refusal:
         if key != DETAILS_KEY:
             continue
         try:
-            for detail in Status.FromString(value).details:
-                info = ErrorInfo()
-                if detail.Is(ErrorInfo.DESCRIPTOR) and detail.Unpack(info):
-                    return Refusal(call, code, message, info.reason, info.domain, dict(info.metadata))
+            details = [each for each in Status.FromString(value).details if each.Is(ErrorInfo.DESCRIPTOR)]
+            info = ErrorInfo()
+            if details and details[0].Unpack(info):
+                return Refusal(call, code, message, info.reason, info.domain, dict(info.metadata), len(details))
         except DecodeError:
             return Refusal(call, code, f"{message} (its details cannot be parsed)")
     return Refusal(call, code, message)
