@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from pcmedge._contract.image_pb2 import ChipProfile
 from pcmedge.errors import InputValueError
 from pcmedge.image import ChipImage
+from pcmedge.image.fault_rates import FaultRates
 
 from pcmedge_emulator import buffers, diagnose, images, inference, observe, policies, recalibration, selftest
 from pcmedge_emulator.arguments import folder, one_of, text, whole
+from pcmedge_emulator.born import FaultLike, described
 from pcmedge_emulator.calibration.adabs import MOST_READS
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
 from pcmedge_emulator.capabilities import CAPABILITIES, TURBO_CAPABILITY
@@ -92,6 +94,9 @@ class Chip(LabVerbs):
     * ``default_policy``: of a freshly programmed image. ``same_read``: recalibration sees inference's own read noise
       (for studies of what that would gain; never the default).
     * ``journal``: how many events are kept.
+    * ``faults``: what a new chip comes with: a list of faults, or rates, from which serial and seed draw them. None:
+      what its profile expects (nothing for the technology "ideal"). A store keeps what was said; something else is
+      refused.
 
     >>> with Chip(clock=Clock.manual(), seed=7) as chip:
     ...     chip.program(image)
@@ -117,6 +122,7 @@ class Chip(LabVerbs):
         same_read: bool = False,
         store_max_bytes: int | None = None,
         journal: JournalBounds = DEFAULT_BOUNDS,
+        faults: FaultRates | Sequence[FaultLike] | None = None,
     ) -> None:
         engines: tuple[EngineKind, ...] = ("fast", "reference")
         conversions: tuple[Converters, ...] = ("profile", "ideal")
@@ -130,9 +136,12 @@ class Chip(LabVerbs):
         if seed is not None:
             seed = whole("seed", seed, 0, np.iinfo(np.int64).max)
         own = own_technology(technology)
+        comes_with = described(faults)
 
         def identity(stored: DeviceRecord | None) -> DeviceRecord:
-            return device_record(stored, technology=technology, serial=serial, seed=seed, profile=profile)
+            return device_record(
+                stored, technology=technology, serial=serial, seed=seed, profile=profile, comes_with=comes_with
+            )
 
         def circuits(device: DeviceRecord) -> Circuits:
             return Circuits(
@@ -196,6 +205,11 @@ class Chip(LabVerbs):
     def capabilities(self) -> tuple[str, ...]:
         """What the chip offers, without the lab: names of docs/device-contract.md."""
         return CAPABILITIES + ((TURBO_CAPABILITY,) if self.precision == "turbo" else ())
+
+    @property
+    def retired_tiles(self) -> tuple[int, ...]:
+        """Physical tiles that a diagnosis found unfit to be programmed again."""
+        return self._state.device.retired
 
     def identity(self) -> Identity:
         return observe.identity(self._state)

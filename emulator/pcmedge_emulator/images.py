@@ -9,6 +9,7 @@ from pcmedge.errors import CancelledError, CapacityError, Error, StoreUnwritable
 from pcmedge.image import ChipImage
 
 from pcmedge_emulator import stored_models
+from pcmedge_emulator.born import with_born_faults
 from pcmedge_emulator.calibration.policy import Policy
 from pcmedge_emulator.engine import Parameters
 from pcmedge_emulator.history import SelfTestHistory
@@ -115,6 +116,7 @@ def _program(
     profile = state.profile or image.manifest.profile
     check_features(image)
     check_profile(image, profile)
+    made = with_born_faults(replace(state.device, profile=profile.SerializeToString())) if adopted else state.device
     chip_program = program_on(profile, image)
     progress("verify", 1, 1)
     physical, gone = _place(state, image, profile.tiles, replace_residents, use_retired)
@@ -123,6 +125,8 @@ def _program(
     overwritten = [name for name in gone if set(state.residents[name].record.physical) & set(physical)]
     stopped_s = time.monotonic()
     state.set_out_of_service(overwritten)
+    if adopted:
+        state.set_faults(made)
     try:
         programmed, reports = program_image(
             image,
@@ -148,7 +152,8 @@ def _program(
         )
         device = replace(state.device, program_generation=generation)
         if adopted:
-            device = replace(device, profile=profile.SerializeToString())
+            # Made before the reads that programming took were counted.
+            device = replace(made, program_generation=generation, reads=device.reads)
 
         def write(transaction: Transaction) -> None:
             for name in gone:
@@ -161,7 +166,10 @@ def _program(
         message = f"Programmed '{image.name}' version {image.version} on {len(physical)} tiles."
         state.commit(
             write,
-            events=[state.event("programmed", message, image.name, details)],
+            events=[
+                state.event("programmed", message, image.name, details),
+                *state.born_event(state.device, made, ahead=1),
+            ],
             device=device,
             remember=(mutation, "program", outcome),
         )
@@ -170,6 +178,8 @@ def _program(
         return outcome
     finally:
         state.set_out_of_service([])
+        if adopted:
+            state.set_faults(state.device)
 
 
 def _place(

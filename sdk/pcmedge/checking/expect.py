@@ -137,7 +137,8 @@ def _errors(
     """Output errors by age and mode, one per chip, and the layers' own errors on fresh chips."""
     from pcmedge.checking.check import measure
     from pcmedge.checking.errors import open_chip
-    from pcmedge.drift.chip_life import SERIAL, compensate
+    from pcmedge.drift.breakdown import SERIAL
+    from pcmedge.drift.chip_life import compensate
 
     moments = [(age_s, method if age_s else "none") for age_s in plan.ages]
     outputs: dict[tuple[float, str], list[float]] = {moment: [] for moment in moments}

@@ -17,7 +17,7 @@ import typer
 
 from pcmedge.cli import operating
 from pcmedge.cli.logs import LogFormat, LogLevel, logging_to_stderr
-from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, Json, Precision, PrecisionOption
+from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, FaultsOption, Json, Precision, PrecisionOption
 from pcmedge.cli.plain import to_plain
 from pcmedge.cli.session import DEFAULT_LISTEN
 from pcmedge.durations import format_duration, parse_duration
@@ -90,6 +90,7 @@ def run(
     ] = None,
     converters: Annotated[Converters, typer.Option(help="ideal: no DAC and ADC rounding.")] = Converters.profile,
     read_noise: Annotated[ReadNoise, typer.Option(metavar="KIND", help=READ_NOISE_HELP)] = ReadNoise.additive,
+    faults: FaultsOption = None,
     precision: PrecisionOption = Precision.exact,
     threads: Annotated[
         int | None,
@@ -151,6 +152,7 @@ def run(
       pcmedge serve model.pcmi
       pcmedge serve --listen unix:///run/pcm0.sock --store /var/lib/pcm0
       pcmedge serve model.pcmi --listen 127.0.0.1:0 --clock manual --lab --json
+      pcmedge serve model.pcmi --lab --faults stuck-at-random=0.001,dead-column=0.1
       pcmedge serve model.pcmi --max-batch-size 32 --max-queue-delay 2ms
       pcmedge serve --config serve.toml --metrics 127.0.0.1:9090
       pcmedge serve --config serve.toml --print-config
@@ -188,6 +190,7 @@ def run(
             read_noise=read_noise.value,
             precision=precision.value,
             threads=threads,
+            faults=_faults(faults),
             journal=_journal(journal_max_events, journal_max_bytes),
         )
         with chip, _followed(chip, log):
@@ -256,6 +259,12 @@ def _chip(*, clock: str | None, **settings: Any) -> Any:
     except ModuleNotFoundError as problem:
         raise MissingExtraError.for_extra("emulator", "Emulating a device") from problem
     return Chip(clock=None if clock is None else Clock.parse(clock), **settings)
+
+
+def _faults(given: str | None) -> Any:
+    from pcmedge.device.given_faults import given_faults
+
+    return None if given is None else given_faults(given)
 
 
 def _journal(max_events: int, max_bytes: int) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pcmedge.device._calls import Session
 from pcmedge.device._images import image_bytes
 from pcmedge.device.device import Device
+from pcmedge.device.given_faults import Given, given_faults
 from pcmedge.device.transport import LocalTransport
 from pcmedge.errors import MissingExtraError
 
@@ -34,6 +35,7 @@ def Emulator(
     engine: str = "fast",
     precision: str = "exact",
     threads: int | None = None,
+    faults: Given | None = None,
 ) -> Device:
     """An emulated PCM chip in this process, programmed with ``image`` if one is given.
 
@@ -44,7 +46,9 @@ def Emulator(
     in memory. ``profile``: chip geometry; None takes the first image's. ``converters``: "profile", or "ideal" for none.
     ``read_noise``: "additive", "off" or "input-dependent". ``engine``: "fast" or "reference". ``precision``: "exact",
     or "turbo" for products in int8, which are faster with ``read_noise="off"``. ``threads``: processor threads per
-    inference; None takes half of the processors, at most 8.
+    inference; None takes half of the processors, at most 8. ``faults``: what a new chip comes with: rates by kind, from
+    which serial and seed draw them ("dead-column=0.1,stuck-at-random=0.001", a mapping, a FaultRates), a list of
+    :class:`pcmedge.device.Fault`, or a .json file of either; "none" for none; None for what the profile expects.
 
     Close the device, or use it as a context manager. Raises MissingExtraError without the extra "emulator",
     StoreInUseError, StoreUnwritableError, StoreCorruptError, and what :meth:`Device.program` raises.
@@ -69,6 +73,7 @@ def Emulator(
         read_noise=read_noise,
         precision=precision,
         threads=threads,
+        faults=None if faults is None else given_faults(faults),
     )
     handlers = Handlers(chip, lab=True)
 
