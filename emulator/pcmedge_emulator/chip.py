@@ -464,6 +464,7 @@ class Chip(LabVerbs):
         *,
         false_alarm_rate: float = 0.0,
         tolerated_cells: float | None = None,
+        progress: Progress | None = None,
         cancelled: Cancelled | None = None,
         mutation: Mutation = NO_MUTATION,
     ) -> Diagnosis:
@@ -471,7 +472,8 @@ class Chip(LabVerbs):
 
         A chip without faults has any finding with probability ``false_alarm_rate`` at most (0: 0.001). Tiles with a
         faulty row, column or converter, or more than the share ``tolerated_cells`` of faulty cells (None: 0.0005), are
-        retired: the next programming takes others. One that was retired and is found healthy is taken back.
+        retired: the next programming takes others. One that was retired and is found healthy is taken back. Cancelled,
+        it retires none. ``progress(phase, done, total)`` is called for each tile of "diagnose".
         Raises InputValueError, CancelledError, GenerationMismatchError.
         """
         return self._state.once(
@@ -479,6 +481,12 @@ class Chip(LabVerbs):
             "diagnose",
             Diagnosis,
             lambda: diagnose.diagnose(
-                self._state, name, false_alarm_rate, tolerated_cells, cancelled or never, mutation
+                self._state,
+                name,
+                false_alarm_rate,
+                tolerated_cells,
+                progress or no_progress,
+                cancelled or never,
+                mutation,
             ),
         )

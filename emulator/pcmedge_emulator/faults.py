@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pcmedge.errors import DeviceStateError
 
 from pcmedge_emulator.fault_checks import checked_together, told
+from pcmedge_emulator.findings import Findings
 from pcmedge_emulator.injected import Fault
 from pcmedge_emulator.lab import refresh_all
 from pcmedge_emulator.outcomes import Mutation
@@ -51,14 +52,23 @@ def clear(state: State, tiles: Sequence[int], mutation: Mutation) -> FaultsOutco
         retired = tuple(tile for tile in device.retired if chosen and tile not in chosen)
         message = f"{len(device.faults) - len(kept)} faults were cleared, {len(kept)} are left."
         changed = replace(device, faults=kept, retired=retired)
-        return _change(state, changed, "faults-cleared", message, "clear-faults", mutation)
+        findings = state.findings.without(tiles)
+        return _change(state, changed, "faults-cleared", message, "clear-faults", mutation, findings)
 
 
 def _change(
-    state: State, device: DeviceRecord, kind: str, message: str, verb: str, mutation: Mutation
+    state: State,
+    device: DeviceRecord,
+    kind: str,
+    message: str,
+    verb: str,
+    mutation: Mutation,
+    findings: Findings | None = None,
 ) -> FaultsOutcome:
     outcome = FaultsOutcome(faults=device.faults)
-    state.commit(events=[state.event(kind, message)], device=device, remember=(mutation, verb, outcome))
+    findings = state.findings if findings is None else findings
+    state.commit(findings.write, events=[state.event(kind, message)], device=device, remember=(mutation, verb, outcome))
+    state.set_findings(findings)
     state.set_faults(device)
     refresh_all(state, force=True)
     return outcome

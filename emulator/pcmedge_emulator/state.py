@@ -37,6 +37,7 @@ from pcmedge_emulator.clock import Clock, ClockMode, ClockState
 from pcmedge_emulator.crossbar.faults import FaultsByTile
 from pcmedge_emulator.engine import FastEngine, ReferenceEngine
 from pcmedge_emulator.fault_checks import told
+from pcmedge_emulator.findings import Findings
 from pcmedge_emulator.history import SelfTestHistory
 from pcmedge_emulator.journal import DEFAULT_BOUNDS, Journal, JournalBounds
 from pcmedge_emulator.lease import LeaseBook
@@ -120,6 +121,7 @@ class State:
         if clock_state is not None:
             clock.resume(codec.decode(clock_state, ClockState), keep_mode=keep_clock_mode)
         self.set_faults(self.device)
+        self.findings = Findings.stored(store)
         self.residents = {resident.record.name: resident for resident in self.load()}
         details = {"models": ",".join(self.residents), "boots": str(self.device.boots)}
         events = [self.event("started", "The device started.", details=details)]
@@ -285,6 +287,9 @@ class State:
             before if isinstance(before, FaultsByTile) else None,
         )
         self.circuits = replace(self.circuits, faults=found)
+
+    def set_findings(self, findings: Findings) -> None:
+        self.findings = findings
 
     def born_event(self, before: DeviceRecord, after: DeviceRecord, ahead: int = 0) -> list[Event]:
         """What the journal says of the faults that a chip comes with; nothing if there are none."""

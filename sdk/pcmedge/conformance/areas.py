@@ -23,6 +23,7 @@ AREAS = (
     "events",
     "restart",
     "lab",
+    "faults",
 )
 
 
