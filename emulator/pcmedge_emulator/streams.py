@@ -73,7 +73,7 @@ class Streams:
 
     def born(self, kind: str, tile: int) -> np.random.Generator:
         """How many faults of a kind a tile comes with, and on which lines."""
-        return stream(self.serial, self.seed, "born", kind, tile)
+        return stream(self.serial, self.seed, f"born-{kind}", tile)
 
     def products(self, generation: int, boot: int) -> int:
         """First seed of the noise of each product of inferences; a request takes the next number."""

@@ -47,7 +47,7 @@ class Breakdown:
     def _stream(self, kind: str, tile: int) -> np.random.Generator:
         from pcmedge_emulator.physics.random import stream
 
-        return stream(SERIAL, self._seed, "field", self._steps, kind, tile)
+        return stream(SERIAL, self._seed, f"field-{kind}", self._steps, tile)
 
 
 def visit(chip: Chip, image: ChipImage) -> None:

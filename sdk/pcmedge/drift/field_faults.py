@@ -10,7 +10,7 @@ from typing import Any
 
 from pcmedge.device.given_faults import faults_from, read_document
 from pcmedge.device.results import Fault
-from pcmedge.durations import UNITS_S, parse_duration
+from pcmedge.durations import UNITS_S, format_duration, parse_duration
 from pcmedge.errors import InputTypeError, InputValueError
 from pcmedge.image.fault_rates import KINDS, FaultRates, parse_rates, rates_from
 
@@ -24,6 +24,14 @@ class FieldFaults:
     per_year: FaultRates = field(default_factory=FaultRates)
     at: tuple[tuple[float, FaultRates], ...] = ()
     listed: tuple[tuple[float, Fault], ...] = ()
+
+    def __str__(self) -> str:
+        """What :func:`field_faults` reads, single faults as their number; "none" without any."""
+        parts = [f"{kind}={rate!r}/y" for kind, rate in self.per_year.by_kind().items()]
+        for at_s, rates in self.at:
+            when = f"@{format_duration(at_s)}" if at_s else ""
+            parts += [f"{kind}={rate!r}{when}" for kind, rate in rates.by_kind().items()]
+        return ",".join([*parts, *([f"{len(self.listed)} listed"] if self.listed else [])]) or "none"
 
     def rates(self, after_s: float, until_s: float) -> tuple[FaultRates, ...]:
         """What appears at random after one age and up to another; a chip's life begins after -1."""
