@@ -122,4 +122,6 @@ def _on_tile(kind: FaultKind, rate: float, tile: int, profile: ChipProfile, rng:
         raise InputValueError(f"{rate:g} faults of kind '{kind}' are expected on a tile that has {size} {line}s")
     count = min(int(rng.poisson(rate)), size)
     lines = sorted(int(at) for at in rng.choice(size, count, replace=False))
-    return [Fault(kind=kind, tile=tile, **{line: at}) for at in lines]
+    return [
+        Fault(kind=kind, tile=tile, row=at) if line == "row" else Fault(kind=kind, tile=tile, column=at) for at in lines
+    ]

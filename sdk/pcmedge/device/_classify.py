@@ -62,7 +62,9 @@ def _answered(
 
 def _about_pictures(name: str, manifest: image_pb2.Manifest) -> str:
     if manifest.HasField("profile"):
-        return f"the image of model {name!r} says nothing about pictures; compile it with preprocessing=, or use infer()"
+        return (
+            f"the image of model {name!r} says nothing about pictures; compile it with preprocessing=, or use infer()"
+        )
     return (
         f"nothing says how a picture becomes the input of model {name!r}, which is computed digitally; make the device "
         "with pcmedge.DigitalDevice(model, preprocessing=...), or use infer()"

@@ -33,8 +33,10 @@ def given_faults(given: Given) -> Found:
         return _from_document(read_document(Path(given)), f"{given}: ")
     if isinstance(given, Mapping):
         return rates_from(given)
-    if isinstance(given, Sequence) and all(isinstance(each, Fault) for each in given):
-        return tuple(given)
+    if isinstance(given, Sequence):
+        listed = tuple(each for each in given if isinstance(each, Fault))
+        if len(listed) == len(given):
+            return listed
     raise InputTypeError(
         "faults are given as text (KIND=RATE,...), the path of a .json file, rates by kind, or a list of "
         f"pcmedge.device.Fault; found {given!r}",

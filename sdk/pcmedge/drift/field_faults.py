@@ -100,9 +100,9 @@ def _at(by_age: Mapping[str, Any], path: Path) -> tuple[tuple[float, FaultRates]
 
 
 def _listed(listed: Sequence[Any], path: Path) -> tuple[tuple[float, Fault], ...]:
-    found = []
+    found: list[tuple[float, Fault]] = []
     for each in listed:
-        at, rest = (each.get("at", 0.0), {**each}) if isinstance(each, dict) else (0.0, {})
-        rest.pop("at", None)
-        found.append((parse_duration(at), *faults_from([rest], f"{path}: ")))
+        rest = dict(each) if isinstance(each, dict) else {}
+        at_s = parse_duration(rest.pop("at", 0.0))
+        found += [(at_s, fault) for fault in faults_from([rest], f"{path}: ")]
     return tuple(sorted(found, key=lambda pair: pair[0]))

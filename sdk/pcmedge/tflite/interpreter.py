@@ -250,7 +250,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
             meant = f" Did you mean {nearest[0]}?" if nearest else ""
             raise also(
                 InputTypeError(
-                    f"Interpreter has no option {name!r}.{meant} It takes {', '.join(own)}; and for compiling a .tflite "
+                    f"Interpreter has no option {name!r}.{meant} It takes {', '.join(own)}; and to compile a model "
                     f"{', '.join(compiling)}",
                     argument=name,
                 ),
