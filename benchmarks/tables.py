@@ -7,6 +7,7 @@ guard        docs/calibration.md  how often the guard refuses, and what its answ
 own_buffer   docs/calibration.md  what an image knows of the digital statistics of other samples (30 s)
 ranges       docs/compiler.md     the bundled network after a year, by converter bits and ranges (1 min)
 faults       docs/device.md       the bundled network with stuck devices, before and after repair (2 min)
+field        docs/drift-studies.md the bundled network in the field, with and without repair (5 min)
 statistics   docs/training.md     what batch norm's running statistics of noisy training cost (2 min, ``train`` extra)
 ============ ==================== ========================================================================
 
@@ -266,6 +267,45 @@ def faults() -> None:
             print(f"| {kind} | {share:.1%} | {cells} | {mean[4]:.1f} of {used} |", flush=True)
 
 
+FIELD = {
+    "lines and tiles": "dead-column=0.5/y,tile-lost=0.1/y",
+    "a few stuck devices": "stuck-at-random=0.0002/y",
+    "many stuck devices": "stuck-at-random=0.01/y",
+}
+
+
+def field() -> None:
+    """Five chips of 48 small tiles, six of them in use, over two years; every tile wears alike, used or not."""
+    from pcmedge.compiler import compile
+
+    digits = load_digits()
+    image = compile(
+        str(MODEL_FILE),
+        calibration=digits.train.tensors[:CALIBRATION_SAMPLES],
+        profile=profile(tile_rows=192, tile_columns=32, tiles=48),
+        name="digits",
+    )
+    for label, broken in FIELD.items():
+        plan = DriftPlan(
+            ages_s=("1d", "90d", "180d", "1y", "2y"), chips=5, modes=("adabs-paired",), faults=broken, repair=True
+        )
+        study = run_study(image, digits.test.tensors, digits.test.labels, plan=plan, workers=1)
+        for age_s in plan.ages:
+            cells = [
+                f"{100 * one.accuracy_mean:.1f} ± {100 * (one.accuracy_stderr or 0.0):.1f} %"
+                for one in study.summary()
+                if one.age_s == age_s
+            ]
+            twins = [row for row in study.rows if row.age_s == age_s and row.mode.endswith("+repair")]
+            programmings, retired = (
+                np.mean([getattr(row, name) for row in twins]) for name in ("programmings", "retired_tiles")
+            )
+            print(
+                f"| {label} | {age_s / 86400:.0f} | {' | '.join(cells)} | {programmings:.1f} | {retired:.1f} |",
+                flush=True,
+            )
+
+
 def statistics() -> None:
     """Trains the bundled network once, and studies it with and without the last line of its training."""
     from pcmedge.demo import train_digits
@@ -287,7 +327,7 @@ def statistics() -> None:
 
 
 TABLES: dict[str, Callable[[], None]] = {
-    table.__name__: table for table in (weighting, modes, guard, own_buffer, ranges, faults, statistics)
+    table.__name__: table for table in (weighting, modes, guard, own_buffer, ranges, faults, field, statistics)
 }
 
 if __name__ == "__main__":

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pcmedge
 import pytest
 from chip_models import INPUT, accuracy, digits, digits_image
 from confidence import NORMAL
-from pcmedge.device import Device, Fault, Mutation
-from pcmedge.errors import CapacityError, GenerationMismatchError, InputValueError, ModelNotFoundError
+from pcmedge._contract import device_pb2
+from pcmedge.device import Device, Fault, Mutation, Progress
+from pcmedge.errors import (
+    CancelledError,
+    CapacityError,
+    GenerationMismatchError,
+    InputValueError,
+    ModelNotFoundError,
+    UnimplementedError,
+)
 from pcmedge.image.profiles import profile
 from pcmedge_emulator.calibration.gdc import read_cells
+from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.crossbar import conductances, converter_spread, program_tile
 from pcmedge_emulator.diagnosis import SCATTERED_TAIL, Limits, healthy_cells, judge_tile
+from pcmedge_emulator.outcomes import Diagnosis
 from pcmedge_emulator.physics import get_technology, stream
+from pcmedge_emulator.service import serve
+from pcmedge_emulator.service.device_handlers import DeviceHandlers
+from pcmedge_emulator.service.metric_families import device_families, model_families
 from service_devices import WAYS, device_by
 from service_models import classifier
 
@@ -218,3 +234,114 @@ def test_without_other_tiles_programming_says_so_and_may_use_retired_ones(tmp_pa
         assert device.identity().geometry.free_tiles == 4
         device.program(image)
         assert device.diagnose().healthy
+
+
+# ---------------------------------------------------------------------------------- progress, what is remembered
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_progress_is_told_tile_by_tile(way: str) -> None:
+    with device_by(way, classifier()) as device:
+        device.lab.inject_faults([Fault(kind="tile-lost", tile=0)])
+        seen: list[Progress] = []
+        found = device.diagnose(progress=seen.append, mutation=Mutation(request_id="once"))
+        assert found.retired_tiles == (0,)
+        assert device.diagnose(mutation=Mutation(request_id="once")) == found
+        told = [(each.phase, each.done, each.total, each.unit) for each in seen if each.phase == "diagnose"]
+        assert told[-1] == ("diagnose", len(found.tiles), len(found.tiles), "tiles")
+        assert [done for _, done, _, _ in told] == sorted(done for _, done, _, _ in told)
+        assert {each.kind for each in seen} == {"diagnose"}
+        assert ("diagnose", "succeeded") in [(each.kind, each.state) for each in device.operations()]
+        with pytest.raises(ModelNotFoundError):
+            device.diagnose(model="nobody", progress=seen.append)
+
+
+class Deliberate(Chip):
+    """Diagnoses only when it has been told to stop; until then it does nothing but report."""
+
+    def diagnose(self, name: str, **asked: Any) -> Diagnosis:
+        asked["progress"]("diagnose", 0, 3)
+        while not asked["cancelled"]():
+            time.sleep(0.01)
+        return super().diagnose(name, **asked)
+
+
+def test_an_interrupted_diagnosis_retires_nothing() -> None:
+    def interrupt(update: Progress) -> None:
+        if update.phase == "diagnose":
+            raise KeyboardInterrupt
+
+    with Deliberate(clock=Clock.manual()) as chip, serve(chip, "127.0.0.1:0", lab=True) as server:
+        chip.program(classifier())
+        with pcmedge.connect(server.address) as device:
+            device.lab.inject_faults([Fault(kind="tile-lost", tile=0)])
+            with pytest.raises(KeyboardInterrupt):
+                device.diagnose(progress=interrupt)
+            (operation,) = device.operations()
+            assert [update.state for update in device.watch_operation(operation.operation_id)][-1] == "cancelled"
+            assert device.telemetry().retired_tiles == 0
+            assert not {"diagnosed", "fault-detected"} & {event.kind for event in device.events()}
+
+
+def test_a_diagnosis_stops_between_tiles() -> None:
+    with Chip(clock=Clock.manual()) as chip:
+        chip.program(digits_image())
+        looked_at: list[int] = []
+        with pytest.raises(CancelledError, match="no tile was retired"):
+            chip.diagnose(
+                "digits",
+                progress=lambda phase, done, total: looked_at.append(done),
+                cancelled=lambda: len(looked_at) > 1,
+            )
+        assert looked_at == [0, 1]
+
+
+def test_a_device_without_progress_is_diagnosed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(self: DeviceHandlers, request: object, context: object) -> NoReturn:
+        raise UnimplementedError("no such call")
+
+    monkeypatch.setattr(DeviceHandlers, "diagnose_with_progress", unknown)
+    with Chip(clock=Clock.manual()) as chip, serve(chip, "127.0.0.1:0") as server:
+        chip.program(classifier())
+        with pcmedge.connect(server.address) as device:
+            seen: list[Progress] = []
+            assert device.diagnose(progress=seen.append).healthy
+            assert seen == []
+
+
+def test_telemetry_remembers_what_was_found_until_it_is_mended(tmp_path: Path) -> None:
+    with pcmedge.Emulator(digits_image(), clock="manual", seed=6, store=tmp_path / "chip") as device:
+        device.lab.inject_faults([Fault(kind="dead-column", tile=1, column=7), Fault(kind="tile-lost", tile=2)])
+        assert not any(tile.findings for tile in device.telemetry(tiles=True).models[0].tiles)
+        found = device.diagnose()
+        told = [(tile.findings, tile.faulty_cells) for tile in device.telemetry(tiles=True).models[0].tiles]
+        assert told == [(tile.findings, tile.faulty_cells) for tile in found.tiles]
+        assert found.tiles[1].findings[0].place == "dead-column, column 7"
+    with pcmedge.Emulator(store=tmp_path / "chip") as device:
+        tiles = device.telemetry(tiles=True).models[0].tiles
+        assert [tile.findings for tile in tiles] == [tile.findings for tile in found.tiles]
+        device.lab.clear_faults([1])
+        tiles = device.telemetry(tiles=True).models[0].tiles
+        assert [bool(tile.findings) for tile in tiles] == [False, False, True]
+        device.lab.inject_faults([Fault(kind="dead-row", tile=0, row=0)])
+        assert device.diagnose().tiles[0].findings
+        device.lab.clear_faults()
+        assert not any(tile.findings for tile in device.telemetry(tiles=True).models[0].tiles)
+
+
+def test_metrics_name_layer_tile_and_column(tmp_path: Path) -> None:
+    with Chip(clock=Clock.manual(), seed=6) as chip, serve(chip, f"unix://{tmp_path}/s", lab=True) as server:
+        chip.program(digits_image())
+        with pcmedge.connect(server.address) as device:
+            device.lab.inject_faults([Fault(kind="dead-column", tile=1, column=7)])
+            found = device.diagnose().tiles[1]
+            identity = server.ask("GetIdentity", device_pb2.GetIdentityRequest())
+            telemetry = server.ask("GetTelemetry", device_pb2.GetTelemetryRequest(include_tiles=True))
+    families = [*device_families(identity, telemetry), *model_families(telemetry)]
+    samples = {(each.name, tuple(sorted(each.labels.items()))): each.value for f in families for each in f.samples}
+    place = {"model": "digits", "layer": found.layer, "tile": "1"}
+    assert samples["pcmedge_tiles_retired", ()] == 1
+    assert samples["pcmedge_tile_retired", tuple(sorted(place.items()))] == 1
+    finding = place | {"kind": "dead-column", "row": "", "column": "7"}
+    assert samples["pcmedge_tile_finding", tuple(sorted(finding.items()))] == found.findings[0].measured
+    assert sum(name == "pcmedge_tile_retired" for name, _ in samples) == 1

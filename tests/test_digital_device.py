@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,7 +140,10 @@ def test_classify_takes_pictures_as_a_chip_does() -> None:
             (best, probability), *_ = device.classify(picture)
             assert best == COLOURS[label]
             assert probability == pytest.approx(float(litert(colours_tflite(), normalised(picture[None])).max()))
-    with pcmedge.DigitalDevice(colours_tflite()) as device, pytest.raises(InputError, match="preprocessing"):
+    with (
+        pcmedge.DigitalDevice(colours_tflite()) as device,
+        pytest.raises(InputError, match=r"DigitalDevice.*preprocessing"),
+    ):
         device.classify(PICTURES[0])
 
 
@@ -323,3 +328,33 @@ def test_commands_take_a_digital_url(tmp_path: Path, capsys: pytest.CaptureFixtu
     checks = {check["name"]: check for check in doctor["checks"]}
     assert checks["TFLite runtime"]["found"].startswith("ai-edge-litert ")
     assert checks["tflite-runtime"]["status"] == "ok"
+
+
+def test_opening_a_tflite_file_writes_nothing_to_stderr(tmp_path: Path) -> None:
+    (tmp_path / "colours.tflite").write_bytes(colours_tflite())
+    code = (
+        "import os, sys, pcmedge\n"
+        "for name in (1, 2):\n"
+        "    with pcmedge.DigitalDevice(sys.argv[1]) as device:\n"
+        "        print(device.self_test().passed)\n"
+        "os.write(2, b'still there')\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "colours.tflite")], capture_output=True, text=True, check=True
+    )
+    assert (found.stdout.split(), found.stderr) == (["True", "True"], "still there")
+
+
+def test_what_others_write_to_stderr_meanwhile_is_passed_on() -> None:
+    code = (
+        "import os\n"
+        "from pcmedge.digital.greeting import without_greeting\n"
+        "lines = (b'before\\n', b'INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\\n', b'INFO: other\\n')\n"
+        "for _ in range(2):\n"
+        "    with without_greeting():\n"
+        "        [os.write(2, line) for line in lines]\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first = "before\nINFO: other\n"
+    # It greets once, so only the first time is it looked for.
+    assert found.stderr == first + "before\nINFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nINFO: other\n"

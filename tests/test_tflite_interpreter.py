@@ -80,6 +80,14 @@ def test_details_are_those_of_tflite(colours: bytes, pitches: bytes) -> None:
         ours.close()
 
 
+def test_an_unknown_option_names_the_interpreter_and_what_it_takes(colours: bytes) -> None:
+    with pytest.raises(TypeError, match=r"Interpreter has no option 'profil'. Did you mean profile\?") as refused:
+        Interpreter(model_content=colours, profil="pcm-512x512")
+    assert isinstance(refused.value, errors.InputTypeError)
+    for known in ("calibration", "cache", "num_threads", "scaling"):
+        assert known in str(refused.value)
+
+
 def test_signatures_are_those_of_tflite(colours: bytes, pitches: bytes) -> None:
     with Interpreter(model_content=colours) as ours:
         assert ours.get_signature_list() == Litert(model_content=colours_tflite()).get_signature_list() == {}

@@ -88,6 +88,19 @@ def test_label_image(
     assert float(our_score) == pytest.approx(float(score), abs=0.1)
 
 
+def test_label_image_compiles_a_model_with_typical_inputs(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = models / "2.png"
+    Image.fromarray(pictures()[0][2]).save(picture)
+    np.save(models / "typical.npy", normalised(pictures()[0]))
+    options = {"image": picture, "label_file": models / "colours.txt", "model_file": models / "colours.tflite"}
+    typical = {"calibration": models / "typical.npy", "cache": models / "compiled"}
+    ours = run("label_image.py", {**options, **typical}, models, monkeypatch, capsys)
+    assert ours[0].endswith(COLOURS[2])
+    assert len(list((models / "compiled").glob("*.pcmi"))) == 1
+
+
 @pytest.mark.parametrize("pitch", range(3))
 def test_keyword_spotting(
     pitch: int, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -2,7 +2,7 @@
 
 import sys
 
-from pcmedge.cli.main import main
+from pcmedge.cli.entry import main
 
 if __name__ == "__main__":
     main(["serve", *sys.argv[1:]])

@@ -6,6 +6,8 @@ CAPABILITIES = (
     "buffer",
     "buffer.statistics",
     "diagnose",
+    "diagnose.findings",
+    "diagnose.progress",
     "events",
     "events.watch",
     "images",

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from pcmedge._contract.image_pb2 import ChipProfile
 from pcmedge.errors import InputValueError
 from pcmedge.image import ChipImage
+from pcmedge.image.fault_rates import FaultRates
 from pcmedge.image.signing import PublicKey
 
 from pcmedge_emulator import buffers, diagnose, images, inference, observe, policies, recalibration, selftest
 from pcmedge_emulator.arguments import folder, one_of, text, whole
+from pcmedge_emulator.born import FaultLike, described
 from pcmedge_emulator.calibration.adabs import MOST_READS
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
 from pcmedge_emulator.capabilities import CAPABILITIES, TURBO_CAPABILITY
@@ -95,6 +97,9 @@ class Chip(LabVerbs):
     * ``default_policy``: of a freshly programmed image. ``same_read``: recalibration sees inference's own read noise
       (for studies of what that would gain; never the default).
     * ``journal``: how many events are kept.
+    * ``faults``: what a new chip comes with: a list of faults, or rates, from which serial and seed draw them. None:
+      what its profile expects (nothing for the technology "ideal"). A store keeps what was said; something else is
+      refused.
     * ``signatures``: of images, "off", "warn" or "require"; ``trusted_keys``: public keys, or their PEM files.
       ``refuse_rollback``: refuse versions lower than the highest held of a model; None: with "require" only. With
       "require" a resident model of no trusted signer is deactivated (docs/security.md).
@@ -123,6 +128,7 @@ class Chip(LabVerbs):
         same_read: bool = False,
         store_max_bytes: int | None = None,
         journal: JournalBounds = DEFAULT_BOUNDS,
+        faults: FaultRates | Sequence[FaultLike] | None = None,
         signatures: str = "off",
         trusted_keys: Sequence[str | PathLike[str] | PublicKey] = (),
         refuse_rollback: bool | None = None,
@@ -140,9 +146,12 @@ class Chip(LabVerbs):
             seed = whole("seed", seed, 0, np.iinfo(np.int64).max)
         own = own_technology(technology)
         self._trust = Trust.of(signatures, trusted_keys, refuse_rollback)
+        comes_with = described(faults)
 
         def identity(stored: DeviceRecord | None) -> DeviceRecord:
-            return device_record(stored, technology=technology, serial=serial, seed=seed, profile=profile)
+            return device_record(
+                stored, technology=technology, serial=serial, seed=seed, profile=profile, comes_with=comes_with
+            )
 
         def circuits(device: DeviceRecord) -> Circuits:
             return Circuits(
@@ -207,6 +216,11 @@ class Chip(LabVerbs):
     def capabilities(self) -> tuple[str, ...]:
         """What the chip offers, without the lab: names of docs/device-contract.md."""
         return CAPABILITIES + ((TURBO_CAPABILITY,) if self.precision == "turbo" else ())
+
+    @property
+    def retired_tiles(self) -> tuple[int, ...]:
+        """Physical tiles that a diagnosis found unfit to be programmed again."""
+        return self._state.device.retired
 
     def identity(self) -> Identity:
         return observe.identity(self._state)
@@ -471,6 +485,7 @@ class Chip(LabVerbs):
         *,
         false_alarm_rate: float = 0.0,
         tolerated_cells: float | None = None,
+        progress: Progress | None = None,
         cancelled: Cancelled | None = None,
         mutation: Mutation = NO_MUTATION,
     ) -> Diagnosis:
@@ -478,7 +493,8 @@ class Chip(LabVerbs):
 
         A chip without faults has any finding with probability ``false_alarm_rate`` at most (0: 0.001). Tiles with a
         faulty row, column or converter, or more than the share ``tolerated_cells`` of faulty cells (None: 0.0005), are
-        retired: the next programming takes others. One that was retired and is found healthy is taken back.
+        retired: the next programming takes others. One that was retired and is found healthy is taken back. Cancelled,
+        it retires none. ``progress(phase, done, total)`` is called for each tile of "diagnose".
         Raises InputValueError, CancelledError, GenerationMismatchError.
         """
         return self._state.once(
@@ -486,6 +502,12 @@ class Chip(LabVerbs):
             "diagnose",
             Diagnosis,
             lambda: diagnose.diagnose(
-                self._state, name, false_alarm_rate, tolerated_cells, cancelled or never, mutation
+                self._state,
+                name,
+                false_alarm_rate,
+                tolerated_cells,
+                progress or no_progress,
+                cancelled or never,
+                mutation,
             ),
         )

@@ -9,7 +9,7 @@ from pcmedge.errors import CancelledError, InputTypeError, InputValueError
 
 from pcmedge_emulator.calibration.gdc import DEFAULT_READS, read_cells
 from pcmedge_emulator.diagnosis import SCATTERED_TAIL, Limits, Verdict, healthy_cells, judge_tile
-from pcmedge_emulator.operations import Cancelled
+from pcmedge_emulator.operations import Cancelled, Progress
 from pcmedge_emulator.outcomes import Diagnosis, Event, Mutation, TileDiagnosis
 from pcmedge_emulator.resident import ProgrammedTile, Resident
 from pcmedge_emulator.state import State
@@ -27,6 +27,7 @@ def diagnose(
     name: str,
     false_alarm_rate: float,
     tolerated_cells: float | None,
+    progress: Progress,
     cancelled: Cancelled,
     mutation: Mutation,
 ) -> Diagnosis:
@@ -38,9 +39,16 @@ def diagnose(
     with state.busy("", cancelled):
         resident = state.resident(name)
         state.check(mutation, resident)
-        outcome = _outcome(state, resident, rate, tolerated, cancelled)
+        outcome = _outcome(state, resident, rate, tolerated, progress, cancelled)
         device = replace(state.device, retired=outcome.retired_tiles)
-        state.commit(events=_events(state, name, outcome), device=device, remember=(mutation, "diagnose", outcome))
+        findings = state.findings.after(outcome.tiles)
+        state.commit(
+            findings.write,
+            events=_events(state, name, outcome),
+            device=device,
+            remember=(mutation, "diagnose", outcome),
+        )
+        state.set_findings(findings)
         return outcome
 
 
@@ -52,7 +60,9 @@ def _share(name: str, value: float) -> float:
     return float(value)
 
 
-def _outcome(state: State, resident: Resident, rate: float, tolerated: float, cancelled: Cancelled) -> Diagnosis:
+def _outcome(
+    state: State, resident: Resident, rate: float, tolerated: float, progress: Progress, cancelled: Cancelled
+) -> Diagnosis:
     programmed, circuits, profile = resident.programmed, state.circuits, resident.programmed.profile
     age_s, number = state.age_s(resident), state.take_reads(1)
     # A model may have no tiles at all, and then nothing to share the rate between.
@@ -68,7 +78,8 @@ def _outcome(state: State, resident: Resident, rate: float, tolerated: float, ca
         noisy=circuits.noisy,
     )
     diagnosed = []
-    for tile in programmed.tiles:
+    for done, tile in enumerate(programmed.tiles):
+        progress("diagnose", done, len(programmed.tiles))
         if cancelled():
             raise CancelledError("The diagnosis was cancelled; no tile was retired.")
         rng = state.streams.diagnosis(number, tile.physical)
@@ -101,6 +112,7 @@ def _outcome(state: State, resident: Resident, rate: float, tolerated: float, ca
             limits,
         )
         diagnosed.append(_tile(tile, verdict, tolerated))
+    progress("diagnose", len(diagnosed), len(diagnosed))
     looked_at = {tile.tile for tile in diagnosed}
     found = {tile.tile for tile in diagnosed if tile.retired}
     return Diagnosis(

@@ -35,8 +35,12 @@ def device_record(
     serial: str | None,
     seed: int | None,
     profile: ChipProfile | str | None,
+    comes_with: str = "",
 ) -> DeviceRecord:
-    """The stored device, or a new one; StoreError when what was asked for is not the device in the store."""
+    """The stored device, or a new one; StoreError when what was asked for is not the device in the store.
+
+    ``comes_with``: its faults, as :func:`pcmedge_emulator.born.described` says them.
+    """
     wanted = b"" if profile is None else get_profile(profile).SerializeToString(deterministic=True)
     if stored is None:
         return DeviceRecord(
@@ -44,19 +48,22 @@ def device_record(
             seed=DEFAULT_SEED if seed is None else seed,
             technology=get_technology(DEFAULT_TECHNOLOGY if technology is None else technology).name,
             profile=wanted,
+            comes_with=comes_with,
         )
     named = technology.name if isinstance(technology, Technology) else technology
     asked = {"technology": named, "serial": serial, "seed": seed, "profile": wanted or None}
+    asked["comes_with"] = comes_with or None
     for name, value in asked.items():
         found = getattr(stored, name)
         if value is None or value == found:
             continue
         if name == "profile" and not found:
             continue
-        shown = "another" if name == "profile" else f"{found!r}, not {value!r}"
+        shown = f"{found!r}, not {value!r}" if name in ("technology", "serial", "seed") else "another"
+        option = "faults" if name == "comes_with" else name
         raise StoreError(
-            f"The store holds a device whose {name} is {shown}. Leave {name} out to use it as it is, or name another "
-            "directory for another device.",
-            field=name,
+            f"The store holds a device whose {option} is {shown}. Leave {option} out to use it as it is, or name "
+            "another directory for another device.",
+            field=option,
         )
     return stored if stored.profile or not wanted else replace(stored, profile=wanted)

@@ -9,6 +9,7 @@ from pcmedge.errors import CancelledError, CapacityError, Error, ImageTrustError
 from pcmedge.image import ChipImage
 
 from pcmedge_emulator import stored_models
+from pcmedge_emulator.born import with_born_faults
 from pcmedge_emulator.calibration.policy import Policy
 from pcmedge_emulator.engine import Parameters
 from pcmedge_emulator.history import SelfTestHistory
@@ -122,6 +123,7 @@ def _program(
     profile = state.profile or image.manifest.profile
     check_features(image)
     check_profile(image, profile)
+    made = with_born_faults(replace(state.device, profile=profile.SerializeToString())) if adopted else state.device
     chip_program = program_on(profile, image)
     progress("verify", 1, 1)
     physical, gone = _place(state, image, profile.tiles, replace_residents, use_retired)
@@ -130,6 +132,8 @@ def _program(
     overwritten = [name for name in gone if set(state.residents[name].record.physical) & set(physical)]
     stopped_s = time.monotonic()
     state.set_out_of_service(overwritten)
+    if adopted:
+        state.set_faults(made)
     try:
         programmed, reports = program_image(
             image,
@@ -155,7 +159,8 @@ def _program(
         )
         device = replace(state.device, program_generation=generation)
         if adopted:
-            device = replace(device, profile=profile.SerializeToString())
+            # Made before the reads that programming took were counted.
+            device = replace(made, program_generation=generation, reads=device.reads)
 
         def write(transaction: Transaction) -> None:
             for name in gone:
@@ -172,7 +177,10 @@ def _program(
             details["signature"] = warning.reason
         state.commit(
             write,
-            events=[state.event("programmed", message, image.name, details)],
+            events=[
+                state.event("programmed", message, image.name, details),
+                *state.born_event(state.device, made, ahead=1),
+            ],
             device=device,
             remember=(mutation, "program", outcome),
         )
@@ -181,6 +189,8 @@ def _program(
         return outcome
     finally:
         state.set_out_of_service([])
+        if adopted:
+            state.set_faults(state.device)
 
 
 def _place(

@@ -123,10 +123,7 @@ def _model(state: State, resident: Resident, include_tiles: bool, include_self_t
     if include_tiles:
         per_tile = {node.layer: node.mvms / node.tiles for node in placement.nodes if node.analog and node.tiles}
         tiles = tuple(
-            replace(
-                _tile(resident, tile, per_tile.get(tile.tile.layer, 0.0), age_s),
-                retired=tile.physical in state.device.retired,
-            )
+            _diagnosed(state, _tile(resident, tile, per_tile.get(tile.tile.layer, 0.0), age_s))
             for tile in resident.programmed.tiles
         )
     return ModelTelemetry(
@@ -145,6 +142,17 @@ def _model(state: State, resident: Resident, include_tiles: bool, include_self_t
         tiles=tiles,
         self_tests=resident.history.records() if include_self_tests else (),
         agreement_floor=record.agreement_floor,
+    )
+
+
+def _diagnosed(state: State, tile: TileTelemetry) -> TileTelemetry:
+    """With what the last diagnosis of the physical tile said."""
+    found = state.findings.of(tile.tile)
+    return replace(
+        tile,
+        retired=tile.tile in state.device.retired,
+        findings=() if found is None else found.findings,
+        faulty_cells=0 if found is None else found.faulty_cells,
     )
 
 

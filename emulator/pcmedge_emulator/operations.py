@@ -59,7 +59,7 @@ Work = Callable[[Progress, Cancelled], Any]
 """Called with ``progress(phase, done, total)`` and ``cancelled() -> bool``; returns the outcome or raises."""
 
 _UNITS = {"verify": "checks", "program": "tiles", "baseline": "tiles", "store": "images"}
-_UNITS |= {"read": "tiles", "measure": "batches", "guard": "reads"}
+_UNITS |= {"diagnose": "tiles", "read": "tiles", "measure": "batches", "guard": "reads"}
 
 
 def no_progress(phase: str, done: int, total: int) -> None:

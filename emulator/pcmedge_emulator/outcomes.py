@@ -234,6 +234,8 @@ class TileTelemetry:
     mvms: int
     age_s: float
     retired: bool = False
+    findings: tuple[FaultFinding, ...] = ()
+    faulty_cells: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

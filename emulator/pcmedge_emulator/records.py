@@ -22,6 +22,8 @@ class DeviceRecord:
     ``program_generation`` and ``statistics_generation`` are the highest ever given out, ``reads`` counts the read-noise
     realisations recalibrations have used, ``boots`` the starts. ``faults`` are those of the silicon,
     ``faults_injected`` how many ever were; ``retired`` the physical tiles a diagnosis found unfit to be programmed.
+    ``comes_with`` is what was asked for when the device was made (:mod:`pcmedge_emulator.born`), empty for what its
+    profile expects; ``born``: those are among ``faults``.
     """
 
     serial: str
@@ -35,6 +37,8 @@ class DeviceRecord:
     faults: tuple[Fault, ...] = ()
     faults_injected: int = 0
     retired: tuple[int, ...] = ()
+    comes_with: str = ""
+    born: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,12 +31,14 @@ from pcmedge.errors import (
 )
 
 from pcmedge_emulator import codec, stored_models
+from pcmedge_emulator.born import with_born_faults
 from pcmedge_emulator.calibration.adabs import sample_count
 from pcmedge_emulator.clock import Clock, ClockMode, ClockState
-from pcmedge_emulator.crossbar.faults import tile_faults
+from pcmedge_emulator.crossbar.faults import FaultsByTile
 from pcmedge_emulator.engine import FastEngine, ReferenceEngine
+from pcmedge_emulator.fault_checks import told
+from pcmedge_emulator.findings import Findings
 from pcmedge_emulator.history import SelfTestHistory
-from pcmedge_emulator.injected import Fault
 from pcmedge_emulator.journal import DEFAULT_BOUNDS, Journal, JournalBounds
 from pcmedge_emulator.lease import LeaseBook
 from pcmedge_emulator.operations import Operations
@@ -111,7 +113,8 @@ class State:
         self.out_of_service: frozenset[str] = frozenset()
         self.residents: Mapping[str, Resident] = {}
         stored = store.get("device", "device")
-        device = identity(None if stored is None else codec.decode(stored, DeviceRecord))
+        found = identity(None if stored is None else codec.decode(stored, DeviceRecord))
+        device = with_born_faults(found)
         self.device = replace(device, boots=device.boots + 1)
         self.circuits = circuits(self.device)
         self.streams = Streams(self.device.serial, self.device.seed)
@@ -119,9 +122,11 @@ class State:
         if clock_state is not None:
             clock.resume(codec.decode(clock_state, ClockState), keep_mode=keep_clock_mode)
         self.set_faults(self.device)
+        self.findings = Findings.stored(store)
         self.residents = {resident.record.name: resident for resident in self.load()}
         details = {"models": ",".join(self.residents), "boots": str(self.device.boots)}
-        self.commit(events=[self.event("started", "The device started.", details=details)], device=self.device)
+        events = [self.event("started", "The device started.", details=details)]
+        self.commit(events=[*events, *self.born_event(found, device, ahead=1)], device=self.device)
 
     # ------------------------------------------------------------------------------------------------- what there is
 
@@ -274,15 +279,24 @@ class State:
 
     def set_faults(self, device: DeviceRecord) -> None:
         """The chip is read with the faults of this record from now on; engines are :meth:`refresh`'s."""
-        profile, by_tile = self.profile, dict[int, list[Fault]]()
-        for fault in device.faults if profile is not None else ():
-            by_tile.setdefault(fault.tile, []).append(fault)
-        found = {
-            tile: tile_faults(faults, profile.tile_rows, profile.tile_columns, self.streams.fault)
-            for tile, faults in by_tile.items()
-            if profile is not None
-        }
+        profile, before = ChipProfile.FromString(device.profile), self.circuits.faults
+        found = FaultsByTile(
+            device.faults,
+            profile.tile_rows,
+            profile.tile_columns,
+            self.streams.fault,
+            before if isinstance(before, FaultsByTile) else None,
+        )
         self.circuits = replace(self.circuits, faults=found)
+
+    def set_findings(self, findings: Findings) -> None:
+        self.findings = findings
+
+    def born_event(self, before: DeviceRecord, after: DeviceRecord, ahead: int = 0) -> list[Event]:
+        """What the journal says of the faults that a chip comes with; nothing if there are none."""
+        new = after.faults[len(before.faults) :]
+        message = f"This chip came with {len(new)} faults on {told(new)}."
+        return [self.event("faults-injected", message, ahead=ahead)] if new else []
 
     def set_realisation(self, realisation: int) -> None:
         self.realisation = realisation

@@ -71,6 +71,10 @@ class Streams:
         """Which devices an injected fault hits, and how."""
         return stream(self.serial, self.seed, "fault", number)
 
+    def born(self, kind: str, tile: int) -> np.random.Generator:
+        """How many faults of a kind a tile comes with, and on which lines."""
+        return stream(self.serial, self.seed, f"born-{kind}", tile)
+
     def products(self, generation: int, boot: int) -> int:
         """First seed of the noise of each product of inferences; a request takes the next number."""
         return int(stream(self.serial, self.seed, "products", generation, boot).integers(2**48))

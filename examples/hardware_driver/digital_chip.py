@@ -50,7 +50,7 @@ class DigitalChip(Hardware):
         plain(image)
 
     def program(self, image: ChipImage, tiles: tuple[int, ...], step: Any) -> tuple[TileProgramming, ...]:
-        """Here a driver writes targets to the chip: int16 [groups, rows, columns] of each logical tile."""
+        """Here a driver writes targets to the chip: int16 or float32 [groups, rows, columns] of each logical tile."""
         reports = []
         for number, (tile, physical) in enumerate(zip(image.tiles(), tiles, strict=True), 1):
             image.target(tile)

@@ -2,8 +2,12 @@
 
     python label_image.py --image cat.png --model_file model.pcmi --label_file labels.txt
 
-With TFLite's own interpreter the import is ``from ai_edge_litert.interpreter import Interpreter``, and nothing else
-differs. Needs Pillow.
+A .tflite file is compiled for the chip first, which takes typical inputs:
+
+    python label_image.py --image cat.png --model_file model.tflite --calibration samples.npy --label_file labels.txt
+
+With TFLite's own interpreter, which knows no calibration, the import is ``from ai_edge_litert.interpreter import
+Interpreter``, and nothing else differs. Needs Pillow.
 """
 
 import argparse
@@ -27,9 +31,14 @@ def main():
     parser.add_argument("--input_mean", type=float, default=127.5)
     parser.add_argument("--input_std", type=float, default=127.5)
     parser.add_argument("--num_threads", type=int, default=None)
+    parser.add_argument("-c", "--calibration", help="typical inputs of a .tflite model, .npy, first axis the batch")
+    parser.add_argument("--cache", help="folder that keeps what was compiled")
     args = parser.parse_args()
 
-    interpreter = Interpreter(model_path=args.model_file, num_threads=args.num_threads)
+    compiling = {}
+    if args.calibration:
+        compiling = {"calibration": np.load(args.calibration), "cache": args.cache}
+    interpreter = Interpreter(model_path=args.model_file, num_threads=args.num_threads, **compiling)
     interpreter.allocate_tensors()
     input_details = interpreter.get_input_details()
     output_details = interpreter.get_output_details()

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os as _os
 from importlib import import_module
-from importlib.metadata import version as _version
-from typing import TYPE_CHECKING, Any
 
-from pcmedge.errors import Error
-
+# Not typing's, which takes longer to import than all of this: the command pcmedge begins here, deaf to Ctrl-C.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pcmedge.compiler import compile
     from pcmedge.device import AsyncDevice, AsyncEmulator, Device, Emulator, FallbackDevice, connect, connect_async
     from pcmedge.digital import AsyncDigitalDevice, DigitalDevice
+    from pcmedge.errors import Error
     from pcmedge.image import ChipImage
     from pcmedge.training import noise_aware
 
-__version__ = _version("pcmedge")
+    __version__: str
 
 # ONNX Runtime's own packages report sessions to their maker, and keep an identifier of the machine in the user's home,
 # unless this is set before they are first imported. Nothing of a device is anybody else's business.
@@ -34,6 +35,7 @@ _HOMES = {
     "Device": "pcmedge.device",
     "DigitalDevice": "pcmedge.digital",
     "Emulator": "pcmedge.device",
+    "Error": "pcmedge.errors",
     "FallbackDevice": "pcmedge.device",
     "compile": "pcmedge.compiler",
     "connect": "pcmedge.device",
@@ -60,6 +62,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("pcmedge")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'pcmedge' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """``python -m pcmedge`` is the command ``pcmedge``."""
 
-from pcmedge.cli.main import main
+from pcmedge.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ Arrays only; conductances in microsiemens, partial sums in DAC codes. The defini
 """
 
 from pcmedge_emulator.crossbar.converters import AdcCodes, adc, adc_limit, converter_spread, dac, dac_limits, saturated
-from pcmedge_emulator.crossbar.faults import NO_FAULTS, TileFaults, tile_faults
+from pcmedge_emulator.crossbar.faults import NO_FAULTS, FaultsByTile, TileFaults, tile_faults
 from pcmedge_emulator.crossbar.idle import IdleCells, idle_cells
 from pcmedge_emulator.crossbar.ir_drop import ir_drop
 from pcmedge_emulator.crossbar.mvm import mvm, tile_codes
@@ -25,6 +25,7 @@ __all__ = [
     "NO_FAULTS",
     "TARGET_FULL_SCALE",
     "AdcCodes",
+    "FaultsByTile",
     "IdleCells",
     "TileAllocator",
     "TileDevices",

@@ -6,7 +6,7 @@ left in a device stay behind them, so that clearing a fault shows them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -169,3 +169,43 @@ def _with_converter(found: TileFaults, fault: Fault, columns: int, rng: np.rando
     if of_gain:
         return replace(found, gain=gain if found.gain is None else found.gain * gain)
     return replace(found, offset=offset if found.offset is None else found.offset + offset)
+
+
+class FaultsByTile(Mapping[int, TileFaults]):
+    """What the faults of a chip come to, by physical tile; reckoned when a tile is first asked for.
+
+    ``before``: tiles whose faults are the same as there are taken from it.
+    """
+
+    def __init__(
+        self,
+        faults: Iterable[Fault],
+        rows: int,
+        columns: int,
+        stream: Callable[[int], np.random.Generator],
+        before: FaultsByTile | None = None,
+    ) -> None:
+        by_tile: dict[int, list[Fault]] = {}
+        for fault in faults:
+            by_tile.setdefault(fault.tile, []).append(fault)
+        self._faults = {tile: tuple(found) for tile, found in by_tile.items()}
+        self._shape = rows, columns
+        self._stream = stream
+        self._known: dict[int, TileFaults] = {}
+        if before is not None and before._shape == self._shape:
+            known = dict(before._known)  # others may ask for more of its tiles meanwhile
+            self._known = {
+                tile: found for tile, found in known.items() if before._faults[tile] == self._faults.get(tile)
+            }
+
+    def __getitem__(self, tile: int) -> TileFaults:
+        found = self._known.get(tile)
+        if found is None:
+            found = self._known[tile] = tile_faults(self._faults[tile], *self._shape, self._stream)
+        return found
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._faults)
+
+    def __len__(self) -> int:
+        return len(self._faults)

@@ -71,7 +71,7 @@ def target_conductances(target: Targets, g_max_microsiemens: float) -> tuple[Arr
 
 
 def program_tile(
-    target_int16: Targets,
+    targets: Targets,
     g_max_microsiemens: float,
     technology: Technology,
     rng: np.random.Generator,
@@ -80,8 +80,8 @@ def program_tile(
 ) -> tuple[TileDevices, TileProgramming]:
     """Program both devices of every pair and draw their drift exponents.
 
-    ``target_int16`` [groups, rows, columns] as stored in the image; ``rng`` the tile's own programming stream. Drift
-    exponents come from a child stream, so that they are the same devices however they are programmed.
+    ``targets`` [groups, rows, columns] as stored in the image, int16 or float32; ``rng`` the tile's own programming
+    stream. Drift exponents come from a child stream, so that they are the same devices however they are programmed.
     ``program_and_verify`` asks for the iterative loop instead of single programming. ``faults`` of the tile: its stuck
     devices take no programming. What is returned is what they would hold; the report is of what they do hold, and a
     stuck device outside the loop's margin has not converged.
@@ -90,22 +90,22 @@ def program_tile(
     programming_rng, drift_rng = rng.spawn(2)
     g: list[Array] = []
     nu: list[Array] = []
-    targets = target_conductances(target_int16, g_max_microsiemens)
+    wanted = target_conductances(targets, g_max_microsiemens)
     accepted: list[npt.NDArray[np.bool_] | None] = []
-    for wanted in targets:
+    for target in wanted:
         if program_and_verify is None:
-            programmed, within = program(wanted, scaled, programming_rng), None
+            programmed, within = program(target, scaled, programming_rng), None
         else:
-            programmed, within = _verified(wanted, scaled, programming_rng, program_and_verify)
+            programmed, within = _verified(target, scaled, programming_rng, program_and_verify)
         accepted.append(within)
         g.append(programmed)
-        nu.append(sample_drift_exponents(wanted, scaled, drift_rng))
+        nu.append(sample_drift_exponents(target, scaled, drift_rng))
     margin = math.inf
     if program_and_verify is not None:
         asked = program_and_verify.margin_microsiemens
         margin = scaled.verify_margin_microsiemens if asked is None else asked
     held = faults.hold(g[0], g[1], g_max_microsiemens)
-    report = _report(targets, held, accepted, faults.stuck(target_int16.shape), margin)
+    report = _report(wanted, held, accepted, faults.stuck(targets.shape), margin)
     return TileDevices(g[0], g[1], nu[0], nu[1], float(g_max_microsiemens)), report
 
 

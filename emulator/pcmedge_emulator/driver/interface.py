@@ -154,6 +154,7 @@ class DeviceChip(Protocol):
         *,
         false_alarm_rate: float = 0.0,
         tolerated_cells: float | None = None,
+        progress: Progress | None = None,
         cancelled: Cancelled | None = None,
         mutation: Mutation,
     ) -> Diagnosis: ...

@@ -10,7 +10,7 @@ from pcmedge.errors import NotFoundError, UnimplementedError
 
 from pcmedge_emulator.driver.placing import allocator
 from pcmedge_emulator.driver.residents import Model
-from pcmedge_emulator.operations import Cancelled
+from pcmedge_emulator.operations import Cancelled, Progress
 from pcmedge_emulator.outcomes import (
     NO_MUTATION,
     Diagnosis,
@@ -110,6 +110,7 @@ class Telling:
         *,
         false_alarm_rate: float = 0.0,
         tolerated_cells: float | None = None,
+        progress: Progress | None = None,
         cancelled: Cancelled | None = None,
         mutation: Mutation = NO_MUTATION,
     ) -> Diagnosis:

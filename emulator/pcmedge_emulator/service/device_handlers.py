@@ -277,6 +277,22 @@ class DeviceHandlers:
         )
         return messages.diagnosis(outcome)
 
+    def diagnose_with_progress(
+        self, request: device_pb2.DiagnoseRequest, context: CallContext
+    ) -> Iterator[device_pb2.OperationUpdate]:
+        return self._operate(
+            "diagnose",
+            context,
+            lambda progress, cancelled: self._chip.diagnose(
+                request.model_name,
+                false_alarm_rate=request.false_alarm_rate,
+                tolerated_cells=request.tolerated_cells if request.HasField("tolerated_cells") else None,
+                progress=progress,
+                cancelled=cancelled,
+                mutation=_mutation(request),
+            ),
+        )
+
 
 def _check_wanted(context: CallContext) -> None:
     if not context.active():

@@ -132,6 +132,8 @@ def operation(update: OperationUpdate) -> device_pb2.OperationUpdate:
             message.program.CopyFrom(_programmed(update.outcome))
         elif isinstance(update.outcome, outcomes.RecalibrationOutcome):
             message.recalibration.CopyFrom(_recalibrated(update.outcome))
+        elif isinstance(update.outcome, outcomes.Diagnosis):
+            message.diagnosis.CopyFrom(diagnosis(update.outcome))
     return message
 
 
@@ -180,7 +182,7 @@ def telemetry(value: outcomes.Telemetry, sequence: int, *, queued: int, rejected
             device_pb2.ModelTelemetry,
             model,
             model_name=model.name,
-            tiles=[_message(device_pb2.TileTelemetry, tile) for tile in model.tiles],
+            tiles=[_message(device_pb2.TileTelemetry, tile, findings=_findings(tile.findings)) for tile in model.tiles],
             self_tests=[_message(device_pb2.SelfTestRecord, record) for record in model.self_tests],
         )
         for model in value.models
@@ -234,12 +236,9 @@ def faults(values: tuple[Fault, ...]) -> lab_pb2.ListFaultsResponse:
 
 
 def diagnosis(value: outcomes.Diagnosis) -> device_pb2.DiagnoseResult:
-    tiles = [
-        _message(
-            device_pb2.TileDiagnosis,
-            tile,
-            findings=[_message(device_pb2.FaultFinding, finding) for finding in tile.findings],
-        )
-        for tile in value.tiles
-    ]
+    tiles = [_message(device_pb2.TileDiagnosis, tile, findings=_findings(tile.findings)) for tile in value.tiles]
     return _message(device_pb2.DiagnoseResult, value, tiles=tiles)
+
+
+def _findings(values: tuple[outcomes.FaultFinding, ...]) -> list[device_pb2.FaultFinding]:
+    return [_message(device_pb2.FaultFinding, finding) for finding in values]

@@ -23,6 +23,7 @@ from prometheus_client.core import (
 
 MOST_TILES = 64
 MOST_LAYERS = 256
+MOST_FINDINGS = 4
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _PHASES = ("queue", "compute_input", "compute_infer", "compute_output")
 
@@ -51,6 +52,7 @@ def device_families(identity: device_pb2.Identity, telemetry: device_pb2.Telemet
         ("device_time_seconds", "The device's own clock.", telemetry.device_time_s),
         ("tiles", "Crossbar tiles of the chip.", telemetry.tiles),
         ("tiles_free", "Tiles no model occupies.", telemetry.free_tiles),
+        ("tiles_retired", "Tiles a diagnosis found unfit for another programming.", telemetry.retired_tiles),
         ("requests_queued", "Inference requests that wait for the chip.", telemetry.requests_queued),
         ("memory_bytes", "Resident memory of the process.", telemetry.memory_bytes),
         ("store_bytes", "Size of the store; 0 without one.", telemetry.store_bytes),
@@ -102,6 +104,7 @@ def model_families(telemetry: device_pb2.Telemetry) -> Iterator[Metric]:
     yield _layers(telemetry)
     if sum(len(model.tiles) for model in telemetry.models) <= MOST_TILES:
         yield _tiles(telemetry)
+    yield from _diagnosed(telemetry)
 
 
 def _layers(telemetry: device_pb2.Telemetry) -> Metric:
@@ -130,6 +133,30 @@ def _tiles(telemetry: device_pb2.Telemetry) -> Metric:
         for tile in model.tiles:
             family.add_metric((model.model_name, tile.layer, str(tile.tile)), tile.drift_factor)
     return family
+
+
+def _diagnosed(telemetry: device_pb2.Telemetry) -> Iterator[Metric]:
+    """Tiles with a finding of their last diagnosis, the first ``MOST_TILES``; the worst ``MOST_FINDINGS`` of each."""
+    labels = ("model", "layer", "tile")
+    retired = GaugeMetricFamily("pcmedge_tile_retired", "1 for a tile that is not programmed again.", labels=labels)
+    cells = GaugeMetricFamily(
+        "pcmedge_tile_faulty_cells", "Weights the last diagnosis found to be off one by one.", labels=labels
+    )
+    findings = GaugeMetricFamily(
+        "pcmedge_tile_finding",
+        "What the last diagnosis measured; row and column are empty where the kind has none.",
+        labels=(*labels, "kind", "row", "column"),
+    )
+    bad = [(model, tile) for model in telemetry.models for tile in model.tiles if tile.retired or tile.findings]
+    for model, tile in bad[:MOST_TILES]:
+        place = (model.model_name, tile.layer, str(tile.tile))
+        retired.add_metric(place, float(tile.retired))
+        cells.add_metric(place, tile.faulty_cells)
+        for finding in tile.findings[:MOST_FINDINGS]:
+            row = str(finding.row) if finding.HasField("row") else ""
+            column = str(finding.column) if finding.HasField("column") else ""
+            findings.add_metric((*place, finding.kind, row, column), finding.measured)
+    yield from (retired, cells, findings)
 
 
 def statistics_families(reply: inference_pb2.ModelStatisticsResponse) -> Iterator[Metric]:

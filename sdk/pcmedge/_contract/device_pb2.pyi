@@ -202,7 +202,7 @@ class ProgramEnd(_message.Message):
     def __init__(self, image_sha256: _Optional[bytes] = ...) -> None: ...
 
 class OperationUpdate(_message.Message):
-    __slots__ = ("operation_id", "kind", "state", "phase", "done", "total", "unit", "elapsed_s", "program", "recalibration", "error")
+    __slots__ = ("operation_id", "kind", "state", "phase", "done", "total", "unit", "elapsed_s", "program", "recalibration", "diagnosis", "error")
     OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +213,7 @@ class OperationUpdate(_message.Message):
     ELAPSED_S_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     RECALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    DIAGNOSIS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     operation_id: str
     kind: str
@@ -224,8 +225,9 @@ class OperationUpdate(_message.Message):
     elapsed_s: float
     program: ProgramResult
     recalibration: RecalibrationResult
+    diagnosis: DiagnoseResult
     error: ErrorDetail
-    def __init__(self, operation_id: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[_Union[OperationState, str]] = ..., phase: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., elapsed_s: _Optional[float] = ..., program: _Optional[_Union[ProgramResult, _Mapping]] = ..., recalibration: _Optional[_Union[RecalibrationResult, _Mapping]] = ..., error: _Optional[_Union[ErrorDetail, _Mapping]] = ...) -> None: ...
+    def __init__(self, operation_id: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[_Union[OperationState, str]] = ..., phase: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., elapsed_s: _Optional[float] = ..., program: _Optional[_Union[ProgramResult, _Mapping]] = ..., recalibration: _Optional[_Union[RecalibrationResult, _Mapping]] = ..., diagnosis: _Optional[_Union[DiagnoseResult, _Mapping]] = ..., error: _Optional[_Union[ErrorDetail, _Mapping]] = ...) -> None: ...
 
 class ErrorDetail(_message.Message):
     __slots__ = ("reason", "status", "message", "metadata")
@@ -671,7 +673,7 @@ class ModelTelemetry(_message.Message):
     def __init__(self, model_name: _Optional[str] = ..., age_s: _Optional[float] = ..., program_generation: _Optional[int] = ..., statistics_generation: _Optional[int] = ..., inferences: _Optional[int] = ..., last_recalibration_age_s: _Optional[float] = ..., median_drift_factor: _Optional[float] = ..., adc_saturation: _Optional[float] = ..., last_agreement: _Optional[float] = ..., energy_j: _Optional[float] = ..., tiles: _Optional[_Iterable[_Union[TileTelemetry, _Mapping]]] = ..., recalibrations: _Optional[int] = ..., recalibrations_refused: _Optional[int] = ..., self_tests: _Optional[_Iterable[_Union[SelfTestRecord, _Mapping]]] = ..., agreement_floor: _Optional[float] = ...) -> None: ...
 
 class TileTelemetry(_message.Message):
-    __slots__ = ("tile", "layer", "drift_factor", "adc_saturation", "mvms", "age_s", "retired")
+    __slots__ = ("tile", "layer", "drift_factor", "adc_saturation", "mvms", "age_s", "retired", "findings", "faulty_cells")
     TILE_FIELD_NUMBER: _ClassVar[int]
     LAYER_FIELD_NUMBER: _ClassVar[int]
     DRIFT_FACTOR_FIELD_NUMBER: _ClassVar[int]
@@ -679,6 +681,8 @@ class TileTelemetry(_message.Message):
     MVMS_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     RETIRED_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    FAULTY_CELLS_FIELD_NUMBER: _ClassVar[int]
     tile: int
     layer: str
     drift_factor: float
@@ -686,7 +690,9 @@ class TileTelemetry(_message.Message):
     mvms: int
     age_s: float
     retired: bool
-    def __init__(self, tile: _Optional[int] = ..., layer: _Optional[str] = ..., drift_factor: _Optional[float] = ..., adc_saturation: _Optional[float] = ..., mvms: _Optional[int] = ..., age_s: _Optional[float] = ..., retired: bool = ...) -> None: ...
+    findings: _containers.RepeatedCompositeFieldContainer[FaultFinding]
+    faulty_cells: int
+    def __init__(self, tile: _Optional[int] = ..., layer: _Optional[str] = ..., drift_factor: _Optional[float] = ..., adc_saturation: _Optional[float] = ..., mvms: _Optional[int] = ..., age_s: _Optional[float] = ..., retired: bool = ..., findings: _Optional[_Iterable[_Union[FaultFinding, _Mapping]]] = ..., faulty_cells: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("sequence", "time_unix_s", "device_time_s", "kind", "message", "details", "model_name", "lost_before")

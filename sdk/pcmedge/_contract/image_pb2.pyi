@@ -107,7 +107,7 @@ class Quantization(_message.Message):
     def __init__(self, datatype: _Optional[str] = ..., scale: _Optional[float] = ..., zero_point: _Optional[int] = ...) -> None: ...
 
 class ChipProfile(_message.Message):
-    __slots__ = ("name", "tile_rows", "tile_columns", "tiles", "dac_bits", "adc_bits", "g_max_microsiemens", "connect_idle", "adc_gain_spread", "adc_offset_spread_codes", "ir_drop", "wire_resistance_ohm")
+    __slots__ = ("name", "tile_rows", "tile_columns", "tiles", "dac_bits", "adc_bits", "g_max_microsiemens", "connect_idle", "adc_gain_spread", "adc_offset_spread_codes", "ir_drop", "wire_resistance_ohm", "stuck_at_reset_share", "stuck_at_g_max_share", "stuck_at_random_share", "dead_rows_per_tile", "dead_columns_per_tile", "lost_tile_share")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TILE_ROWS_FIELD_NUMBER: _ClassVar[int]
     TILE_COLUMNS_FIELD_NUMBER: _ClassVar[int]
@@ -120,6 +120,12 @@ class ChipProfile(_message.Message):
     ADC_OFFSET_SPREAD_CODES_FIELD_NUMBER: _ClassVar[int]
     IR_DROP_FIELD_NUMBER: _ClassVar[int]
     WIRE_RESISTANCE_OHM_FIELD_NUMBER: _ClassVar[int]
+    STUCK_AT_RESET_SHARE_FIELD_NUMBER: _ClassVar[int]
+    STUCK_AT_G_MAX_SHARE_FIELD_NUMBER: _ClassVar[int]
+    STUCK_AT_RANDOM_SHARE_FIELD_NUMBER: _ClassVar[int]
+    DEAD_ROWS_PER_TILE_FIELD_NUMBER: _ClassVar[int]
+    DEAD_COLUMNS_PER_TILE_FIELD_NUMBER: _ClassVar[int]
+    LOST_TILE_SHARE_FIELD_NUMBER: _ClassVar[int]
     name: str
     tile_rows: int
     tile_columns: int
@@ -132,7 +138,13 @@ class ChipProfile(_message.Message):
     adc_offset_spread_codes: float
     ir_drop: float
     wire_resistance_ohm: float
-    def __init__(self, name: _Optional[str] = ..., tile_rows: _Optional[int] = ..., tile_columns: _Optional[int] = ..., tiles: _Optional[int] = ..., dac_bits: _Optional[int] = ..., adc_bits: _Optional[int] = ..., g_max_microsiemens: _Optional[float] = ..., connect_idle: bool = ..., adc_gain_spread: _Optional[float] = ..., adc_offset_spread_codes: _Optional[float] = ..., ir_drop: _Optional[float] = ..., wire_resistance_ohm: _Optional[float] = ...) -> None: ...
+    stuck_at_reset_share: float
+    stuck_at_g_max_share: float
+    stuck_at_random_share: float
+    dead_rows_per_tile: float
+    dead_columns_per_tile: float
+    lost_tile_share: float
+    def __init__(self, name: _Optional[str] = ..., tile_rows: _Optional[int] = ..., tile_columns: _Optional[int] = ..., tiles: _Optional[int] = ..., dac_bits: _Optional[int] = ..., adc_bits: _Optional[int] = ..., g_max_microsiemens: _Optional[float] = ..., connect_idle: bool = ..., adc_gain_spread: _Optional[float] = ..., adc_offset_spread_codes: _Optional[float] = ..., ir_drop: _Optional[float] = ..., wire_resistance_ohm: _Optional[float] = ..., stuck_at_reset_share: _Optional[float] = ..., stuck_at_g_max_share: _Optional[float] = ..., stuck_at_random_share: _Optional[float] = ..., dead_rows_per_tile: _Optional[float] = ..., dead_columns_per_tile: _Optional[float] = ..., lost_tile_share: _Optional[float] = ...) -> None: ...
 
 class Segment(_message.Message):
     __slots__ = ("name", "kind", "dtype", "shape", "offset", "length", "sha256")

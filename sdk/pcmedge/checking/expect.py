@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pcmedge.checking.result import Expectation, LayerCost, Moment, mean_and_std
 from pcmedge.errors import InputError
 from pcmedge.image import ChipImage
+from pcmedge.image.fault_rates import profile_rates
 
 if TYPE_CHECKING:
     import onnx
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from pcmedge.checking.digital import Digital
     from pcmedge.drift import DriftPlan, DriftStudy
+    from pcmedge.drift.field_faults import FieldFaults
 
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total); phases ``chips`` and ``layers``."""
@@ -41,6 +43,7 @@ def expect(
     model: torch.nn.Module | onnx.ModelProto | str | os.PathLike[str] | None = None,
     example_input: Any = None,
     workers: int | None = 1,
+    faults: FieldFaults | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Expectation:
     """Emulate an image on several chips, fresh and at ``ages_s``, and say what remains of the digital network.
@@ -53,7 +56,8 @@ def expect(
 
     ``samples``: inputs as the model takes them (uint8 pictures for an image with preprocessing where there are labels).
     ``model``, ``example_input``: what the image was compiled from, as of :func:`pcmedge.checking.check`; without it the
-    digital network is that of the stored weights. ``workers``: processes of the study.
+    digital network is that of the stored weights. ``workers``: processes of the study. ``faults``: what breaks on those
+    chips, as :class:`pcmedge.drift.DriftPlan` takes it, beside what the image's chip profile expects.
 
     Raises CalibrationError, InputError, InputValueError, MissingExtraError, and what opening an image raises.
     """
@@ -68,7 +72,14 @@ def expect(
         samples = labelled_data(opened, samples, labels).inputs
     digital = Digital(opened, samples, model, example_input)
     method = "adabs-paired" if _can_pair(opened) else "gdc"
-    plan = DriftPlan(ages_s=(0.0, *ages_s), chips=chips, first_seed=first_seed, modes=("none", method), physics=physics)
+    plan = DriftPlan(
+        ages_s=(0.0, *ages_s),
+        chips=chips,
+        first_seed=first_seed,
+        modes=("none", method),
+        physics=physics,
+        faults=faults,
+    )
     say = progress or (lambda phase, done, total: None)
     truth = labels if labels is not None else _decisions(opened, digital)
     study = None
@@ -87,6 +98,8 @@ def expect(
         moments=tuple(_moment(age_s, mode, study, found) for (age_s, mode), found in errors.items()),
         layers=layers,
         threshold=THRESHOLDS[measure],
+        expected_faults=str(profile_rates(opened.manifest.profile)),
+        faults=str(plan.breaking),
     )
 
 
@@ -137,7 +150,8 @@ def _errors(
     """Output errors by age and mode, one per chip, and the layers' own errors on fresh chips."""
     from pcmedge.checking.check import measure
     from pcmedge.checking.errors import open_chip
-    from pcmedge.drift.chip_life import SERIAL, compensate
+    from pcmedge.drift.breakdown import SERIAL, Breakdown
+    from pcmedge.drift.chip_life import compensate
 
     moments = [(age_s, method if age_s else "none") for age_s in plan.ages]
     outputs: dict[tuple[float, str], list[float]] = {moment: [] for moment in moments}
@@ -145,9 +159,10 @@ def _errors(
     done, total = 0, plan.chips * len(moments)
     for seed in plan.seeds:
         with open_chip()(image, physics=plan.physics, seed=seed, serial=SERIAL) as chip:
-            now_s = 0.0
+            now_s, breakdown = 0.0, Breakdown(plan.breaking, image.manifest.profile, seed)
             for age_s, mode in moments:
                 chip.chip.advance(age_s - now_s)
+                breakdown.until(chip.chip, age_s)
                 now_s = age_s
                 compensate(chip.chip, image, mode, plan)
                 found = measure(chip, digital, LAYER_SAMPLES, lambda done, total: None, layers_alone=age_s == 0)

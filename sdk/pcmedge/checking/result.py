@@ -121,7 +121,8 @@ class Expectation:
     ``measure``: "accuracy" (with labels; ``digital`` is the digital network's), "agreement" with the digital network's
     decisions (``digital`` is 1), or "output error" (no scores; ``digital`` is 0). ``drop``: how far the worst moment
     lies below ``digital`` (for "output error": the largest one). ``threshold``: the drop from which noise-aware
-    training is recommended. ``layers``: the most costly first.
+    training is recommended. ``layers``: the most costly first. ``expected_faults``: what the chip profile says chips
+    come with; ``faults``: what breaks on these beside that, as it was asked for.
     """
 
     model: str
@@ -134,6 +135,8 @@ class Expectation:
     moments: tuple[Moment, ...]
     layers: tuple[LayerCost, ...]
     threshold: float
+    expected_faults: str = "none"
+    faults: str = "none"
 
     @property
     def drop(self) -> float:

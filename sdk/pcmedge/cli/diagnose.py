@@ -32,8 +32,8 @@ def run(
 ) -> int:
     """Read known vectors through every tile of a model and compare with healthy tiles of its age.
 
-    Tiles that are unfit are retired: the next "pcmedge program" takes others. Exit codes: 0 nothing found, 1 faults
-    found.
+    Tiles that are unfit are retired: the next "pcmedge program" takes others. Ctrl-C retires none. Exit codes: 0
+    nothing found, 1 faults found.
 
     \b
     Examples:
@@ -43,11 +43,16 @@ def run(
     from pcmedge.cli.output import Output
     from pcmedge.cli.session import open_device
 
-    with open_device(device, timeout_s=timeout) as connected:
+    out = Output(json=json)
+    with open_device(device, timeout_s=timeout) as connected, out.progress("diagnosing") as bar:
         found = connected.diagnose(
-            model=model, false_alarm_rate=false_alarm_rate or 0.0, tolerated_cells=tolerate, timeout_s=timeout
+            model=model,
+            false_alarm_rate=false_alarm_rate or 0.0,
+            tolerated_cells=tolerate,
+            progress=bar.show,
+            timeout_s=timeout,
         )
-    Output(json=json).result(found, lambda console: _draw(console, found))
+    out.result(found, lambda console: _draw(console, found))
     return 0 if found.healthy else 1
 
 
@@ -73,7 +78,4 @@ def _draw(console: Screen, found: Diagnosis) -> None:
 
 
 def _finding(finding: FaultFinding) -> str:
-    where = "".join(
-        f" {name} {at}" for name, at in (("row", finding.row), ("column", finding.column)) if at is not None
-    )
-    return f"{finding.kind}{where}: {finding.measured:.3g}, expected {finding.expected:.3g} ± {finding.bound:.3g}"
+    return f"{finding.place}: {finding.measured:.3g}, expected {finding.expected:.3g} ± {finding.bound:.3g}"

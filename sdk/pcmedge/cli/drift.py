@@ -59,6 +59,21 @@ def run(
     physics: Annotated[str, typer.Option(metavar="NAME", help=PHYSICS_HELP)] = "pcm-90nm",
     read_noise: Annotated[ReadNoise, typer.Option(metavar="KIND", help=READ_NOISE_HELP)] = ReadNoise.additive,
     precision: PrecisionOption = Precision.exact,
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC|FILE",
+            help="What breaks in the field: KIND=RATE/y, KIND=RATE@AGE,... such as dead-column=0.1/y (per tile), "
+            "stuck-at-random=0.001@30d (share), or a .json file.",
+            show_default="nothing beside what the chip profile expects",
+        ),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Also a twin of each chip that is diagnosed at every age and moved off unfit tiles."
+        ),
+    ] = False,
     samples: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Take N of them, of every class its share.", show_default="all"),
@@ -94,6 +109,7 @@ def run(
       pcmedge drift model.pcmi --data test.npz
       pcmedge drift model.pcmi --data test.npz --times 25s,1d,1y --chips 10
       pcmedge drift model.pcmi --data test.npz --modes none,gdc,adabs
+      pcmedge drift model.pcmi --data test.npz --faults dead-column=0.1/y,tile-lost=0.01/y --repair
       pcmedge drift model.pcmi --data pictures/ --samples 1000
       pcmedge drift model.pcmi --data test.parquet --json | jq .rows
     """
@@ -111,6 +127,8 @@ def run(
         physics=physics,
         read_noise=read_noise.value,
         precision=precision.value,
+        faults=faults,
+        repair=repair,
     )
     opened = ChipImage.open(image)
     with out.progress("reading") as bar:

@@ -36,6 +36,14 @@ def run(
     chips: Annotated[int, typer.Option(min=1, help="How many chips, each of a seed of its own.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     physics: Annotated[str, typer.Option(metavar="NAME", help=PHYSICS_HELP)] = "pcm-90nm",
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC|FILE",
+            help="What breaks on the chips, as for drift, such as stuck-at-random=0.001,dead-column=0.1/y.",
+            show_default="nothing beside what the chip profile expects",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say how much accuracy to expect of an image, fresh and as it ages, and which layers cost most.
@@ -47,6 +55,7 @@ def run(
     Examples:
       pcmedge expect model.pcmi --data test.npz
       pcmedge expect model.pcmi --input inputs.npy --chips 5 --times 1d,1y
+      pcmedge expect model.pcmi --data test.npz --faults stuck-at-random=0.001
 
     Exit codes: 0 whatever is found, 2 a file is missing or wrong, 10 an extra is missing.
     """
@@ -67,7 +76,7 @@ def run(
     else:
         assert input is not None
         inputs = read_inputs(input)
-    found = emulate(out, opened, inputs, labels, chips=chips, seed=seed, times=times, physics=physics)
+    found = emulate(out, opened, inputs, labels, chips=chips, seed=seed, times=times, physics=physics, faults=faults)
     out.result(expectation_document(found), lambda console: draw_expectation(console, found))
 
 
@@ -84,6 +93,7 @@ def emulate(out: Any, image: Any, inputs: Any, labels: Any, **chosen: Any) -> Ex
             first_seed=chosen["seed"],
             ages_s=comma_separated(chosen["times"]),
             physics=chosen["physics"],
+            faults=chosen.get("faults"),
             progress=bar.update,
         )
 
@@ -104,6 +114,9 @@ def draw_expectation(console: Screen, found: Expectation) -> None:
         f"{found.model}: what to expect on the chip ({found.samples} samples; emulated on {len(found.seeds)} chips of "
         f"{found.physics}, seeds {seeds}; mean ± standard deviation over chips)"
     )
+    for what, faults in (("come with the faults", found.expected_faults), ("get the faults", found.faults)):
+        if faults != "none":
+            console.say(f"chips {what} {faults}")
     table = Table(box=None, header_style="dim")
     for title in ("age", "compensation", found.measure if found.measure != "output error" else "", "output error"):
         table.add_column(title, justify="left" if title == "compensation" else "right")

@@ -10,7 +10,7 @@ import typer
 
 from pcmedge.cli import operating
 from pcmedge.cli.logs import LogFormat, LogLevel, logging_to_stderr
-from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, Json, Precision, PrecisionOption
+from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, FaultsOption, Json, Precision, PrecisionOption
 from pcmedge.cli.serve_options import (
     AllowRollback,
     Insecure,
@@ -94,6 +94,7 @@ def run(
     ] = None,
     converters: Annotated[Converters, typer.Option(help="ideal: no DAC and ADC rounding.")] = Converters.profile,
     read_noise: Annotated[ReadNoise, typer.Option(metavar="KIND", help=READ_NOISE_HELP)] = ReadNoise.additive,
+    faults: FaultsOption = None,
     precision: PrecisionOption = Precision.exact,
     threads: Annotated[
         int | None,
@@ -167,6 +168,7 @@ def run(
       pcmedge serve model.pcmi
       pcmedge serve --listen unix:///run/pcm0.sock --store /var/lib/pcm0
       pcmedge serve model.pcmi --listen 127.0.0.1:0 --clock manual --lab --json
+      pcmedge serve model.pcmi --lab --faults stuck-at-random=0.001,dead-column=0.1
       pcmedge serve model.pcmi --max-batch-size 32 --max-queue-delay 2ms
       pcmedge serve --listen 0.0.0.0:7390 --tls-cert c.pem --tls-key k.pem
       pcmedge serve --config serve.toml --metrics 127.0.0.1:9090
@@ -217,6 +219,7 @@ def run(
             read_noise=read_noise.value,
             precision=precision.value,
             threads=threads,
+            faults=_faults(faults),
             journal=_journal(journal_max_events, journal_max_bytes),
             signatures=signatures.value,
             trusted_keys=trusted_key or (),
@@ -288,6 +291,12 @@ def _chip(*, clock: str | None, **settings: Any) -> Any:
     except ModuleNotFoundError as problem:
         raise MissingExtraError.for_extra("emulator", "Emulating a device") from problem
     return Chip(clock=None if clock is None else Clock.parse(clock), **settings)
+
+
+def _faults(given: str | None) -> Any:
+    from pcmedge.device.given_faults import given_faults
+
+    return None if given is None else given_faults(given)
 
 
 def _journal(max_events: int, max_bytes: int) -> Any:

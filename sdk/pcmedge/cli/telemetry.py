@@ -10,14 +10,19 @@ from pcmedge.cli.options import DeviceUrl, Json, Timeout
 
 if TYPE_CHECKING:
     from pcmedge.cli.output import Screen
-    from pcmedge.device.results import ModelTelemetry, Telemetry
+    from pcmedge.device.results import ModelTelemetry, Telemetry, TileTelemetry
+
+SHOWN_FINDINGS = 2
+"""Of a tile; ``--json`` has all."""
 
 
 def run(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep reading until Ctrl-C.")] = False,
     interval: Annotated[float, typer.Option(min=0.01, metavar="SECONDS", help="Time between readings.")] = 1.0,
     count: Annotated[int | None, typer.Option(min=1, help="Stop after this many readings.", show_default=False)] = None,
-    tiles: Annotated[bool, typer.Option("--tiles", help="Also per tile: drift factor, saturation, MVMs.")] = False,
+    tiles: Annotated[
+        bool, typer.Option("--tiles", help="Also per tile: drift factor, saturation, MVMs, diagnosis.")
+    ] = False,
     history: Annotated[bool, typer.Option("--history", help="With --watch --json: past self-tests too.")] = False,
     device: DeviceUrl = None,
     timeout: Timeout = None,
@@ -109,9 +114,20 @@ def _draw_tiles(console: Screen, reading: Telemetry) -> None:
     if not rows:
         return
     table = Table(box=None, header_style="dim")
-    for title in ("tile", "layer", "drift factor", "saturation", "MVMs"):
-        table.add_column(title, justify="left" if title == "layer" else "right")
+    diagnosed = any(tile.retired or tile.findings for tile in rows)
+    for title in ("tile", "layer", "drift factor", "saturation", "MVMs", *(["diagnosis"] if diagnosed else [])):
+        table.add_column(title, justify="left" if title in ("layer", "diagnosis") else "right")
     for tile in rows:
         saturation = f"{tile.adc_saturation:.2%}"
-        table.add_row(str(tile.tile), Text(tile.layer), f"{tile.drift_factor:.4f}", saturation, str(tile.mvms))
+        cells = (str(tile.tile), Text(tile.layer), f"{tile.drift_factor:.4f}", saturation, str(tile.mvms))
+        table.add_row(*cells, *([Text(_diagnosis(tile))] if diagnosed else []))
     console.print(table)
+
+
+def _diagnosis(tile: TileTelemetry) -> str:
+    """Whether it is retired, and what is wrong with it, the worst first."""
+    places = [finding.place for finding in tile.findings]
+    worst = ", ".join(places[:SHOWN_FINDINGS]) + (
+        f" and {len(places) - SHOWN_FINDINGS} more" if len(places) > SHOWN_FINDINGS else ""
+    )
+    return "; ".join(part for part in ("retired" if tile.retired else "", worst) if part)

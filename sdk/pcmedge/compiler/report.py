@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pcmedge._contract.image_pb2 import AnalogLayer, Manifest, NodePlacement, StatisticsKind
+from pcmedge.image.fault_rates import profile_rates
 
 MAP_ROWS, MAP_COLUMNS = 4, 8
 _MAX_MAPS = 6
@@ -67,12 +68,28 @@ def summary(manifest: Manifest) -> RenderableType:
         f"{placement.analog_weights:,} on {placement.devices:,} devices; "
         f"{placement.digital_parameters:,} digital parameters",
     )
+    if faults := expected_faults(manifest):
+        grid.add_row("faults", f"expected on a chip of this profile: {faults}")
     grid.add_row(
         "per inference",
         f"{_si(placement.energy_j, 'J')} and {_si(placement.latency_s, 's')} in the crossbars (estimated)",
     )
     title = f"{manifest.model.name} version {manifest.model.version}"
     return Panel(grid, title=Text(title), title_align="left", expand=False)
+
+
+def expected_faults(manifest: Manifest) -> str:
+    """How many faults the chip profile leads one to expect on the devices and tiles of this image; "" for none."""
+    rates, placement = profile_rates(manifest.profile), manifest.placement
+    counts = [
+        (rates.stuck_at_reset * placement.devices, "devices stuck at RESET"),
+        (rates.stuck_at_g_max * placement.devices, "devices stuck at g_max"),
+        (rates.stuck_at_random * placement.devices, "devices stuck at random"),
+        (rates.dead_row * placement.tiles, "dead rows"),
+        (rates.dead_column * placement.tiles, "dead columns"),
+        (rates.tile_lost * placement.tiles, f"of the {placement.tiles} tiles lost"),
+    ]
+    return ", ".join(f"{count:.3g} {what}" for count, what in counts if count)
 
 
 def analog_share(manifest: Manifest) -> float:

@@ -26,6 +26,7 @@ AREAS = (
     "events",
     "restart",
     "lab",
+    "faults",
     "access",
 )
 

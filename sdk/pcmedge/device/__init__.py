@@ -38,6 +38,7 @@ from pcmedge.device.results import (
     TileReadout,
     TileTelemetry,
 )
+from pcmedge.image.fault_rates import FaultRates
 
 __all__ = [
     "Advance",
@@ -57,6 +58,7 @@ __all__ = [
     "FallbackStatus",
     "Fault",
     "FaultFinding",
+    "FaultRates",
     "Geometry",
     "Identity",
     "InferResult",

@@ -50,10 +50,7 @@ def _answered(
     generation, manifest = known
     step = manifest.application.preprocessing
     if not manifest.application.HasField("preprocessing"):
-        raise InputError(
-            f"the image of model {name!r} says nothing about pictures; compile it with preprocessing=, or use infer()",
-            model=name,
-        )
+        raise InputError(_about_pictures(name, manifest), model=name)
     from pcmedge.image.application import preprocess
     from pcmedge.image.interface import as_given
 
@@ -61,6 +58,17 @@ def _answered(
     spec = next(spec for spec in manifest.model.inputs if spec.name == step.input)
     result = yield from infer_detailed(session, {step.input: as_given(spec, tensor)}, model=name)
     return generation, manifest, result
+
+
+def _about_pictures(name: str, manifest: image_pb2.Manifest) -> str:
+    if manifest.HasField("profile"):
+        return (
+            f"the image of model {name!r} says nothing about pictures; compile it with preprocessing=, or use infer()"
+        )
+    return (
+        f"nothing says how a picture becomes the input of model {name!r}, which is computed digitally; make the device "
+        "with pcmedge.DigitalDevice(model, preprocessing=...), or use infer()"
+    )
 
 
 def class_scores(manifest: image_pb2.Manifest, result: InferResult) -> NDArray[Any]:

@@ -132,7 +132,7 @@ def _model_telemetry(message: device_pb2.ModelTelemetry) -> results.ModelTelemet
         name=message.model_name,
         last_recalibration_age_s=_or_none(message.last_recalibration_age_s),
         last_agreement=_or_none(message.last_agreement),
-        tiles=tuple(_value(results.TileTelemetry, tile) for tile in message.tiles),
+        tiles=tuple(_value(results.TileTelemetry, tile, findings=_findings(tile)) for tile in message.tiles),
         self_tests=tuple(_value(results.SelfTestRecord, record) for record in message.self_tests),
     )
 
@@ -165,12 +165,15 @@ def diagnosis(message: device_pb2.DiagnoseResult) -> results.Diagnosis:
     return _value(
         results.Diagnosis,
         message,
-        tiles=tuple(
-            _value(results.TileDiagnosis, tile, findings=tuple(_finding(found) for found in tile.findings))
-            for tile in message.tiles
-        ),
+        tiles=tuple(_value(results.TileDiagnosis, tile, findings=_findings(tile)) for tile in message.tiles),
         retired_tiles=tuple(message.retired_tiles),
     )
+
+
+def _findings(
+    message: device_pb2.TileDiagnosis | device_pb2.TileTelemetry,
+) -> tuple[results.FaultFinding, ...]:
+    return tuple(_finding(found) for found in message.findings)
 
 
 def _finding(message: device_pb2.FaultFinding) -> results.FaultFinding:

@@ -19,7 +19,7 @@ from pcmedge.device.results import (
     Telemetry,
     TileReadout,
 )
-from pcmedge.errors import InputTypeError
+from pcmedge.errors import InputTypeError, UnimplementedError
 from pcmedge.protocol.limits import check_interval
 
 
@@ -146,6 +146,7 @@ def diagnose(
     model: str | None = None,
     false_alarm_rate: float = 0.0,
     tolerated_cells: float | None = None,
+    progress: OnProgress | None = None,
     mutation: Mutation | None = None,
     timeout_s: float | None = None,
 ) -> Script[Diagnosis]:
@@ -153,7 +154,8 @@ def diagnose(
 
     Tiles that are unfit are retired: they serve on, and the next ``program`` takes others. ``false_alarm_rate``: chance
     that a healthy chip has any finding (0: the device's default, 0.001). ``tolerated_cells``: share of a tile's cells
-    that may be faulty before it is retired (None: the device's default, 0.0005). Capability "diagnose".
+    that may be faulty before it is retired (None: the device's default, 0.0005). ``progress``: called with every tile,
+    where the device has the capability "diagnose.progress". Interrupted, nothing is retired. Capability "diagnose".
     """
     request = build_message(
         device_pb2.DiagnoseRequest,
@@ -162,6 +164,13 @@ def diagnose(
         false_alarm_rate=false_alarm_rate,
         tolerated_cells=tolerated_cells,
     )
+    if progress is not None:
+        try:
+            last = yield operation(session, "DiagnoseWithProgress", request, progress, timeout_s)
+        except UnimplementedError:
+            pass  # a device of before this call, or one without diagnosis, which the next call says
+        else:
+            return _decode.diagnosis(finished(last).diagnosis)
     deadline_s = session.operation_timeout_s if timeout_s is None else timeout_s
     return _decode.diagnosis((yield session.change("Diagnose", request, timeout_s=deadline_s)))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pcmedge.device._calls import Session
 from pcmedge.device._images import image_bytes
 from pcmedge.device.device import Device
+from pcmedge.device.given_faults import Given, given_faults
 from pcmedge.device.transport import LocalTransport
 from pcmedge.errors import MissingExtraError
 
@@ -39,6 +40,7 @@ def Emulator(
     signatures: str = "off",
     trusted_keys: Sequence[str | os.PathLike[str] | PublicKey] = (),
     refuse_rollback: bool | None = None,
+    faults: Given | None = None,
 ) -> Device:
     """An emulated PCM chip in this process, programmed with ``image`` if one is given.
 
@@ -51,7 +53,9 @@ def Emulator(
     or "turbo" for products in int8, which are faster with ``read_noise="off"``. ``threads``: processor threads per
     inference; None takes half of the processors, at most 8. ``signatures``: of images, "off", "warn" or "require";
     ``trusted_keys``: public keys or their PEM files; ``refuse_rollback``: take no version lower than the highest held
-    of a model (None: with "require").
+    of a model (None: with "require"). ``faults``: what a new chip comes with: rates by kind, from which serial
+    and seed draw them ("dead-column=0.1,stuck-at-random=0.001", a mapping, a FaultRates), a list of
+    :class:`pcmedge.device.Fault`, or a .json file of either; "none" for none; None for what the profile expects.
 
     Close the device, or use it as a context manager. Raises MissingExtraError without the extra "emulator",
     StoreInUseError, StoreUnwritableError, StoreCorruptError, and what :meth:`Device.program` raises.
@@ -79,6 +83,7 @@ def Emulator(
         signatures=signatures,
         trusted_keys=trusted_keys,
         refuse_rollback=refuse_rollback,
+        faults=None if faults is None else given_faults(faults),
     )
     handlers = Handlers(chip, lab=True)
 

@@ -264,6 +264,8 @@ class SelfTestRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TileTelemetry:
+    """``findings``, ``faulty_cells``: what the last diagnosis of the tile found (capability "diagnose.findings")."""
+
     tile: int
     layer: str
     drift_factor: float
@@ -271,6 +273,8 @@ class TileTelemetry:
     mvms: int
     age_s: float
     retired: bool = False
+    findings: tuple[FaultFinding, ...] = ()
+    faulty_cells: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,6 +377,12 @@ class FaultFinding:
     measured: float
     expected: float
     bound: float
+
+    @property
+    def place(self) -> str:
+        """The kind with its row and column, as "dead-column, column 17"."""
+        lines = (("row", self.row), ("column", self.column))
+        return ", ".join([self.kind, *(f"{name} {at}" for name, at in lines if at is not None)])
 
 
 @dataclass(frozen=True, kw_only=True)

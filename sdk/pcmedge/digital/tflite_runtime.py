@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pcmedge._contract.image_pb2 import CallSignature, NamedTensor, Quantization, TensorSpec
+from pcmedge.digital.greeting import without_greeting
 from pcmedge.digital.runtime import Array, common_batch, in_batches, open_batch_axis, refused
 from pcmedge.errors import CompileError, InputValueError, InternalError, MissingExtraError
 from pcmedge.image.datatypes import datatype_name
@@ -35,7 +36,8 @@ class TfliteRuntime:
         self._data = data
         try:
             self._interpreter = kind(model_content=data, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with without_greeting():
+                self._interpreter.allocate_tensors()
             # Reading names raises as well: UnicodeDecodeError is a ValueError.
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
             self._inputs = {str(detail["name"]): int(detail["index"]) for detail in inputs}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcmedge.drift.plan import DriftPlan
+from pcmedge.drift.breakdown import SERIAL, Breakdown, visit
+from pcmedge.drift.plan import REPAIRED, DriftPlan
 from pcmedge.drift.result import Row
 from pcmedge.errors import CancelledError, InternalError, MissingExtraError
 from pcmedge.image import ChipImage
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from pcmedge_emulator.chip import Chip
 
 Arrays = Mapping[str, NDArray[Any]]
-
-SERIAL = "drift-study"
-"""Of every chip of a study; with its seed it determines the chip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,16 +92,34 @@ def digital_accuracy(image: ChipImage, output: str, inputs: Arrays, labels: NDAr
 
 
 def live(task: ChipTask, tick: Callable[[], None] | None = None, stop: Callable[[], bool] | None = None) -> list[Row]:
-    """Program one chip and measure it at every age in every mode; rows in the order age, mode, realisation.
+    """Program one chip, and its twin if that is to be repaired, and measure it at every age in every mode.
 
-    ``tick`` is called after each (age, mode); when ``stop`` says so, CancelledError.
+    Rows in the order age, mode, realisation. ``tick`` is called after each (age, mode); when ``stop`` says so,
+    CancelledError.
     """
+    plan = task.plan
+
+    def measured() -> None:
+        if tick is not None:
+            tick()
+
+    def going_on() -> None:
+        if stop is not None and stop():
+            raise CancelledError("The drift study was cancelled.")
+
+    rows = _life(task, repaired=False, going_on=going_on, measured=measured)
+    if plan.repair:
+        rows += _life(task, repaired=True, going_on=going_on, measured=measured)
+    place = {mode: number for number, mode in enumerate(plan.measured)}
+    return sorted(rows, key=lambda row: (row.age_s, place[row.mode], row.realisation))
+
+
+def _life(task: ChipTask, *, repaired: bool, going_on: Callable[[], None], measured: Callable[[], None]) -> list[Row]:
     from pcmedge_emulator.calibration.policy import MANUAL
     from pcmedge_emulator.clock import Clock
 
     plan = task.plan
     image = ChipImage.open(Path(task.folder) / "image.pcmi")
-    inputs, labels = load_data(task.folder)
     rows: list[Row] = []
     with emulator()(
         profile=image.manifest.profile,
@@ -118,40 +134,54 @@ def live(task: ChipTask, tick: Callable[[], None] | None = None, stop: Callable[
         default_policy=MANUAL,
         same_read=plan.same_read,
     ) as chip:
+        breakdown = Breakdown(plan.breaking, image.manifest.profile, plan.seeds[task.chip])
+        breakdown.until(chip, 0.0)
         chip.program(image)
         now_s = 0.0
         for age_s in plan.ages:
             chip.advance(age_s - now_s)
             now_s = age_s
+            breakdown.until(chip, age_s)
+            if repaired:
+                going_on()
+                visit(chip, image)
             for mode in plan.modes:
-                if stop is not None and stop():
-                    raise CancelledError("The drift study was cancelled.")
-                factor, shift = compensate(chip, image, mode, plan)
-                for realisation in range(plan.realisations):
-                    if plan.realisations > 1:  # each switch evaluates the conductances anew
-                        chip.set_read_realisation(realisation)
-                    found = right(chip, image, task.output, inputs, labels, plan.micro_batch)
-                    rows.append(
-                        Row(
-                            age_s=age_s,
-                            chip=task.chip,
-                            seed=plan.seeds[task.chip],
-                            mode=mode,
-                            realisation=realisation,
-                            accuracy=float(found.mean()),
-                            digital_accuracy=task.digital_accuracy,
-                            samples=len(labels),
-                            median_drift_factor=factor,
-                            mean_shift=shift,
-                            correct=np.packbits(found).tobytes() if plan.keep_correct else b"",
-                        )
-                    )
-                if plan.realisations > 1:
-                    chip.set_read_realisation(0)
-                if mode != "none":
-                    chip.rollback(image.name)
-                if tick is not None:
-                    tick()
+                going_on()
+                rows += _measured(chip, image, task, age_s, mode, REPAIRED if repaired else "")
+                measured()
+    return rows
+
+
+def _measured(chip: Chip, image: ChipImage, task: ChipTask, age_s: float, mode: str, suffix: str) -> list[Row]:
+    """One age in one mode: a row per realisation of read noise."""
+    plan, rows = task.plan, []
+    inputs, labels = load_data(task.folder)
+    factor, shift = compensate(chip, image, mode, plan)
+    for realisation in range(plan.realisations):
+        if plan.realisations > 1:  # each switch evaluates the conductances anew
+            chip.set_read_realisation(realisation)
+        found = right(chip, image, task.output, inputs, labels, plan.micro_batch)
+        rows.append(
+            Row(
+                age_s=age_s,
+                chip=task.chip,
+                seed=plan.seeds[task.chip],
+                mode=mode + suffix,
+                realisation=realisation,
+                accuracy=float(found.mean()),
+                digital_accuracy=task.digital_accuracy,
+                samples=len(labels),
+                median_drift_factor=factor,
+                mean_shift=shift,
+                correct=np.packbits(found).tobytes() if plan.keep_correct else b"",
+                programmings=chip.models()[0].program_generation,
+                retired_tiles=len(chip.retired_tiles),
+            )
+        )
+    if plan.realisations > 1:
+        chip.set_read_realisation(0)
+    if mode != "none":
+        chip.rollback(image.name)
     return rows
 
 

@@ -27,7 +27,7 @@ class FinishedChips:
         settled = dataclasses.asdict(dataclasses.replace(plan, chips=1, first_seed=0))
         facts = [settled, image_sha256, data_sha256, version("pcmedge")]
         self._digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        self._expected = len(plan.ages) * len(plan.modes) * plan.realisations
+        self._expected = len(plan.ages) * len(plan.measured) * plan.realisations
 
     def rows(self, chip: int, seed: int) -> list[Row] | None:
         """The rows of this chip, number ``chip`` of the study at hand; None if it has to be measured."""

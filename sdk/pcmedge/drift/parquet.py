@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcmedge.drift.files import write_whole
+from pcmedge.drift.plan import REPAIRED
 from pcmedge.drift.result import Row
 from pcmedge.errors import MissingExtraError
 
@@ -36,7 +37,7 @@ def write_rows(rows: Iterable[Row], path: Path, metadata: Mapping[str, str]) -> 
     """Rows as columns (zstd), ``metadata`` under keys ``pcmedge.<name>`` of the file's key-value metadata.
 
     Nothing of the moment goes into the file: the same study gives the same bytes. Which samples were right is a column
-    only where rows keep it.
+    only where rows keep it; programmings and retired tiles are where chips were repaired.
     """
     rows = tuple(rows)
     try:
@@ -57,6 +58,7 @@ def write_rows(rows: Iterable[Row], path: Path, metadata: Mapping[str, str]) -> 
             ("median_drift_factor", pa.float64()),
             ("mean_shift", pa.float64()),
             *([("correct", pa.binary())] if any(row.correct for row in rows) else []),
+            *([("programmings", pa.int32()), ("retired_tiles", pa.int32())] if _repaired(rows) else []),
         ],
         metadata={
             "pcmedge.version": version("pcmedge"),
@@ -65,3 +67,7 @@ def write_rows(rows: Iterable[Row], path: Path, metadata: Mapping[str, str]) -> 
     )
     table = pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=schema)
     write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def _repaired(rows: Iterable[Row]) -> bool:
+    return any(row.mode.endswith(REPAIRED) for row in rows)

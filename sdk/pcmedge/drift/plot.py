@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcmedge.drift.files import write_whole
+from pcmedge.drift.plan import REPAIRED
 from pcmedge.errors import InputValueError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def plot_summary(
             100 * summary[0].digital_accuracy, color=DIGITAL, linewidth=1.5, label=f"digital ({percent(summary[0])})"
         )
         for mode in dict.fromkeys(one.mode for one in summary):
-            _draw(axes, mode, names.get(mode, mode), [one for one in summary if one.mode == mode])
+            _draw(axes, mode, _name(mode, names), [one for one in summary if one.mode == mode])
         _age_axis(axes, summary)
     one = summary[-1]
     lowest = min(0.0, *(100 * one.accuracy_low for one in summary))
@@ -85,11 +86,16 @@ def plot_summary(
 
 def close_range(summary: Sequence[Summary]) -> tuple[float, float]:
     """Limits in percent that show what compensation leaves of the digital accuracy, wherever "none" went."""
-    kept = [one for one in summary if one.mode != "none"] or list(summary)
+    kept = [one for one in summary if one.mode.removesuffix(REPAIRED) != "none"] or list(summary)
     low = 100 * min(*(one.accuracy_low for one in kept), kept[0].digital_accuracy)
     high = 100 * max(*(one.accuracy_high for one in kept), kept[0].digital_accuracy)
     margin = max(0.5, 0.08 * (high - low))
     return low - margin, high + margin
+
+
+def _name(mode: str, names: Mapping[str, str]) -> str:
+    base = mode.removesuffix(REPAIRED)
+    return names.get(mode, names.get(base, base) + (", repaired" if base != mode else ""))
 
 
 def percent(one: Summary) -> str:
@@ -97,7 +103,8 @@ def percent(one: Summary) -> str:
 
 
 def _draw(axes: Any, mode: str, name: str, points: list[Summary]) -> None:
-    colour, marker, dashes = STYLES.get(mode, FALLBACK)
+    base = mode.removesuffix(REPAIRED)
+    colour, marker, dashes = STYLES.get(base, FALLBACK)
     ages = [one.age_s for one in points]
     axes.fill_between(
         ages,
@@ -112,7 +119,8 @@ def _draw(axes: Any, mode: str, name: str, points: list[Summary]) -> None:
         [100 * one.accuracy_mean for one in points],
         color=colour,
         marker=marker,
-        markersize=5,
+        markersize=7 if base != mode else 5,
+        markerfacecolor="white" if base != mode else colour,
         linestyle=dashes,
         linewidth=1.8,
         label=name,

@@ -18,6 +18,7 @@ class Row:
     ``accuracy``, ``digital_accuracy``: shares of the samples (unit 1). ``median_drift_factor``: what global drift
     compensation reads (1 in mode "none"). ``mean_shift``: root mean square shift of the batch-norm means, in channel
     standard deviations. ``correct``: one bit per sample in their order (``numpy.packbits``); empty unless kept.
+    ``programmings``: how often the chip was programmed until then. ``retired_tiles``: how many of it diagnoses retired.
     """
 
     age_s: float
@@ -31,6 +32,8 @@ class Row:
     median_drift_factor: float
     mean_shift: float
     correct: bytes = b""
+    programmings: int = 1
+    retired_tiles: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,7 +116,7 @@ def _run(
     progress: Progress,
     done: Done,
 ) -> None:
-    per_chip = len(plan.ages) * len(plan.modes)
+    per_chip = len(plan.ages) * len(plan.measured)
     total = per_chip * plan.chips
     before = total - per_chip * len(tasks)
     progress(before, total)

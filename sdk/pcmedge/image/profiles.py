@@ -1,6 +1,7 @@
 """Chip profiles: the geometry and circuits an image is compiled for.
 
-A profile says nothing about what the devices do over time; that is the physics of the emulated (or real) chip.
+A profile says nothing about what the devices do over time; that is the physics of the emulated (or real) chip. It does
+say which faults a chip of this kind is expected to come with, since reports and expectations reckon with them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ PROFILES: Final[Mapping[str, ChipProfile]] = MappingProxyType(
 )
 
 _LARGEST: Final = {"tile_rows": 65536, "tile_columns": 65536, "tiles": 65536}
-_NOT_NEGATIVE: Final = ("adc_gain_spread", "adc_offset_spread_codes", "ir_drop", "wire_resistance_ohm")
+_NOT_NEGATIVE: Final = (
+    *("adc_gain_spread", "adc_offset_spread_codes", "ir_drop", "wire_resistance_ohm"),
+    *("dead_rows_per_tile", "dead_columns_per_tile"),
+)
+_SHARES: Final = ("stuck_at_reset_share", "stuck_at_g_max_share", "stuck_at_random_share", "lost_tile_share")
 
 
 def get_profile(profile: str | PathLike[str] | ChipProfile | Mapping[str, Any]) -> ChipProfile:
@@ -110,6 +115,10 @@ def check_profile(profile: ChipProfile) -> None:
         value = getattr(profile, name)
         if not (math.isfinite(value) and value >= 0):
             raise _bad(profile, name, "zero or a positive number", value)
+    for name in _SHARES:
+        value = getattr(profile, name)
+        if not 0 <= value <= 1:
+            raise _bad(profile, name, "a share from 0 to 1", value)
     if not profile.name:
         raise _bad(profile, "name", "a name", profile.name)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
+import inspect
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -80,6 +82,7 @@ class Interpreter:
         cache: str | os.PathLike[str] | None = None,
         **compile_options: Any,
     ) -> None:
+        _check_options(compile_options)
         with raising(ValueError):
             _check_arguments(experimental_delegates, num_threads, experimental_preserve_all_tensors)
             self.num_threads = num_threads
@@ -229,6 +232,30 @@ class Interpreter:
 
     def reset_all_variables(self) -> None:
         """Nothing to do: programs on a chip keep no state between calls."""
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """InputTypeError, also a TypeError as Python's own, for an option that nothing here has."""
+    if not options:
+        return
+    from pcmedge.compiler import compile
+
+    compiling = [
+        name for name in inspect.signature(compile).parameters if name not in ("model", "example_input", "calibration")
+    ]
+    for name in options:
+        if name not in compiling:
+            own = [each for each in inspect.signature(Interpreter).parameters if each != "compile_options"]
+            nearest = difflib.get_close_matches(name, [*own, *compiling], n=1)
+            meant = f" Did you mean {nearest[0]}?" if nearest else ""
+            raise also(
+                InputTypeError(
+                    f"Interpreter has no option {name!r}.{meant} It takes {', '.join(own)}; and to compile a model "
+                    f"{', '.join(compiling)}",
+                    argument=name,
+                ),
+                TypeError,
+            )
 
 
 def _check_arguments(delegates: Sequence[Any] | None, num_threads: Any, preserve: bool) -> None:
