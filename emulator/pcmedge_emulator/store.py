@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from pcmedge.errors import Error, StoreCorruptError, StoreError, StoreInUseError, StoreUnwritableError, UnavailableError
+from pcmedge.forks import in_children, leak
 
 SCHEMA_VERSION = 1
 DATABASE = "device.sqlite3"
@@ -138,7 +139,9 @@ class Store:
                 lock_file.close()
             raise
         # Also runs when a store is dropped without being closed, so that its directory is free again.
+        self._lock_file = lock_file
         self._give_up = weakref.finalize(self, _close, self._connection, lock_file)
+        in_children(self, Store._disown)
 
     def _open(self, directory: Path | None, max_bytes: int | None) -> sqlite3.Connection:
         database = ":memory:" if directory is None else str(directory / DATABASE)
@@ -165,6 +168,14 @@ class Store:
             connection.close()
             raise
         return connection
+
+    def _disown(self) -> None:
+        """In a forked child: the store is the parent's. SQLite forbids even closing an inherited connection."""
+        self._give_up.detach()
+        leak(self._connection)
+        if self._lock_file is not None:
+            # This process's descriptor only: the parent's still holds the lock, and no child does when that is gone.
+            self._lock_file.close()
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from importlib import import_module
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
+from pcmedge import forks as _forks  # noqa: F401  from now on forks are noticed
 from pcmedge.errors import Error
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -34,6 +35,7 @@ from pcmedge.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from pcmedge.forks import check_same_process
 
 _LOG = logging.getLogger("pcmedge.fallback")
 # A library writes on nobody's stderr unless logging is set up; only a listener's own exceptions are not to be lost.
@@ -89,6 +91,8 @@ class FallbackDevice:
     ``model``: which one, if several are active. ``on_turnover`` is called with each :class:`Turnover`, in order, in a
     thread of its own; :meth:`turnovers` and :meth:`watch_turnovers` list them.
 
+    A forked child cannot use the pair (DeviceStateError); make one in each process.
+
     Calls not named below go to the device in force; ``primary`` and ``fallback`` are there for what concerns one of
     them. Raises InputError when the two do not fit each other, and whatever the fallback raises when asked for its
     model.
@@ -120,6 +124,7 @@ class FallbackDevice:
             self_test_interval_s=_optional("self_test_interval_s", self_test_interval_s),
         )
         self._deadline_s = _optional("deadline_s", deadline_s)
+        self._process = os.getpid()
         self._switch = Switch()
         self._model = model
         floor = _share("min_agreement", min_agreement)
@@ -220,6 +225,7 @@ class FallbackDevice:
         try:
             for answered in answers:
                 yield stream_item(answered, detailed, errors)
+                self._check_process()
         finally:
             answers.close()
 
@@ -229,6 +235,7 @@ class FallbackDevice:
         """Asks the device in force, and the other one if that was the device's fault. ``ask``'s last argument: whether
         nobody comes after this one.
         """
+        self._check_process()
         role, epoch = self._switch.now()
         if role == "primary":
             first, second = self._ask_primary, self._ask_fallback
@@ -300,6 +307,7 @@ class FallbackDevice:
 
     def status(self) -> FallbackStatus:
         """Which device is in force, since when, and what is wrong with the primary."""
+        self._check_process()
         finding = self._watcher.finding
         return FallbackStatus(
             in_force=self._switch.in_force,
@@ -311,11 +319,19 @@ class FallbackDevice:
 
     def turnovers(self, after: int = 0) -> tuple[Turnover, ...]:
         """The last 1024 changes of the device in force, those with a sequence larger than ``after``, oldest first."""
+        self._check_process()
         return self._switch.turnovers(after)
 
     def watch_turnovers(self, after: int = 0) -> Iterator[Turnover]:
         """Those after ``after``, then each as it happens; ends when the pair is closed."""
-        return self._switch.watch(after)
+        self._check_process()
+        for turnover in self._switch.watch(after):
+            yield turnover
+            self._check_process()
+
+    def _check_process(self) -> None:
+        """The pair's own threads are what a fork would lack: nobody would look after the primary."""
+        check_same_process(self._process, "this pair of devices")
 
     def _tell(self, listener: Callable[[Turnover], object] | None) -> None:
         for turnover in self._switch.watch():
@@ -329,6 +345,7 @@ class FallbackDevice:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._check_process()
         role, _ = self._switch.now()
         one, other = (self.primary, self.fallback) if role == "primary" else (self.fallback, self.primary)
         try:
@@ -342,7 +359,9 @@ class FallbackDevice:
         )
 
     def close(self) -> None:
-        """Ends both devices and whatever watches them."""
+        """Ends both devices and whatever watches them. In a forked child it does nothing: they are the parent's."""
+        if os.getpid() != self._process:
+            return
         self._switch.close()
         self.primary.close()
         self._watcher.stop()
