@@ -18,6 +18,7 @@ from pcmedge.errors import BusyError, CancelledError, Error, UnimplementedError
 from pcmedge.protocol.address import Address, parse_address
 from pcmedge.protocol.services import LAB_SERVICE, METHODS, SERVICES, Method
 from pcmedge.protocol.status import to_status
+from pcmedge.protocol.version import OURS
 
 from pcmedge_emulator.driver.interface import DeviceChip
 from pcmedge_emulator.service.binding import bind, release
@@ -197,7 +198,8 @@ class _Calls(grpc.GenericRpcHandler):
 
 def _unknown(path: str) -> Callable[[bytes, grpc.ServicerContext], NoReturn]:
     def answer(request: bytes, context: grpc.ServicerContext) -> NoReturn:
-        _abort(context, UnimplementedError(f"this device does not know the call {path}", call=path))
+        told = f"this device does not know the call {path}; it speaks contract {OURS}, GetIdentity lists what it can do"
+        _abort(context, UnimplementedError(told, call=path, contract=OURS))
 
     return answer
 

@@ -39,14 +39,19 @@ def run(
       pcmedge health
       pcmedge health --require alive --timeout 3
 
-    Exit codes: 0 as required, 1 less than that, 6 no device there.
+    Exit codes: 0 as required, 1 less than that, 6 no device there, 9 the device does not tell.
     """
     from pcmedge.cli.output import Output
     from pcmedge.cli.session import open_device
+    from pcmedge.device._versions import lacking
 
     out = Output(json=json)
     with open_device(device, timeout_s=timeout) as connected:
         reading = connected.telemetry()
+        if reading.health not in _ENOUGH[Wanted.alive]:
+            raise lacking(
+                connected.identity(), "telemetry.health", "one word for its health; 'pcmedge telemetry' shows more"
+            )
     document = {"health": reading.health, "state": reading.state, "degraded_reasons": reading.degraded_reasons}
     text = "\n".join((f"{reading.health}, {reading.state}", *reading.degraded_reasons))
     out.result(document, lambda console: console.say(text))

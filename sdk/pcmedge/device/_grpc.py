@@ -102,7 +102,8 @@ class GrpcTransport:
 def _probe(target: str) -> bool:
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(target, options) as channel, contextlib.suppress(grpc.RpcError):
-        channel.unary_unary("/probe")(b"", timeout=60)
+        call: Callable[..., Any] = channel.unary_unary("/probe")
+        call(b"", timeout=60)
     return True
 
 

@@ -98,7 +98,8 @@ def _probe(target: str) -> bool:
     async def ask() -> None:
         async with grpc.aio.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             with contextlib.suppress(grpc.aio.AioRpcError):
-                await channel.unary_unary("/probe")(b"", timeout=60)
+                call: Callable[..., Any] = channel.unary_unary("/probe")
+                await call(b"", timeout=60)
 
     asyncio.run(ask())
     return True
