@@ -50,7 +50,7 @@ class Driver:
         except UnimplementedError as error:
             raise self._explained(call.method.name, error) from None
 
-    def _explained(self, name: str, error: UnimplementedError) -> UnimplementedError:
+    def _explained(self, name: str, error: UnimplementedError) -> Error:
         if (question := asks(self._session, name)) is not None:
             with contextlib.suppress(Error):
                 self._session.contract = version_of(self._attempt(question))
@@ -125,7 +125,7 @@ class AsyncDriver:
         except UnimplementedError as error:
             raise await self._explained(call.method.name, error) from None
 
-    async def _explained(self, name: str, error: UnimplementedError) -> UnimplementedError:
+    async def _explained(self, name: str, error: UnimplementedError) -> Error:
         if (question := asks(self._session, name)) is not None:
             with contextlib.suppress(Error):
                 self._session.contract = version_of(await self._attempt(question))

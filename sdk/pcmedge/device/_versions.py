@@ -36,7 +36,7 @@ def asks(session: Session, name: str) -> Call | None:
     return session.read("GetIdentity", device_pb2.GetIdentityRequest())
 
 
-def explained(session: Session, name: str, error: UnimplementedError) -> UnimplementedError:
+def explained(session: Session, name: str, error: UnimplementedError) -> Error:
     """The refusal of a call the device does not have, with the capability it belongs to and both versions."""
     device, capability = session.contract, error.metadata.get("capability") or CAPABILITY_OF_CALL.get(name)
     if device is None or type(error) is not UnimplementedError:
@@ -49,7 +49,7 @@ def explained(session: Session, name: str, error: UnimplementedError) -> Unimple
     if device != (CONTRACT_VERSION, CONTRACT_MINOR) or "address" in error.metadata:
         named = f" {name} belongs to capability '{capability}'." if capability else ""
         message = f"{message.rstrip('.')}.{named} {compared(device)}"
-    return UnimplementedError(message, **facts)
+    return error.said_as(message, facts)
 
 
 def needs(session: Session, capability: str, what: str) -> Script[None]:
