@@ -345,7 +345,7 @@ class State:
             kind=kind,
             message=message,
             model=model,
-            details=dict(details or {}),
+            details=dict(details or {}) | ({"holder": self.leases.acting} if self.leases.acting else {}),
         )
 
     def commit(
