@@ -55,7 +55,7 @@ def expect(
     ``model``, ``example_input``: what the image was compiled from, as of :func:`pcmedge.checking.check`; without it the
     digital network is that of the stored weights. ``workers``: processes of the study.
 
-    Raises CalibrationError, InputError, InputValueError, MissingExtraError, and what opening an image raises.
+    Raises InputError, InputValueError, MissingExtraError, and what opening an image raises.
     """
     from pcmedge.checking.digital import Digital
     from pcmedge.checking.errors import open_chip

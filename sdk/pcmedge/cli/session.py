@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcmedge.errors import InputValueError
@@ -63,21 +62,9 @@ def open_pair(
 
     with contextlib.ExitStack() as opened:
         primary = opened.enter_context(open_device(url, timeout_s=timeout_s, lazy=True))
-        other = opened.enter_context(_fallback(fallback))
-        pair = pcmedge.FallbackDevice(primary, other, deadline_s=deadline_s, min_agreement=min_agreement)
+        pair = pcmedge.FallbackDevice(primary, fallback, deadline_s=deadline_s, min_agreement=min_agreement)
         opened.pop_all()
     return pair
-
-
-def _fallback(text: str) -> Device:
-    import pcmedge
-
-    match Path(text).suffix.lower() if "://" not in text else "":
-        case ".pcmi":
-            return pcmedge.Emulator(text, physics="ideal", converters="ideal", read_noise="off", serial="fallback")
-        case ".onnx" | ".tflite":
-            return pcmedge.connect(f"digital://{Path(text).resolve()}")
-    return pcmedge.connect(text)
 
 
 def _environment(name: str) -> str | None:

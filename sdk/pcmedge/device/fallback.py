@@ -20,16 +20,15 @@ from pcmedge.device._calls import checked_timeout
 from pcmedge.device._inference import Inputs, ModelSpec, Outputs, plain_outputs
 from pcmedge.device._ordered import ordered
 from pcmedge.device._primary import LATE, Finding, Primary
+from pcmedge.device._stand_in import opened
 from pcmedge.device._stream import check_options
 from pcmedge.device._turnover import Role, Switch, Turnover, is_devices_fault
 from pcmedge.device._watcher import Pace, Watcher
-from pcmedge.device.connecting import connect
 from pcmedge.device.device import Device, stream_item
 from pcmedge.device.results import InferResult
 from pcmedge.errors import (
     Error,
     InputError,
-    InputTypeError,
     InputValueError,
     NotFoundError,
     UnavailableError,
@@ -73,8 +72,9 @@ class FallbackDevice:
         with pcmedge.FallbackDevice("grpc://10.0.0.7:7390", fallback, on_turnover=print) as device:
             answer = device.infer(batch)
 
-    ``primary``: an address or a :class:`Device`; it may be down. ``fallback``: a :class:`Device` (or an address) with
-    a model of the same inputs and outputs, digital for instance; it must be there. Closing the pair closes both.
+    ``primary``: an address or a :class:`Device`; it may be down. ``fallback``: a :class:`Device`, an address, or the
+    path of a ``.tflite``, ``.onnx`` or ``.pcmi`` file to run here, with a model of the same inputs and outputs; it must
+    be there. Closing the pair closes both.
 
     It turns to the fallback when the primary cannot be reached, is busy, not programmed, or fails inside; when an
     answer takes longer than ``deadline_s``; and when its self-test fails: at the start and every
@@ -100,8 +100,8 @@ class FallbackDevice:
 
     def __init__(
         self,
-        primary: Device | str,
-        fallback: Device | str,
+        primary: Device | str | os.PathLike[str],
+        fallback: Device | str | os.PathLike[str],
         *,
         model: str | None = None,
         deadline_s: float | None = None,
@@ -130,9 +130,9 @@ class FallbackDevice:
         floor = _share("min_agreement", min_agreement)
         if primary is fallback:
             raise InputValueError("primary and fallback are the same device, which protects from nothing; pass two")
-        with contextlib.ExitStack() as opened:
-            self.primary = _opened(primary, opened)
-            self.fallback = _opened(fallback, opened)
+        with contextlib.ExitStack() as stack:
+            self.primary = _opened(primary, stack)
+            self.fallback = _opened(fallback, stack)
             self._spec: ModelSpec = self.fallback.model_spec(model)
             self._primary = Primary(
                 self.primary,
@@ -144,7 +144,7 @@ class FallbackDevice:
                 return_agreement=floor if return_agreement is None else _share("return_agreement", return_agreement),
             )
             finding = self._first_look()
-            opened.pop_all()
+            stack.pop_all()
         self._watcher = Watcher(self._primary, self._switch, pace, finding)
         self._teller = threading.Thread(target=self._tell, args=(on_turnover,), name="pcm-turnovers", daemon=True)
         self._watcher.start()
@@ -385,13 +385,9 @@ _TELLER_PATIENCE_S = 5.0
 """How long closing waits for a listener that does not return."""
 
 
-def _opened(device: Device | str, opened: contextlib.ExitStack) -> Device:
-    """A device as it is, or one at an address, which need not answer yet and is closed if nothing comes of the pair."""
-    if isinstance(device, Device):
-        return device
-    if not isinstance(device, str):
-        raise InputTypeError(f"a device is an address or a Device, found {type(device).__name__}", found=repr(device))
-    return opened.enter_context(connect(device, lazy=True))
+def _opened(device: Device | str | os.PathLike[str], stack: contextlib.ExitStack) -> Device:
+    """A device as it is, or one made here, which is closed if nothing comes of the pair."""
+    return device if isinstance(device, Device) else stack.enter_context(opened(device))
 
 
 def _optional(name: str, seconds: float | None) -> float | None:
