@@ -131,7 +131,7 @@ def test_an_addition_is_counted() -> None:
     lines = "\n".join(f"{name}={fact}" for name, fact in sorted(facts(current()).items()))
     digest = hashlib.sha256(lines.encode()).hexdigest()[:16]
     assert MINORS.get(CONTRACT_MINOR) == digest, (
-        f"the contract has changed since minor {CONTRACT_MINOR}: raise CONTRACT_MINOR in sdk/pcmedge/protocol/version.py, "
+        f"the contract has changed since minor {CONTRACT_MINOR}: raise CONTRACT_MINOR in pcmedge/protocol/version.py, "
         f"and record {digest!r} for it here (for a minor that was never released: instead of what is there)"
     )
     assert max(MINORS) == CONTRACT_MINOR
