@@ -15,9 +15,11 @@ PEERS_PIP := $(PEERS)/bin/python -m pip --disable-pip-version-check install --qu
 
 # tflite-runtime needs Python 3.11 and NumPy 1, so its suite has an environment of its own too.
 TFLITE := .venv-tflite-runtime
+# kserve excludes some of our pins and brings fifty packages, so its smoke test has an environment of its own as well.
+KSERVE := .venv-kserve
 PYTHON311 ?= $(shell command -v python3.11 || echo $(PYTHON))
 
-.PHONY: demo test test-peers test-tflite-runtime fidelity science bench check format contract size clean help
+.PHONY: demo test test-peers test-tflite-runtime test-kserve fidelity science bench check format contract size clean help
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -33,6 +35,9 @@ test-peers: $(PEERS)/.peers           ## the device physics against aihwkit's; n
 
 test-tflite-runtime: $(TFLITE)/.ready           ## digital devices and the Interpreter on the older tflite-runtime; needs Python 3.11
 	$(TFLITE)/bin/python -m pytest --timeout=120 tests_tflite_runtime
+
+test-kserve: $(KSERVE)/.ready           ## kserve's own gRPC client against a served device
+	$(KSERVE)/bin/python -m pytest --timeout=120 tests_kserve
 
 fidelity: $(PEERS)/.peers           ## measure docs/results/fidelity.md again
 	$(PEERS)/bin/python tests_peers/report.py
@@ -67,7 +72,7 @@ size:           ## lines per package
 	@echo 'files over 300 lines:'; find sdk emulator -name '*.py' ! -name '*_pb2.py' | xargs wc -l | awk '$$1 > 300 && $$2 != "total"'
 
 clean:           ## remove the environment and build leftovers
-	rm -rf $(VENV) $(PEERS) $(TFLITE) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(TFLITE) $(KSERVE) build dist .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.base:
 	$(PYTHON) -c 'import sys; sys.exit("pcmedge needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -99,4 +104,12 @@ $(TFLITE)/.ready: pyproject.toml constraints.txt constraints-tflite-runtime.txt
 	$(TFLITE)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip
 	$(TFLITE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(TFLITE)/constraints.txt \
 	  --editable '.[emulator,tflite-runtime]' pytest pytest-timeout
+	touch $@
+
+$(KSERVE)/.ready: pyproject.toml constraints.txt constraints-kserve.txt
+	$(PYTHON) -m venv $(KSERVE)
+	grep -vE '^python-dateutil==' constraints.txt | cat - constraints-kserve.txt > $(KSERVE)/constraints.txt
+	$(KSERVE)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip
+	$(KSERVE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(KSERVE)/constraints.txt \
+	  --editable '.[emulator]' kserve pytest pytest-timeout
 	touch $@

@@ -96,3 +96,36 @@ def large() -> ChipImage:
         W=random.normal(0, 0.02, (1024, 1024)),
     )
     return compile_model(model, calibration=random.random((8, 1024), np.float32), profile=PROFILE, name="large")
+
+
+@functools.cache
+def codes() -> ChipImage:
+    """Inputs u (UINT8) and i (INT8) of 8 numbers, outputs y (FP32, 3 scores) and k (INT64, the largest one's place)."""
+    random = np.random.default_rng(7)
+    nodes = [
+        helper.make_node("Cast", ["u"], ["uf"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["i"], ["if"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["uf", "U"], ["p"], name="first"),
+        helper.make_node("MatMul", ["if", "I"], ["q"], name="second"),
+        helper.make_node("Add", ["p", "q"], ["y"]),
+        helper.make_node("ArgMax", ["y"], ["k"], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "codes",
+        [
+            helper.make_tensor_value_info("u", TensorProto.UINT8, ["batch", 8]),
+            helper.make_tensor_value_info("i", TensorProto.INT8, ["batch", 8]),
+        ],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3]),
+            helper.make_tensor_value_info("k", TensorProto.INT64, ["batch"]),
+        ],
+        [numpy_helper.from_array(random.normal(0, 0.2, (8, 3)).astype(np.float32), name) for name in "UI"],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    samples = {
+        "u": random.integers(0, 255, (32, 8), dtype=np.uint8),
+        "i": random.integers(-100, 100, (32, 8), dtype=np.int8),
+    }
+    return compile_model(model, calibration=samples, profile=PROFILE, name="codes")

@@ -12,7 +12,7 @@ from onnx import helper
 from pcmedge.checking import Check, Effect, LayerCheck, check, expect
 from pcmedge.compiler import compile
 from pcmedge.drift import DriftPlan, run_study
-from pcmedge.errors import CalibrationError, InputValueError
+from pcmedge.errors import InputError, InputValueError
 from pcmedge.image import ChipImage
 
 
@@ -75,7 +75,7 @@ def test_clipping_shows_against_the_model_and_is_no_fault() -> None:
 def test_a_comparison_with_another_model_is_refused(classifier: ChipImage) -> None:
     with pytest.raises(InputValueError, match="was compiled from"):
         check(classifier, samples(8, 24), model=chain(24, 32, 5, seed=1))
-    with pytest.raises(CalibrationError, match="expected shape"):
+    with pytest.raises(InputError, match="expected shape"):
         check(classifier, samples(8, 23))
     with pytest.raises(InputValueError, match="most_samples"):
         check(classifier, samples(8, 24), most_samples=0)

@@ -5,6 +5,7 @@ After an intended addition the baseline is renewed by copying sdk/pcmedge/_contr
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
+from pcmedge.protocol.version import CONTRACT_MINOR
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINE = ROOT / "tests" / "contract_baseline.binpb"
@@ -119,6 +121,20 @@ def test_an_addition_is_no_break() -> None:
     field = changed.file[1].message_type[1].field.add()
     field.name, field.number, field.type = "something_new", 1000, FieldDescriptorProto.TYPE_DOUBLE
     assert broken(baseline(), changed) == []
+
+
+MINORS = {1: "70fe68fadee32f72"}
+"""What the contract was at each minor; a released one is never changed."""
+
+
+def test_an_addition_is_counted() -> None:
+    lines = "\n".join(f"{name}={fact}" for name, fact in sorted(facts(current()).items()))
+    digest = hashlib.sha256(lines.encode()).hexdigest()[:16]
+    assert MINORS.get(CONTRACT_MINOR) == digest, (
+        f"the contract has changed since minor {CONTRACT_MINOR}: raise CONTRACT_MINOR in pcmedge/protocol/version.py, "
+        f"and record {digest!r} for it here (for a minor that was never released: instead of what is there)"
+    )
+    assert max(MINORS) == CONTRACT_MINOR
 
 
 def test_the_generated_code_is_what_protoc_makes_of_the_sources() -> None:

@@ -293,27 +293,6 @@ def test_a_closed_device_says_so(chip: Chip) -> None:
         emulator.models()
 
 
-def test_a_connection_is_not_used_in_a_fork(chip: Chip) -> None:
-    code = (
-        "import os, sys, pcmedge\n"
-        "device = pcmedge.connect(sys.argv[1])\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    try:\n"
-        "        device.identity()\n"
-        "    except pcmedge.errors.DeviceStateError as error:\n"
-        "        os._exit(7 if 'spawn' in str(error) else 8)\n"
-        "    os._exit(9)\n"
-        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), device.identity().serial)\n"
-        "device.close()\n"
-    )
-    with serve(chip) as server:
-        done = subprocess.run(
-            [sys.executable, "-c", code, server.address], capture_output=True, text=True, timeout=60, check=False
-        )
-    assert done.stdout.split() == ["7", "emulator-0"], done.stderr
-
-
 def test_many_threads_share_one_device(chip: Chip) -> None:
     chip.program(classifier())
     with serve(chip) as server, pcmedge.connect(server.address) as device:

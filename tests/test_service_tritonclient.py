@@ -65,7 +65,7 @@ def test_models_are_listed_and_described(client: Any) -> None:
     assert [(t.name, t.datatype, list(t.shape)) for t in metadata.outputs] == [("scores", "FP32", [-1, 4])]
     server = client.get_server_metadata(as_json=True)
     assert server["name"] == "pcmedge emulator"
-    assert set(server["extensions"]) == {"model_repository", "statistics"}
+    assert set(server["extensions"]) == {"model_configuration", "model_repository", "statistics"}
 
 
 def test_inference_gives_the_answers_of_our_own_client(client: Any, address: str) -> None:

@@ -8,6 +8,7 @@ inherited from :class:`~pcmedge_emulator.lab_verbs.LabVerbs`. docs/device.md tel
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import TracebackType
@@ -163,6 +164,7 @@ class Chip(LabVerbs):
                 threads=at_once,
             )
 
+        self._process = os.getpid()
         self._default_policy = default_policy
         opened = Store(None if store is None else folder("store", store), max_bytes=store_max_bytes)
         try:
@@ -192,7 +194,12 @@ class Chip(LabVerbs):
         self.close()
 
     def close(self) -> None:
-        """Cancels running operations and gives the store up. State that was committed is on disk already."""
+        """Cancels running operations and gives the store up. State that was committed is on disk already.
+
+        In a forked child it does nothing: the chip is the parent's.
+        """
+        if os.getpid() != self._process:
+            return
         self._maintenance.stop()
         self._state.operations.stop()
         self._state.journal.close()

@@ -179,7 +179,7 @@ def _program(
             write,
             events=[
                 state.event("programmed", message, image.name, details),
-                *state.born_event(state.device, made, ahead=1),
+                *state.born_event(state.device, made),
             ],
             device=device,
             remember=(mutation, "program", outcome),

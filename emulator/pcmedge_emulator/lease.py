@@ -44,6 +44,7 @@ class LeaseBook:
     """Thread-safe. ``monotonic`` returns seconds and exists for tests."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._acting = threading.local()
         self._lock = threading.Lock()
         self._monotonic = monotonic
         self._held: _Held | None = None
@@ -111,6 +112,12 @@ class LeaseBook:
             return held
         raise self._refuse(held)
 
+    @property
+    def acting(self) -> str:
+        """Holder of the lease under which this thread changes the device; "" without one."""
+        holder: str = getattr(self._acting, "holder", "")
+        return holder
+
     def check(self, lease_id: str) -> None:
         """LeaseHeldError if :meth:`exclusive` would refuse at this moment."""
         with self._lock:
@@ -130,9 +137,11 @@ class LeaseBook:
             else:
                 mine, ends_s = held, held.ends_s
                 mine.ends_s = math.inf
+                self._acting.holder = held.holder
         try:
             yield
         finally:
+            self._acting.holder = ""
             with self._lock:
                 mine.ends_s = ends_s
                 self._current()

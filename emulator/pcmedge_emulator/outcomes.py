@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pcmedge.protocol.version import CONTRACT_MINOR, CONTRACT_VERSION
 
 Digest = bytes
 """A SHA-256, 32 bytes."""
@@ -76,7 +77,8 @@ class Identity:
     technology: str
     geometry: Geometry
     image_features: tuple[str, ...]
-    contract_version: int = 1
+    contract_version: int = CONTRACT_VERSION
+    contract_minor: int = CONTRACT_MINOR
     emulated: bool = True
 
 

@@ -126,7 +126,7 @@ class State:
         self.residents = {resident.record.name: resident for resident in self.load()}
         details = {"models": ",".join(self.residents), "boots": str(self.device.boots)}
         events = [self.event("started", "The device started.", details=details)]
-        self.commit(events=[*events, *self.born_event(found, device, ahead=1)], device=self.device)
+        self.commit(events=[*events, *self.born_event(found, device)], device=self.device)
 
     # ------------------------------------------------------------------------------------------------- what there is
 
@@ -292,11 +292,11 @@ class State:
     def set_findings(self, findings: Findings) -> None:
         self.findings = findings
 
-    def born_event(self, before: DeviceRecord, after: DeviceRecord, ahead: int = 0) -> list[Event]:
+    def born_event(self, before: DeviceRecord, after: DeviceRecord) -> list[Event]:
         """What the journal says of the faults that a chip comes with; nothing if there are none."""
         new = after.faults[len(before.faults) :]
         message = f"This chip came with {len(new)} faults on {told(new)}."
-        return [self.event("faults-injected", message, ahead=ahead)] if new else []
+        return [self.event("faults-injected", message)] if new else []
 
     def set_realisation(self, realisation: int) -> None:
         self.realisation = realisation
@@ -359,7 +359,7 @@ class State:
             kind=kind,
             message=message,
             model=model,
-            details=dict(details or {}),
+            details=dict(details or {}) | ({"holder": self.leases.acting} if self.leases.acting else {}),
         )
 
     def commit(

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO
 
 from pcmedge.errors import StoreCorruptError, StoreUnwritableError
+from pcmedge.forks import in_children, leak
 
 from pcmedge_emulator.durable import COUNT, CountFile, OpenFiles, own
 from pcmedge_emulator.store_errors import checked, translated
@@ -114,7 +115,9 @@ class Store:
             raise
         self._open_files = OpenFiles(self._files)
         # Also runs when a store is dropped without being closed, so that its directory is free again.
+        self._lock_file = lock_file
         self._give_up = weakref.finalize(self, _close, self._connection, self._count_file, lock_file)
+        in_children(self, Store._disown)
 
     def _inspect(self, database: Path) -> None:
         """Refuses what is not an intact and complete store before anything can change it.
@@ -178,6 +181,14 @@ class Store:
             connection.close()
             raise
         return connection
+
+    def _disown(self) -> None:
+        """In a forked child: the store is the parent's. SQLite forbids even closing an inherited connection."""
+        self._give_up.detach()
+        leak(self._connection)
+        if self._lock_file is not None:
+            # This process's descriptor only: the parent's still holds the lock, and no child does when that is gone.
+            self._lock_file.close()
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os as _os
 from importlib import import_module
 
+from pcmedge import forks as _forks  # noqa: F401  from now on forks are noticed
+
 # Not typing's, which takes longer to import than all of this: the command pcmedge begins here, deaf to Ctrl-C.
 TYPE_CHECKING = False
 if TYPE_CHECKING:

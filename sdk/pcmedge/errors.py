@@ -47,6 +47,7 @@
     │   ├── StoreUnwritableError
     │   └── StoreCorruptError
     ├── UnimplementedError                 the contract has it, this device does not
+    │   └── ContractVersionError           what answers speaks another version of the contract, or none
     ├── MissingExtraError                  pip install 'pcmedge[...]'
     └── InternalError                      our bug, please report
 
@@ -70,8 +71,8 @@ class Error(Exception):
     string facts for programs (names, counts, shapes), ``message`` the sentence for people.
     """
 
-    reason: ClassVar[str] = "INTERNAL"
-    status: ClassVar[str] = "INTERNAL"
+    reason: str = "INTERNAL"
+    status: str = "INTERNAL"
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, **metadata: object) -> None:
@@ -79,12 +80,24 @@ class Error(Exception):
         self.message = message
         self.metadata: dict[str, str] = {key: str(value) for key, value in metadata.items()}
 
+    def said_as(self, message: str, metadata: Mapping[str, object]) -> Error:
+        """The same kind of error in other words."""
+        kind = type(self)
+        return _as_received(kind(message, **metadata), self.reason, self.status)
+
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.message, self.metadata))
+        return (_rebuild, (type(self), self.message, self.metadata, self.reason, self.status))
 
 
-def _rebuild(kind: type[Error], message: str, metadata: Mapping[str, str]) -> Error:
-    return kind(message, **metadata)
+def _rebuild(kind: type[Error], message: str, metadata: Mapping[str, str], reason: str, status: str) -> Error:
+    return _as_received(kind(message, **metadata), reason, status)
+
+
+def _as_received(error: Error, reason: str, status: str) -> Error:
+    """A reason that no class stands for is kept with the error itself."""
+    if (error.reason, error.status) != (reason, status):
+        error.reason, error.status = reason, status
+    return error
 
 
 class ImageError(Error):
@@ -319,6 +332,12 @@ class UnimplementedError(Error):
     exit_code = 9
 
 
+class ContractVersionError(UnimplementedError):
+    """What answers at an address speaks another version of the device contract, or is no PCM device."""
+
+    reason = "CONTRACT_VERSION"
+
+
 class MissingExtraError(Error):
     reason = "MISSING_EXTRA"
     status = "FAILED_PRECONDITION"
@@ -347,8 +366,31 @@ def _kinds(root: type[Error]) -> dict[str, type[Error]]:
     return found
 
 
-def error_from_reason(reason: str, message: str, metadata: Mapping[str, str] | None = None) -> Error:
-    """The typed error for a reason received from a device; an unknown reason becomes a plain :class:`Error`."""
+_KIND_OF_STATUS: Mapping[str, type[Error]] = {
+    "INVALID_ARGUMENT": InputError,
+    "NOT_FOUND": NotFoundError,
+    "FAILED_PRECONDITION": DeviceStateError,
+    "UNAVAILABLE": UnavailableError,
+    "DEADLINE_EXCEEDED": DeadlineError,
+    "RESOURCE_EXHAUSTED": BusyError,
+    "CANCELLED": CancelledError,
+    "UNIMPLEMENTED": UnimplementedError,
+    "INTERNAL": InternalError,
+}
+
+
+def error_from_reason(
+    reason: str, message: str, metadata: Mapping[str, str] | None = None, *, status: str = ""
+) -> Error:
+    """The typed error for a reason received from a device.
+
+    A reason that is not known here, of a newer device, becomes the kind that its gRPC ``status`` stands for, a plain
+    :class:`Error` without one; ``reason`` and ``status`` are then those received.
+    """
     kinds = _kinds(Error)
     kinds["INTERNAL"] = InternalError
-    return kinds.get(reason, Error)(message, **dict(metadata or {}))
+    given = dict(metadata or {})
+    if reason in kinds:
+        return kinds[reason](message, **given)
+    error = _KIND_OF_STATUS.get(status, Error)(message, **given)
+    return _as_received(error, reason or error.reason, status or error.status)

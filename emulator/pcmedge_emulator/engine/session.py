@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 from pcmedge.errors import ImageCorruptError, InputValueError, UnimplementedError
+from pcmedge.forks import kept_in_children
 from pcmedge.image import bounds
 
 from pcmedge_emulator.engine import integer
@@ -111,8 +112,8 @@ class ProgramSession:
     def __init__(self, model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> None:
         self._loops = bounds.has_loop(model.graph)
         try:
-            self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            self._session = kept_in_children(
+                onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
             )
         except Exception as error:  # its own classes, all directly under Exception
             raise _refused(error) from error

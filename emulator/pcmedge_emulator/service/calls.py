@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 from pcmedge.errors import BusyError, CancelledError, Error, UnimplementedError
 from pcmedge.protocol.services import METHODS, Method
 from pcmedge.protocol.status import to_status
+from pcmedge.protocol.version import OURS
 
 from pcmedge_emulator.service.access import Access
 from pcmedge_emulator.service.arrivals import Oldest, only_request
@@ -73,17 +74,17 @@ class Calls(grpc.GenericRpcHandler):
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         found = self._by_path.get(details.method)
         if found is None:
-            open_to_all = self._health.get(details.method)
-            return open_to_all or _handler(
-                _refusing(
-                    UnimplementedError(f"this device does not know the call {details.method}", call=details.method)
-                )
-            )
+            return self._health.get(details.method) or _handler(_refusing(_unknown(details.method)))
         method, handler = found
         refusal = self._doors.access.refusal(method, details.invocation_metadata or ())
         if refusal is None:
             return handler
         return _handler(_told(_refusing(refusal), method, self._doors.observers))
+
+
+def _unknown(path: str) -> UnimplementedError:
+    told = f"this device does not know the call {path}; it speaks contract {OURS}, GetIdentity lists what it can do"
+    return UnimplementedError(told, call=path, contract=OURS)
 
 
 def _refusing(error: Error) -> Callable[..., Iterator[Any]]:

@@ -17,11 +17,12 @@ from pcmedge.protocol.status import to_stream_reply
 from pcmedge_emulator.driver.interface import DeviceChip
 from pcmedge_emulator.outcomes import InferOutcome, ModelInfo
 from pcmedge_emulator.service.guard import typed
+from pcmedge_emulator.service.model_config import model_config
 from pcmedge_emulator.service.scheduling import Caller, Scheduler, Submitted, samples_of
 from pcmedge_emulator.service.statistics import InferenceStatistics
 from pcmedge_emulator.service.streaming import one_by_one, read_ahead
 
-EXTENSIONS = ("model_repository", "statistics")
+EXTENSIONS = ("model_configuration", "model_repository", "statistics")
 PLATFORM = "pcm_analog"
 _SHARED_MEMORY = "shared_memory_region"
 _CLASSIFICATION = "classification"
@@ -94,6 +95,13 @@ class InferenceHandlers:
         for spec in model.outputs:
             reply.outputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
         return reply
+
+    def model_config(
+        self, request: inference_pb2.ModelConfigRequest, context: CallContext
+    ) -> inference_pb2.ModelConfigResponse:
+        self._model(request.name, request.version)
+        config = model_config(self._chip.image(request.name).manifest.model, PLATFORM)
+        return inference_pb2.ModelConfigResponse(config=config)
 
     def _model(self, name: str, version: str) -> ModelInfo:
         """ModelNotFoundError for a name or a version (program generation, empty for any) that is not resident."""

@@ -110,6 +110,7 @@ class Server:
             _LOG.warning("%s answers everybody who can reach it: no tokens, no client certificates", self._address)
         self._stopping = threading.Lock()
         self._stopped = False
+        self._process = os.getpid()
 
     @property
     def address(self) -> str:
@@ -125,7 +126,12 @@ class Server:
         return not self._server.wait_for_termination(timeout_s)
 
     def stop(self, grace_s: float = 5.0) -> None:
-        """Health says NOT_SERVING, new calls are refused, those under way have ``grace_s`` seconds to finish."""
+        """Health says NOT_SERVING, new calls are refused, those under way have ``grace_s`` seconds to finish.
+
+        In a forked child it does nothing: the server is the parent's.
+        """
+        if os.getpid() != self._process:
+            return
         with self._stopping:
             if self._stopped:
                 return

@@ -68,7 +68,7 @@ class GetIdentityRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Identity(_message.Message):
-    __slots__ = ("vendor", "product", "serial", "firmware_version", "contract_version", "emulated", "geometry", "technology", "capabilities", "image_features")
+    __slots__ = ("vendor", "product", "serial", "firmware_version", "contract_version", "emulated", "geometry", "technology", "capabilities", "image_features", "contract_minor")
     VENDOR_FIELD_NUMBER: _ClassVar[int]
     PRODUCT_FIELD_NUMBER: _ClassVar[int]
     SERIAL_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class Identity(_message.Message):
     TECHNOLOGY_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_MINOR_FIELD_NUMBER: _ClassVar[int]
     vendor: str
     product: str
     serial: str
@@ -89,7 +90,8 @@ class Identity(_message.Message):
     technology: str
     capabilities: _containers.RepeatedScalarFieldContainer[str]
     image_features: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, vendor: _Optional[str] = ..., product: _Optional[str] = ..., serial: _Optional[str] = ..., firmware_version: _Optional[str] = ..., contract_version: _Optional[int] = ..., emulated: bool = ..., geometry: _Optional[_Union[ChipGeometry, _Mapping]] = ..., technology: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., image_features: _Optional[_Iterable[str]] = ...) -> None: ...
+    contract_minor: int
+    def __init__(self, vendor: _Optional[str] = ..., product: _Optional[str] = ..., serial: _Optional[str] = ..., firmware_version: _Optional[str] = ..., contract_version: _Optional[int] = ..., emulated: bool = ..., geometry: _Optional[_Union[ChipGeometry, _Mapping]] = ..., technology: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., image_features: _Optional[_Iterable[str]] = ..., contract_minor: _Optional[int] = ...) -> None: ...
 
 class ChipGeometry(_message.Message):
     __slots__ = ("profile", "tile_rows", "tile_columns", "tiles", "free_tiles", "dac_bits", "adc_bits", "g_max_microsiemens")

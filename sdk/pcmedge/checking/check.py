@@ -55,7 +55,7 @@ def check(
     of the third chip and how its drift is compensated, as in a drift study. ``read_noise``, ``seed``: of the third
     chip.
 
-    Raises CalibrationError (samples), InputValueError (another model; an unknown mode), MissingExtraError without the
+    Raises InputError (samples), InputValueError (another model; an unknown mode), MissingExtraError without the
     extra "emulator", and what opening an image or compiling a model raises.
     """
     from pcmedge.checking.digital import Digital, altered

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pcmedge._contract import image_pb2
-from pcmedge.errors import InputValueError
+from pcmedge.errors import CalibrationError, InputError, InputValueError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,11 @@ class Digital:
 
         graph = digital_graph(image) if model is None else _given(image, model, example_input)
         self.reference = "image" if model is None else "model"
-        self.samples: dict[str, Array] = calibration_set(graph, samples, what="samples", zeros=True)
+        try:
+            self.samples: dict[str, Array] = calibration_set(graph, samples, what="samples", zeros=True)
+        except CalibrationError as error:
+            # The same rules, but nothing is compiled: these are inputs, as of an inference.
+            raise InputError(error.message, **error.metadata) from error
         complete_types(graph, self.samples)
         self.layers = _layers(image, graph)
         self.outputs = list(graph.output_names)

@@ -59,7 +59,7 @@ def expect(
     digital network is that of the stored weights. ``workers``: processes of the study. ``faults``: what breaks on those
     chips, as :class:`pcmedge.drift.DriftPlan` takes it, beside what the image's chip profile expects.
 
-    Raises CalibrationError, InputError, InputValueError, MissingExtraError, and what opening an image raises.
+    Raises InputError, InputValueError, MissingExtraError, and what opening an image raises.
     """
     from pcmedge.checking.digital import Digital
     from pcmedge.checking.errors import open_chip

@@ -105,6 +105,8 @@ def _draw(
     console: Screen, found: Sequence[FoundDevice], closed: Sequence[tuple[str, str]], looked_at: Sequence[str]
 ) -> None:
     from pcmedge.cli.images import draw_images
+    from pcmedge.device._versions import version_of
+    from pcmedge.protocol.version import spelled
 
     for device in found:
         identity, telemetry = device.identity, device.telemetry
@@ -112,7 +114,7 @@ def _draw(
         console.say(f"{device.url}", style="bold")
         console.say(
             f"  {identity.product} {identity.serial} by {identity.vendor}{kind}, {identity.technology}, "
-            f"firmware {identity.firmware_version}, contract {identity.contract_version}",
+            f"firmware {identity.firmware_version}, contract {spelled(*version_of(identity))}",
         )
         geometry = identity.geometry
         tiles = (

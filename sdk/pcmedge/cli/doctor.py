@@ -70,7 +70,9 @@ def _image(path: Path, checks: list[Check]) -> ChipImage | None:
 def _device(url: str, image: ChipImage | None, checks: list[Check]) -> None:
     from pcmedge.cli.checks import Check
     from pcmedge.cli.devices import describe_device
+    from pcmedge.device._versions import compared, version_of
     from pcmedge.errors import Error
+    from pcmedge.protocol.version import CONTRACT_MINOR, CONTRACT_VERSION, OURS, spelled
 
     try:
         found = describe_device(url, timeout_s=5.0)
@@ -81,22 +83,19 @@ def _device(url: str, image: ChipImage | None, checks: list[Check]) -> None:
     identity = found.identity
     text = f"{identity.product} {identity.serial} by {identity.vendor}, firmware {identity.firmware_version}"
     checks.append(Check(area="device", name=url, status="ok", found=text))
-    same = identity.contract_version == CONTRACT_VERSION
+    device = version_of(identity)
+    same = device == (CONTRACT_VERSION, CONTRACT_MINOR)
     checks.append(
         Check(
             area="device",
             name="contract",
             status="ok" if same else "warn",
-            found=f"device speaks version {identity.contract_version}, this SDK {CONTRACT_VERSION}",
-            advice="" if same else "Calls one side lacks answer UNIMPLEMENTED; update the older side.",
+            found=f"device speaks version {spelled(*device)}, this SDK {OURS}",
+            advice="" if same else compared(device),
         )
     )
     if image is not None:
         checks.append(_fit(identity, image))
-
-
-CONTRACT_VERSION = 1
-"""Version of proto/pcm/device/v1 this SDK is built on (Identity.contract_version)."""
 
 
 def _fit(identity: Any, image: ChipImage) -> Check:

@@ -41,16 +41,22 @@ def run(
 
     A device that wants a token and gets none is alive, and says no more.
 
-    Exit codes: 0 as required, 1 less than that, 6 no device there, 11 no token, or one it does not know.
+    Exit codes: 0 as required, 1 less than that, 6 no device there, 9 the device does not tell, 11 no token, or one it
+    does not know.
     """
     from pcmedge.cli.output import Output
     from pcmedge.cli.session import open_device
+    from pcmedge.device._versions import lacking
     from pcmedge.errors import AccessError
 
     out = Output(json=json)
     try:
         with open_device(device, timeout_s=timeout) as connected:
             reading = connected.telemetry()
+            if reading.health not in _ENOUGH[Wanted.alive]:
+                raise lacking(
+                    connected.identity(), "telemetry.health", "one word for its health; 'pcmedge telemetry' shows more"
+                )
     except AccessError as error:
         if require is not Wanted.alive:
             raise

@@ -45,6 +45,7 @@ from pcmedge.cli import (
     tile,
     token,
     verify,
+    version,
 )
 from pcmedge.cli.interrupts import remembered
 from pcmedge.cli.output import ReaderGone, write_document, write_problem
@@ -144,6 +145,7 @@ def _register() -> None:
         ("check", check.run, STUDY),
         ("expect", expect.run, STUDY),
         ("doctor", doctor.run, STUDY),
+        ("version", version.run, STUDY),
         ("conformance", conformance.run, STUDY),
     )
     for name, command, panel in commands:

@@ -52,7 +52,12 @@ def run(
 
 
 def _past(device: Device, model: str | None) -> ModelTelemetry:
-    """The telemetry of the model meant, with its history."""
+    """The telemetry of the model meant, with its history. UnimplementedError if the device keeps none."""
+    from pcmedge.device._versions import lacking
+
+    identity = device.identity()
+    if "self-test.history" not in identity.capabilities:
+        raise lacking(identity, "self-test.history", "history of its self-tests")
     name = device.model_spec(model).name
     return next(found for found in device.telemetry(self_tests=True).models if found.name == name)
 

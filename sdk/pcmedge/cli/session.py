@@ -73,21 +73,9 @@ def open_pair(
 
     with contextlib.ExitStack() as opened:
         primary = opened.enter_context(open_device(url, timeout_s=timeout_s, lazy=True))
-        other = opened.enter_context(_fallback(fallback))
-        pair = pcmedge.FallbackDevice(primary, other, deadline_s=deadline_s, min_agreement=min_agreement)
+        pair = pcmedge.FallbackDevice(primary, fallback, deadline_s=deadline_s, min_agreement=min_agreement)
         opened.pop_all()
     return pair
-
-
-def _fallback(text: str) -> Device:
-    import pcmedge
-
-    match Path(text).suffix.lower() if "://" not in text else "":
-        case ".pcmi":
-            return pcmedge.Emulator(text, physics="ideal", converters="ideal", read_noise="off", serial="fallback")
-        case ".onnx" | ".tflite":
-            return pcmedge.connect(f"digital://{Path(text).resolve()}")
-    return pcmedge.connect(text)
 
 
 def _token() -> str | None:

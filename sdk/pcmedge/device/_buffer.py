@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from pcmedge._contract import device_pb2
 from pcmedge.device import _decode
 from pcmedge.device._calls import Script, Session, Work, build_message, mutation_message
-from pcmedge.device._images import identity, image_bytes, models
+from pcmedge.device._images import image_bytes, models
 from pcmedge.device._inference import Array, Inputs, ModelSpec, check_samples, find_model, model_spec
+from pcmedge.device._versions import needs
 from pcmedge.device.results import BufferDescription, Mutation
 from pcmedge.errors import (
     InputError,
@@ -21,7 +22,6 @@ from pcmedge.errors import (
     InputTypeError,
     InputValueError,
     ModelNotFoundError,
-    UnimplementedError,
 )
 from pcmedge.protocol import tensors
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 _SAMPLES_BYTES = 4 << 20
 CAPABILITY = "buffer.statistics"
+_STATISTICS = (
+    "use for digital statistics of a calibration buffer; leave image= and statistics= out, and it recalibrates without "
+    "pairing"
+)
 
 Statistics = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
@@ -113,7 +117,7 @@ def _statistics(
             raise InputError("statistics=False measures nothing: leave image= out", argument="image")
         return None
     if isinstance(statistics, Mapping):
-        yield from _require_capability(session)
+        yield from needs(session, CAPABILITY, _STATISTICS)
         resident = yield from _resident_sha256(session, spec.name)
         return _message(resident, statistics)
     if image is None and session.resident_image is None:
@@ -125,7 +129,7 @@ def _statistics(
             )
         return None
     opened = _opened(image, session, spec.name)
-    yield from _require_capability(session)
+    yield from needs(session, CAPABILITY, _STATISTICS)
     resident = yield from _resident_sha256(session, spec.name)
     if opened.sha256 != resident:
         raise InputValueError(
@@ -159,16 +163,6 @@ def _opened(image: str | os.PathLike[str] | bytes | ChipImage | None, session: S
     if isinstance(image, str | os.PathLike):
         return ChipImage.open(image)
     return ChipImage.from_bytes(image_bytes(image))
-
-
-def _require_capability(session: Session) -> Script[None]:
-    found = yield from identity(session)
-    if CAPABILITY not in found.capabilities:
-        raise UnimplementedError(
-            f"{found.product} {found.serial} takes no digital statistics with a calibration buffer (capability "
-            f"{CAPABILITY!r}); leave image= and statistics= out, and it recalibrates without pairing",
-            capability=CAPABILITY,
-        )
 
 
 def _resident_sha256(session: Session, name: str) -> Script[bytes]:

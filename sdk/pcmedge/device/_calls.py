@@ -73,7 +73,8 @@ class Session:
     """What the scripts of one connection share: deadlines in seconds, and what is known about the models.
 
     ``manifests``: by model name, with the program generation each was read at. ``resident_image``: the image of a
-    resident model, where the chip is in this process; None where it is not.
+    resident model, where the chip is in this process; None where it is not. ``contract``: version and minor of the
+    device's contract, once it was asked.
     """
 
     timeout_s: float = 30.0
@@ -82,6 +83,7 @@ class Session:
     manifests: dict[str, tuple[int, image_pb2.Manifest]] = field(default_factory=dict)
     default_model: str | None = None
     resident_image: Callable[[str], ChipImage] | None = None
+    contract: tuple[int, int] | None = None
 
     def read(self, name: str, request: Message, timeout_s: float | None = None) -> Call:
         """A call that changes nothing and may be repeated."""

@@ -42,6 +42,11 @@ HEALTH: Mapping[int, str] = _names(device_pb2.HealthState, "HEALTH_STATE_")
 STATES: Mapping[int, str] = _names(device_pb2.OperationState, "OPERATION_STATE_")
 
 
+def name_of(names: Mapping[int, str], value: int) -> str:
+    """The Python name of an enumeration value; "unknown-7" for one of a newer contract."""
+    return names.get(value, f"unknown-{value}" if value else "unspecified")
+
+
 def number(names: Mapping[int, str], name: str, what: str) -> Any:
     """The enumeration value of a Python name; InputValueError listing the names there are."""
     for value, known in names.items():
@@ -59,7 +64,7 @@ def lease(message: device_pb2.Lease) -> results.Lease:
 
 
 def progress(message: device_pb2.OperationUpdate) -> results.Progress:
-    return _value(results.Progress, message, state=STATES.get(message.state, "unspecified"))
+    return _value(results.Progress, message, state=name_of(STATES, message.state))
 
 
 def model(message: device_pb2.ResidentImage) -> results.ResidentModel:
@@ -78,15 +83,15 @@ def programmed(message: device_pb2.ProgramResult) -> results.ProgramResult:
 
 
 def recalibration(message: device_pb2.RecalibrationResult) -> results.RecalibrationResult:
-    return _value(results.RecalibrationResult, message, method=METHODS.get(message.method, "unspecified"))
+    return _value(results.RecalibrationResult, message, method=name_of(METHODS, message.method))
 
 
 def policy(message: device_pb2.RecalibrationPolicy) -> results.Policy:
     return _value(
         results.Policy,
         message,
-        kind=POLICIES.get(message.kind, "manual"),
-        method=METHODS.get(message.method, "default"),
+        kind=name_of(POLICIES, message.kind or device_pb2.POLICY_KIND_MANUAL),
+        method=name_of(METHODS, message.method or device_pb2.RECALIBRATION_METHOD_DEFAULT),
         next_in_s=message.next_in_s if message.next_in_s >= 0 else None,
     )
 
@@ -121,7 +126,7 @@ def telemetry(message: device_pb2.Telemetry) -> results.Telemetry:
         results.Telemetry,
         message,
         models=tuple(_model_telemetry(model) for model in message.models),
-        health=HEALTH.get(message.health, "unspecified"),
+        health=name_of(HEALTH, message.health),
     )
 
 
@@ -186,7 +191,7 @@ def _finding(message: device_pb2.FaultFinding) -> results.FaultFinding:
 
 
 def clock(message: lab_pb2.Clock) -> results.Clock:
-    return _value(results.Clock, message, mode=CLOCK_MODES.get(message.mode, "unspecified"))
+    return _value(results.Clock, message, mode=name_of(CLOCK_MODES, message.mode))
 
 
 def advance(message: lab_pb2.AdvanceTimeResponse) -> results.Advance:
@@ -198,4 +203,4 @@ def snapshot(message: lab_pb2.Snapshot) -> results.Snapshot:
 
 
 def fault(message: lab_pb2.Fault) -> results.Fault:
-    return _value(results.Fault, message, kind=FAULTS.get(message.kind, "unspecified"))
+    return _value(results.Fault, message, kind=name_of(FAULTS, message.kind))

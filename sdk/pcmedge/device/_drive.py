@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import re
@@ -11,8 +12,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pcmedge.device._calls import Backoff, Call, Script, Session, Stream, Work, may_repeat
+from pcmedge.device._versions import asks, explained, version_of
 from pcmedge.device.transport import AsyncTransport, Transport
-from pcmedge.errors import Error
+from pcmedge.errors import Error, UnimplementedError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,7 +33,7 @@ class Driver:
             call = next(script)
             while True:
                 try:
-                    reply = self._reply(call)
+                    reply = self._answer(call)
                 except Error as error:
                     call = script.throw(error)
                 else:
@@ -40,9 +42,21 @@ class Driver:
             result: T = end.value
             return result
 
-    def _reply(self, call: Call | Work) -> Any:
+    def _answer(self, call: Call | Work) -> Any:
         if isinstance(call, Work):
             return call.run()
+        try:
+            return self._reply(call)
+        except UnimplementedError as error:
+            raise self._explained(call.method.name, error) from None
+
+    def _explained(self, name: str, error: UnimplementedError) -> Error:
+        if (question := asks(self._session, name)) is not None:
+            with contextlib.suppress(Error):
+                self._session.contract = version_of(self._attempt(question))
+        return explained(self._session, name, error)
+
+    def _reply(self, call: Call) -> Any:
         failure: Error | None = None
         for wait_s, attempt in self._backoff.tries(call):
             if wait_s:
@@ -75,6 +89,8 @@ class Driver:
         try:
             for message in messages:
                 yield stream.decode(message)
+        except UnimplementedError as error:
+            raise self._explained(stream.call.method.name, error) from None
         finally:
             messages.close()
 
@@ -92,7 +108,7 @@ class AsyncDriver:
             call = next(script)
             while True:
                 try:
-                    reply = await self._reply(call)
+                    reply = await self._answer(call)
                 except Error as error:
                     call = script.throw(error)
                 else:
@@ -101,9 +117,21 @@ class AsyncDriver:
             result: T = end.value
             return result
 
-    async def _reply(self, call: Call | Work) -> Any:
+    async def _answer(self, call: Call | Work) -> Any:
         if isinstance(call, Work):
             return await asyncio.to_thread(call.run)
+        try:
+            return await self._reply(call)
+        except UnimplementedError as error:
+            raise await self._explained(call.method.name, error) from None
+
+    async def _explained(self, name: str, error: UnimplementedError) -> Error:
+        if (question := asks(self._session, name)) is not None:
+            with contextlib.suppress(Error):
+                self._session.contract = version_of(await self._attempt(question))
+        return explained(self._session, name, error)
+
+    async def _reply(self, call: Call) -> Any:
         failure: Error | None = None
         for wait_s, attempt in self._backoff.tries(call):
             if wait_s:
@@ -135,6 +163,8 @@ class AsyncDriver:
         try:
             async for message in messages:
                 yield stream.decode(message)
+        except UnimplementedError as error:
+            raise await self._explained(stream.call.method.name, error) from None
         finally:
             await messages.aclose()
 

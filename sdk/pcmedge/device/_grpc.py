@@ -11,7 +11,8 @@ import grpc
 
 from pcmedge.device._calls import Call
 from pcmedge.device._grpc_common import MAX_MESSAGE_BYTES, Security, channel_options, typed_error
-from pcmedge.errors import DeviceStateError, UnavailableError
+from pcmedge.errors import UnavailableError
+from pcmedge.forks import check_grpc, check_same_process, kept_in_children
 from pcmedge.protocol.address import Address
 from pcmedge.protocol.services import Method
 
@@ -19,8 +20,8 @@ from pcmedge.protocol.services import Method
 class GrpcTransport:
     """One channel to one device; thread-safe.
 
-    Not for use after ``os.fork()``: gRPC's threads do not survive it. A forked child is told so instead of hanging;
-    start workers with the multiprocessing method "spawn" and connect in each.
+    A forked child that uses it gets a connection of its own. Where gRPC does not work after a fork it raises
+    DeviceStateError instead of hanging; so does a stream that was open before the fork.
     """
 
     def __init__(
@@ -29,25 +30,29 @@ class GrpcTransport:
         security = security or Security()
         security.check(address)
         self.address = address.url
-        options = channel_options(security, max_message_bytes)
-        self._channel = (
-            grpc.secure_channel(address.target, security.credentials(), options)
-            if address.scheme == "grpcs"
-            else grpc.insecure_channel(address.target, options)
-        )
+        self._target, self._security = address, security
+        self._options = channel_options(security, max_message_bytes)
         self._metadata = security.metadata()
+        self._closed = False
+        self._open()
+
+    def _open(self) -> None:
+        check_grpc(_probe)
+        target, credentials = self._target.target, self._security.credentials
+        # A child leaves its parent's channel alone, for good: gRPC would wait for threads the child does not have.
+        self._channel = kept_in_children(
+            grpc.secure_channel(target, credentials(), self._options)
+            if self._target.scheme == "grpcs"
+            else grpc.insecure_channel(target, self._options)
+        )
         self._stubs: dict[str, Callable[..., Any]] = {}
         self._process = os.getpid()
-        self._closed = False
 
     def _stub(self, method: Method) -> Callable[..., Any]:
-        if os.getpid() != self._process:
-            raise DeviceStateError(
-                f"this connection was made in process {self._process} and cannot be used in its fork {os.getpid()}; "
-                "connect in each process, and start processes with the method 'spawn'"
-            )
         if self._closed:
             raise UnavailableError(f"this connection to {self.address} was closed; connect again", closed=True)
+        if os.getpid() != self._process:
+            self._open()
         stub = self._stubs.get(method.name)
         if stub is None:
             stub = self._stubs[method.name] = make_stub(self._channel, method)
@@ -65,16 +70,20 @@ class GrpcTransport:
 
     def stream(self, call: Call) -> Generator[Any, None, None]:
         stub = self._stub(call.method)
+        process = os.getpid()
         try:
-            replies = stub(call.request, timeout=call.timeout_s, metadata=self._metadata)
+            replies = kept_in_children(stub(call.request, timeout=call.timeout_s, metadata=self._metadata))
         except ValueError as error:
             raise UnavailableError(f"this connection to {self.address} was closed: {error}", closed=True) from None
         try:
-            yield from replies
+            for reply in replies:
+                yield reply
+                check_same_process(process, f"this stream of {call.method.name}")
         except grpc.RpcError as error:
             raise self._typed(error, call) from None
         finally:
-            replies.cancel()
+            if os.getpid() == process:
+                replies.cancel()
 
     def start(self, method: Method, request: Any, timeout_s: float | None) -> Any:
         """The bare gRPC call, errors and all: a reply, or gRPC's iterator of replies. For who looks at the wire."""
@@ -88,6 +97,14 @@ class GrpcTransport:
         if os.getpid() == self._process:
             with contextlib.suppress(ValueError):
                 self._channel.close()
+
+
+def _probe(target: str) -> bool:
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(target, options) as channel, contextlib.suppress(grpc.RpcError):
+        call: Callable[..., Any] = channel.unary_unary("/probe")
+        call(b"", timeout=60)
+    return True
 
 
 def make_stub(channel: Any, method: Method) -> Callable[..., Any]:

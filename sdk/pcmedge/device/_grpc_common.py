@@ -26,9 +26,9 @@ from pcmedge.errors import (
     UnimplementedError,
 )
 from pcmedge.protocol.address import Address
+from pcmedge.protocol.limits import MAX_MESSAGE_BYTES as MAX_MESSAGE_BYTES
 from pcmedge.protocol.status import DETAILS_KEY, from_status
 
-MAX_MESSAGE_BYTES = 64 << 20
 _BROKEN_OFF = "Internal error from Core"
 """What grpc.aio itself says when it was writing to a stream whose connection had just gone; no device sends it."""
 

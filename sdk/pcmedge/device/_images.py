@@ -20,6 +20,7 @@ from pcmedge.device._calls import (
     new_request_id,
 )
 from pcmedge.device._inference import find_model
+from pcmedge.device._versions import needs, version_of
 from pcmedge.device.results import (
     Identity,
     Lease,
@@ -46,6 +47,7 @@ OnProgress = Callable[[Progress], None]
 def identity(session: Session) -> Script[Identity]:
     """Who the device is, its geometry, and the names of what it can do."""
     reply = yield session.read("GetIdentity", device_pb2.GetIdentityRequest())
+    session.contract = version_of(reply)
     return _decode.identity(reply)
 
 
@@ -71,6 +73,12 @@ def program(
     ImageTooLargeError, CapacityError, LeaseHeldError, GenerationMismatchError.
     """
     data = image_bytes(image)
+    if replace:
+        yield from needs(session, "program.replace", "way to program over resident images (replace)")
+    if use_retired:
+        yield from needs(session, "diagnose", "retired tiles (use_retired)")
+    if program_and_verify is not None:
+        yield from needs(session, "program.verify", "program-and-verify")
     header = device_pb2.ProgramHeader(
         mutation=mutation_message(mutation),
         image_size=len(data),

@@ -9,6 +9,7 @@ from pcmedge.device import _decode
 from pcmedge.device._calls import Script, Session, Stream, build_message, mutation_message
 from pcmedge.device._images import OnProgress, finished, operation
 from pcmedge.device._inference import find_model
+from pcmedge.device._versions import needs
 from pcmedge.device.results import (
     Diagnosis,
     Event,
@@ -45,6 +46,8 @@ def recalibrate(
     guard. The result says whether the guard committed; ``result.raise_for_refusal()`` makes a
     refusal an error.
     """
+    if reads:
+        yield from needs(session, "recalibrate.reads", "recalibration over several reads (reads)")
     request = build_message(
         device_pb2.RecalibrateRequest,
         mutation=mutation_message(mutation),
@@ -90,6 +93,10 @@ def set_policy(
         raise InputTypeError(
             f"expected a pcmedge.device.Policy or the name of its kind, found {type(policy).__name__}; "
             "for example Policy(kind='interval', interval_s=3600)"
+        )
+    if policy.self_test_interval_s or policy.self_test_ratio or policy.agreement_drop or policy.self_test_spacing_s:
+        yield from needs(
+            session, "policy.self-test-trigger", "self-tests of a policy's own (self_test_*, agreement_drop)"
         )
     request = device_pb2.SetRecalibrationPolicyRequest(
         mutation=mutation_message(mutation),

@@ -13,6 +13,7 @@ from pcmedge.device._inference import Inputs
 from pcmedge.device._stream import async_infer_stream, check_options
 from pcmedge.device.device import stream_item
 from pcmedge.device.transport import AsyncTransport
+from pcmedge.errors import UnimplementedError
 
 
 class AsyncLab(AsyncDriver):
@@ -99,6 +100,8 @@ class AsyncDevice(AsyncDriver):
         try:
             async for answer in answers:
                 yield stream_item(answer, detailed, errors)
+        except UnimplementedError as error:
+            raise await self._explained("ModelStreamInfer", error) from None
         finally:
             await answers.aclose()
 

@@ -7,6 +7,7 @@ from numbers import Real
 
 from pcmedge.device._calls import LONGEST_TIMEOUT_S, Backoff, Session, checked_timeout
 from pcmedge.device._grpc_common import MAX_MESSAGE_BYTES, Security
+from pcmedge.device._versions import check_contract
 from pcmedge.device.async_device import AsyncDevice
 from pcmedge.device.device import Device
 from pcmedge.errors import InputValueError
@@ -58,7 +59,8 @@ def connect(
     ``wait_s``: how long to wait for a device that is still starting. ``lazy``: do not ask who is there; a device that
     is down is noticed by the first call (``wait_s`` then means nothing). ``token``: bearer token (encrypted or local
     connections only). ``ca_file``, ``cert_file``, ``key_file``, ``server_name``: TLS, PEM files. Raises
-    UnavailableError if no device answers, InputValueError for an address nobody can mean.
+    UnavailableError if no device answers, ContractVersionError if what answers is no device of this version of the
+    contract, InputValueError for an address nobody can mean.
     """
     if (path := digital_path(url)) is not None:
         from pcmedge.digital import DigitalDevice
@@ -74,10 +76,12 @@ def connect(
     if lazy:
         return Device(transport, session=session)
     try:
-        Device(transport, session=greeting, backoff=_backoff(wait_s)).identity()
+        greeted = Device(transport, session=greeting, backoff=_backoff(wait_s))
+        greeted._run(check_contract(greeting, address.url))
     except BaseException:
         transport.close()
         raise
+    session.contract = greeting.contract
     return Device(transport, session=session)
 
 
@@ -110,8 +114,10 @@ async def connect_async(
     if lazy:
         return AsyncDevice(transport, session=session)
     try:
-        await AsyncDevice(transport, session=greeting, backoff=_backoff(wait_s)).identity()
+        greeted = AsyncDevice(transport, session=greeting, backoff=_backoff(wait_s))
+        await greeted._run(check_contract(greeting, address.url))
     except BaseException:
         await transport.close()
         raise
+    session.contract = greeting.contract
     return AsyncDevice(transport, session=session)

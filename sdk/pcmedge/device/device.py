@@ -13,7 +13,7 @@ from pcmedge.device._inference import Inputs
 from pcmedge.device._stream import check_options, infer_stream
 from pcmedge.device.results import InferResult
 from pcmedge.device.transport import Transport
-from pcmedge.errors import Error
+from pcmedge.errors import Error, UnimplementedError
 
 
 class Lab(Driver):
@@ -110,6 +110,8 @@ class Device(Driver):
         try:
             for answer in answers:
                 yield stream_item(answer, detailed, errors)
+        except UnimplementedError as error:
+            raise self._explained("ModelStreamInfer", error) from None
         finally:
             answers.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -19,21 +20,21 @@ from pcmedge.device._calls import checked_timeout
 from pcmedge.device._inference import Inputs, ModelSpec, Outputs, plain_outputs
 from pcmedge.device._ordered import ordered
 from pcmedge.device._primary import LATE, Finding, Primary
+from pcmedge.device._stand_in import opened
 from pcmedge.device._stream import check_options
 from pcmedge.device._turnover import Role, Switch, Turnover, is_devices_fault
 from pcmedge.device._watcher import Pace, Watcher
-from pcmedge.device.connecting import connect
 from pcmedge.device.device import Device, stream_item
 from pcmedge.device.results import InferResult
 from pcmedge.errors import (
     Error,
     InputError,
-    InputTypeError,
     InputValueError,
     NotFoundError,
     UnavailableError,
     UnimplementedError,
 )
+from pcmedge.forks import check_same_process
 
 _LOG = logging.getLogger("pcmedge.fallback")
 # A library writes on nobody's stderr unless logging is set up; only a listener's own exceptions are not to be lost.
@@ -71,8 +72,9 @@ class FallbackDevice:
         with pcmedge.FallbackDevice("grpc://10.0.0.7:7390", fallback, on_turnover=print) as device:
             answer = device.infer(batch)
 
-    ``primary``: an address or a :class:`Device`; it may be down. ``fallback``: a :class:`Device` (or an address) with
-    a model of the same inputs and outputs, digital for instance; it must be there. Closing the pair closes both.
+    ``primary``: an address or a :class:`Device`; it may be down. ``fallback``: a :class:`Device`, an address, or the
+    path of a ``.tflite``, ``.onnx`` or ``.pcmi`` file to run here, with a model of the same inputs and outputs; it must
+    be there. Closing the pair closes both.
 
     It turns to the fallback when the primary cannot be reached, is busy, not programmed, or fails inside; when an
     answer takes longer than ``deadline_s``; and when its self-test fails: at the start and every
@@ -89,6 +91,8 @@ class FallbackDevice:
     ``model``: which one, if several are active. ``on_turnover`` is called with each :class:`Turnover`, in order, in a
     thread of its own; :meth:`turnovers` and :meth:`watch_turnovers` list them.
 
+    A forked child cannot use the pair (DeviceStateError); make one in each process.
+
     Calls not named below go to the device in force; ``primary`` and ``fallback`` are there for what concerns one of
     them. Raises InputError when the two do not fit each other, and whatever the fallback raises when asked for its
     model.
@@ -96,8 +100,8 @@ class FallbackDevice:
 
     def __init__(
         self,
-        primary: Device | str,
-        fallback: Device | str,
+        primary: Device | str | os.PathLike[str],
+        fallback: Device | str | os.PathLike[str],
         *,
         model: str | None = None,
         deadline_s: float | None = None,
@@ -120,14 +124,15 @@ class FallbackDevice:
             self_test_interval_s=_optional("self_test_interval_s", self_test_interval_s),
         )
         self._deadline_s = _optional("deadline_s", deadline_s)
+        self._process = os.getpid()
         self._switch = Switch()
         self._model = model
         floor = _share("min_agreement", min_agreement)
         if primary is fallback:
             raise InputValueError("primary and fallback are the same device, which protects from nothing; pass two")
-        with contextlib.ExitStack() as opened:
-            self.primary = _opened(primary, opened)
-            self.fallback = _opened(fallback, opened)
+        with contextlib.ExitStack() as stack:
+            self.primary = _opened(primary, stack)
+            self.fallback = _opened(fallback, stack)
             self._spec: ModelSpec = self.fallback.model_spec(model)
             self._primary = Primary(
                 self.primary,
@@ -139,7 +144,7 @@ class FallbackDevice:
                 return_agreement=floor if return_agreement is None else _share("return_agreement", return_agreement),
             )
             finding = self._first_look()
-            opened.pop_all()
+            stack.pop_all()
         self._watcher = Watcher(self._primary, self._switch, pace, finding)
         self._teller = threading.Thread(target=self._tell, args=(on_turnover,), name="pcm-turnovers", daemon=True)
         self._watcher.start()
@@ -220,6 +225,7 @@ class FallbackDevice:
         try:
             for answered in answers:
                 yield stream_item(answered, detailed, errors)
+                self._check_process()
         finally:
             answers.close()
 
@@ -229,6 +235,7 @@ class FallbackDevice:
         """Asks the device in force, and the other one if that was the device's fault. ``ask``'s last argument: whether
         nobody comes after this one.
         """
+        self._check_process()
         role, epoch = self._switch.now()
         if role == "primary":
             first, second = self._ask_primary, self._ask_fallback
@@ -300,6 +307,7 @@ class FallbackDevice:
 
     def status(self) -> FallbackStatus:
         """Which device is in force, since when, and what is wrong with the primary."""
+        self._check_process()
         finding = self._watcher.finding
         return FallbackStatus(
             in_force=self._switch.in_force,
@@ -311,11 +319,19 @@ class FallbackDevice:
 
     def turnovers(self, after: int = 0) -> tuple[Turnover, ...]:
         """The last 1024 changes of the device in force, those with a sequence larger than ``after``, oldest first."""
+        self._check_process()
         return self._switch.turnovers(after)
 
     def watch_turnovers(self, after: int = 0) -> Iterator[Turnover]:
         """Those after ``after``, then each as it happens; ends when the pair is closed."""
-        return self._switch.watch(after)
+        self._check_process()
+        for turnover in self._switch.watch(after):
+            yield turnover
+            self._check_process()
+
+    def _check_process(self) -> None:
+        """The pair's own threads are what a fork would lack: nobody would look after the primary."""
+        check_same_process(self._process, "this pair of devices")
 
     def _tell(self, listener: Callable[[Turnover], object] | None) -> None:
         for turnover in self._switch.watch():
@@ -329,6 +345,7 @@ class FallbackDevice:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._check_process()
         role, _ = self._switch.now()
         one, other = (self.primary, self.fallback) if role == "primary" else (self.fallback, self.primary)
         try:
@@ -342,7 +359,9 @@ class FallbackDevice:
         )
 
     def close(self) -> None:
-        """Ends both devices and whatever watches them."""
+        """Ends both devices and whatever watches them. In a forked child it does nothing: they are the parent's."""
+        if os.getpid() != self._process:
+            return
         self._switch.close()
         self.primary.close()
         self._watcher.stop()
@@ -366,13 +385,9 @@ _TELLER_PATIENCE_S = 5.0
 """How long closing waits for a listener that does not return."""
 
 
-def _opened(device: Device | str, opened: contextlib.ExitStack) -> Device:
-    """A device as it is, or one at an address, which need not answer yet and is closed if nothing comes of the pair."""
-    if isinstance(device, Device):
-        return device
-    if not isinstance(device, str):
-        raise InputTypeError(f"a device is an address or a Device, found {type(device).__name__}", found=repr(device))
-    return opened.enter_context(connect(device, lazy=True))
+def _opened(device: Device | str | os.PathLike[str], stack: contextlib.ExitStack) -> Device:
+    """A device as it is, or one made here, which is closed if nothing comes of the pair."""
+    return device if isinstance(device, Device) else stack.enter_context(opened(device))
 
 
 def _optional(name: str, seconds: float | None) -> float | None:

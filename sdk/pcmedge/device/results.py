@@ -60,6 +60,7 @@ class Identity:
     serial: str
     firmware_version: str
     contract_version: int
+    contract_minor: int
     emulated: bool
     technology: str
     geometry: Geometry

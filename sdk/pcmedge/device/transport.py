@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 from pcmedge.device._calls import Call
 from pcmedge.errors import CancelledError, DeadlineError, UnavailableError
+from pcmedge.forks import check_same_process
 from pcmedge.protocol.dispatch import Dispatcher
 
 
@@ -77,7 +79,11 @@ class LocalContext:
 
 
 class LocalTransport:
-    """Calls handlers in this process; ``on_close`` releases what they run on."""
+    """Calls handlers in this process; ``on_close`` releases what they run on.
+
+    A forked child has the handlers but not their threads: there every call is DeviceStateError, and closing does
+    nothing.
+    """
 
     def __init__(
         self, dispatcher: Dispatcher, *, address: str = "in process", on_close: Callable[[], None] | None = None
@@ -85,6 +91,7 @@ class LocalTransport:
         self.address = address
         self._dispatcher = dispatcher
         self._on_close = on_close
+        self._process = os.getpid()
         self._closed = False
 
     def unary(self, call: Call, context: LocalContext | None = None) -> Any:
@@ -97,10 +104,13 @@ class LocalTransport:
         """``context`` lets another thread end the call."""
         context = context or LocalContext(call.timeout_s)
         with self._ending(call, context):
-            yield from self._dispatcher.call(call.method.name, call.request, context)
+            for message in self._dispatcher.call(call.method.name, call.request, context):
+                yield message
+                self.check_process()
 
     @contextlib.contextmanager
     def _ending(self, call: Call, context: LocalContext) -> Iterator[None]:
+        self.check_process()
         if self._closed:
             raise UnavailableError("this device was closed; make a new one", closed=True)
         try:
@@ -112,10 +122,14 @@ class LocalTransport:
         finally:
             context.end()
 
+    def check_process(self) -> None:
+        """DeviceStateError in a forked child."""
+        check_same_process(self._process, f"this device ({self.address})")
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            if self._on_close is not None:
+            if self._on_close is not None and os.getpid() == self._process:
                 self._on_close()
 
 
@@ -136,6 +150,7 @@ class AsyncLocalTransport:
         self._local = local
 
     async def unary(self, call: Call) -> Any:
+        self._local.check_process()
         context = LocalContext(call.timeout_s)
         step = asyncio.ensure_future(asyncio.to_thread(self._local.unary, call, context))
         try:
@@ -148,6 +163,7 @@ class AsyncLocalTransport:
                 step.exception()
 
     async def stream(self, call: Call) -> AsyncGenerator[Any, None]:
+        self._local.check_process()
         context = LocalContext(call.timeout_s)
         if isinstance(call.request, AsyncIterable):
             call = dataclasses.replace(call, request=_pulled(call.request, asyncio.get_running_loop(), context))

@@ -21,10 +21,10 @@ from pcmedge.protocol.dispatch import CallContext
 from pcmedge.protocol.limits import check_interval
 from pcmedge.protocol.services import METHODS
 from pcmedge.protocol.status import limited, to_stream_reply
+from pcmedge.protocol.version import CONTRACT_MINOR, CONTRACT_VERSION
 
 CAPABILITIES: Final = ("images", "infer", "infer.stream", "self-test", "telemetry", "telemetry.watch")
 TECHNOLOGY: Final = "digital"
-CONTRACT_VERSION: Final = 1
 _GENERATION: Final = 1
 _GLANCE_S: Final = 0.2
 
@@ -74,6 +74,7 @@ class DigitalHandlers:
             serial=self._serial,
             firmware_version=self._runtime.software,
             contract_version=CONTRACT_VERSION,
+            contract_minor=CONTRACT_MINOR,
             technology=TECHNOLOGY,
             geometry=device_pb2.ChipGeometry(),
             capabilities=CAPABILITIES,

@@ -8,6 +8,7 @@ from typing import Any
 from pcmedge._contract.image_pb2 import CallSignature, TensorSpec
 from pcmedge.digital.runtime import Array, common_batch, in_batches, open_batch_axis, refused
 from pcmedge.errors import CompileError, InputValueError, InternalError, MissingExtraError
+from pcmedge.forks import kept_in_children
 from pcmedge.image import bounds
 
 _DATATYPES = {
@@ -41,9 +42,10 @@ class OnnxRuntime:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
-            self._session: Any = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its own classes, all directly under Exception
             raise refused(name, self.software, error) from error
+        self._session: Any = kept_in_children(session)
         found = [_spec(value, "input") for value in self._session.get_inputs()]
         self.inputs = [spec for spec, _ in found]
         self.outputs = [_spec(value, "output")[0] for value in self._session.get_outputs()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from pcmedge._contract.image_pb2 import Manifest, TensorSpec
 from pcmedge.digital.runtime import Array, Runtime
-from pcmedge.errors import InputValueError, InternalError
+from pcmedge.errors import InputTypeError, InputValueError, InternalError
 from pcmedge.image.datatypes import numpy_dtype
 from pcmedge.image.interface import as_values
 
@@ -52,7 +52,15 @@ def recorded(runtime: Runtime, manifest: Manifest, given: tuple[Any, Any] | None
     """The reference given, or made inputs and what the runtime answers now: what it has to answer from then on."""
     specs = {spec.name: spec for spec in manifest.model.outputs}
     if given is not None:
-        inputs, outputs = ({name: np.asarray(value) for name, value in side.items()} for side in given)
+        inputs, outputs = _given(given)
+        _check_names("inputs", inputs, manifest.model.inputs)
+        _check_names("outputs", outputs, manifest.model.outputs)
+        counts = {len(values) if values.ndim else 0 for values in (*inputs.values(), *outputs.values())}
+        if len(counts) != 1 or 0 in counts:
+            raise InputValueError(
+                f"reference: expected as many samples in every array, along the first axis; found {sorted(counts)}",
+                argument="reference",
+            )
         return Reference(inputs, outputs, specs)
     largest = max(math.prod(max(size, 1) for size in spec.shape[1:]) for spec in manifest.model.inputs)
     count = runtime.batch or (MADE_SAMPLES if largest <= _LARGE else 1)
@@ -74,6 +82,26 @@ def recorded(runtime: Runtime, manifest: Manifest, given: tuple[Any, Any] | None
                 argument="model",
             )
     return Reference(inputs, outputs, specs)
+
+
+def _given(reference: Any) -> tuple[dict[str, Array], dict[str, Array]]:
+    expected = "reference is (inputs, outputs), each a mapping of names to arrays"
+    if not isinstance(reference, tuple | list) or len(reference) != 2:
+        raise InputTypeError(f"{expected}; found {type(reference).__name__}", argument="reference")
+    for side in reference:
+        if not isinstance(side, Mapping):
+            raise InputTypeError(f"{expected}; found {type(side).__name__} in it", argument="reference")
+    inputs, outputs = ({str(name): np.asarray(value) for name, value in side.items()} for side in reference)
+    return inputs, outputs
+
+
+def _check_names(side: str, arrays: Mapping[str, Array], specs: Iterable[TensorSpec]) -> None:
+    known = [spec.name for spec in specs]
+    if set(arrays) - set(known) or not arrays or (side == "inputs" and set(arrays) != set(known)):
+        raise InputValueError(
+            f"reference {side}: the model has {', '.join(known)}; found {', '.join(arrays) or 'none'}",
+            argument="reference",
+        )
 
 
 def _made(rng: np.random.Generator, spec: TensorSpec, count: int) -> Array:

@@ -13,6 +13,7 @@ from pcmedge._contract.image_pb2 import CallSignature, NamedTensor, Quantization
 from pcmedge.digital.greeting import without_greeting
 from pcmedge.digital.runtime import Array, common_batch, in_batches, open_batch_axis, refused
 from pcmedge.errors import CompileError, InputValueError, InternalError, MissingExtraError
+from pcmedge.forks import kept_in_children
 from pcmedge.image.datatypes import datatype_name
 
 PACKAGES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
@@ -35,7 +36,7 @@ class TfliteRuntime:
         self.software = f"{package} {metadata.version(package)}"
         self._data = data
         try:
-            self._interpreter = kind(model_content=data, num_threads=threads)
+            self._interpreter = kept_in_children(kind(model_content=data, num_threads=threads))
             with without_greeting():
                 self._interpreter.allocate_tensors()
             # Reading names raises as well: UnicodeDecodeError is a ValueError.

@@ -18,6 +18,7 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 
 MAGIC: Final = b"\x89PCMI\r\n\x1a"
 CONTAINER_VERSION: Final = 1
+UPDATE: Final = "update the software that refuses it: pcmedge here, a device's own there"
 HEADER_LENGTH: Final = 192
 HASHED_HEADER_LENGTH: Final = 160
 ALIGNMENT: Final = 64
@@ -101,14 +102,14 @@ class Header:
          signature_length, manifest_sha256, signature_sha256, reserved) = _FIELDS.unpack_from(data)  # fmt: skip
         if version != CONTAINER_VERSION:
             raise ImageFeatureError(
-                f"chip image has container version {version}, this reader knows {CONTAINER_VERSION}; update pcmedge",
+                f"chip image has container version {version}, this reader knows {CONTAINER_VERSION}; {UPDATE}",
                 check="container-version",
                 found=version,
                 known=CONTAINER_VERSION,
             )
         if flags:
             raise ImageFeatureError(
-                f"chip image sets container flags {flags:#010x}, this reader knows none; update pcmedge",
+                f"chip image sets container flags {flags:#010x}, this reader knows none; {UPDATE}",
                 check="container-flags",
                 found=flags,
             )

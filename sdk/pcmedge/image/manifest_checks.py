@@ -19,6 +19,7 @@ from pcmedge.image.format import (
     MAX_SEGMENTS,
     MAX_SYNTHETIC_VALUES,
     MAX_TABLE_LENGTH,
+    UPDATE,
     Bytes,
     Header,
     align,
@@ -82,7 +83,7 @@ def _check_features(manifest: Manifest) -> None:
     if manifest.format_version > FORMAT_VERSION:
         raise ImageFeatureError(
             f"chip image has format version {manifest.format_version}, this reader knows up to {FORMAT_VERSION}; "
-            "update pcmedge",
+            f"{UPDATE}",
             check="manifest-version",
             found=manifest.format_version,
             known=FORMAT_VERSION,
@@ -90,7 +91,7 @@ def _check_features(manifest: Manifest) -> None:
     unknown = sorted(set(manifest.required_features) - KNOWN_FEATURES)
     if unknown:
         raise ImageFeatureError(
-            f"chip image needs features this reader does not know: {', '.join(unknown)}; update pcmedge",
+            f"chip image needs features this reader does not know: {', '.join(unknown)}; {UPDATE}",
             check="required-features",
             features=",".join(unknown),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pcmedge.errors import InputTypeError, InputValueError
 
@@ -83,14 +83,19 @@ def _unix(text: str, path: str) -> Address:
 
 
 def digital_path(text: str | None) -> str | None:
-    """The file named by ``digital:///path/model.tflite``, given or in $PCMEDGE_DEVICE; None for any other address."""
+    """The file named by ``digital:///path/model.tflite``, given or in $PCMEDGE_DEVICE; None for any other address.
+
+    Percent-escapes stand for their characters, as in any URL. A path without the third slash is relative to the working
+    directory: ``digital://models/model.tflite``. Returns an absolute path.
+    """
     text = text or os.environ.get(ENVIRONMENT)
     if not isinstance(text, str) or not text.startswith(DIGITAL):
         return None
     path = text.removeprefix(DIGITAL)
-    if not path:
+    decoded = unquote(path)
+    if not decoded or "\0" in decoded:
         raise InputValueError(f"expected digital:///path/of/model.tflite; found {text!r}", address=text)
-    return path
+    return os.path.abspath(decoded)
 
 
 def address_or_environment(text: str | None) -> Address:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pcmedge.errors import InputValueError
 
+MAX_MESSAGE_BYTES = 64 << 20
+"""Of one message of the contract; what may be larger is streamed."""
+
 LONGEST_INTERVAL_S = 1e9
 """A third of a century, as for deadlines."""
 

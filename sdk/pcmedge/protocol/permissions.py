@@ -25,6 +25,7 @@ _OPERATE = frozenset(
         "AppendCalibrationBuffer",
         "ReadTile",
         "Diagnose",
+        "DiagnoseWithProgress",
         "RepositoryModelLoad",
         "RepositoryModelUnload",
     }
@@ -47,6 +48,7 @@ _INFER = frozenset(
         "ModelReady",
         "ServerMetadata",
         "ModelMetadata",
+        "ModelConfig",
         "ModelInfer",
         "ModelStreamInfer",
         "ModelStatistics",

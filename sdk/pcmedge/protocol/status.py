@@ -1,8 +1,8 @@
 """Errors on the wire: a gRPC status with ``google.rpc.ErrorInfo`` in its details.
 
 The reason in ErrorInfo is the stable part and decides the exception class; the status code is for tools that know
-nothing of this contract. gRPC carries all of it in response headers, which clients cap at 8 KiB, so long messages are
-cut here, the same way in process.
+nothing of this contract, and for clients older than the reason. gRPC carries all of it in response headers, which
+clients cap at 8 KiB, so long messages are cut here, the same way in process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def limited(error: Error) -> Error:
         metadata[key] = value
     if message == error.message and metadata == error.metadata:
         return error
-    return type(error)(message, **metadata)
+    return error.said_as(message, metadata)
 
 
 def _cut(text: str, limit: int) -> str:
@@ -61,7 +61,7 @@ def from_status(data: bytes) -> Error | None:
         for detail in status.details:
             info = ErrorInfo()
             if detail.Is(ErrorInfo.DESCRIPTOR) and detail.Unpack(info) and info.domain == ERROR_DOMAIN:
-                return error_from_reason(info.reason, status.message, info.metadata)
+                return error_from_reason(info.reason, status.message, info.metadata, status=_name(status.code))
     except DecodeError:
         return None
     return None
@@ -75,10 +75,16 @@ def to_detail(error: Error) -> device_pb2.ErrorDetail:
 
 
 def from_detail(detail: device_pb2.ErrorDetail) -> Error:
-    return error_from_reason(detail.reason, detail.message, detail.metadata)
+    return error_from_reason(detail.reason, detail.message, detail.metadata, status=detail.status)
+
+
+def _name(code: int) -> str:
+    """Of a gRPC status; a number that no status has stands for none."""
+    return str(Code.Name(code)) if code in Code.values() else ""
 
 
 _STREAM_REASON = "pcm_error_reason"
+_STREAM_STATUS = "pcm_error_status"
 _STREAM_METADATA = "pcm_error_metadata_"
 
 
@@ -89,6 +95,7 @@ def to_stream_reply(error: Error, request: inference_pb2.ModelInferRequest) -> i
     reply.infer_response.model_name = request.model_name
     reply.infer_response.id = request.id
     reply.infer_response.parameters[_STREAM_REASON].string_param = error.reason
+    reply.infer_response.parameters[_STREAM_STATUS].string_param = error.status
     for key, value in error.metadata.items():
         reply.infer_response.parameters[_STREAM_METADATA + key].string_param = value
     return reply
@@ -104,4 +111,5 @@ def from_stream_reply(reply: inference_pb2.ModelStreamInferResponse) -> Error | 
         for key, value in parameters.items()
         if key.startswith(_STREAM_METADATA)
     }
-    return error_from_reason(parameters.get(_STREAM_REASON, ""), reply.error_message, metadata)
+    reason, status = parameters.get(_STREAM_REASON, ""), parameters.get(_STREAM_STATUS, "")
+    return error_from_reason(reason, reply.error_message, metadata, status=status)
