@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,9 +32,9 @@ class Served:
         return self.process.poll() is None
 
     def errors(self) -> list[str]:
-        """Lines of the log that tell of something unforeseen."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        return [line for line in lines if "failed unexpectedly" in line or line.startswith("Traceback")]
+        """Entries of the log that tell of something unforeseen, with their tracebacks."""
+        entries = re.split(r"\n(?=\d{4}-\d\d-\d\dT)", self.log.read_text(errors="replace"))
+        return [entry for entry in entries if "failed unexpectedly" in entry or "Traceback" in entry]
 
 
 def environment() -> dict[str, str]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import grpc
 import numpy as np
-import pcmedge
 import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pcmedge._contract import device_pb2
@@ -103,7 +102,7 @@ class Place:
 Habit = Callable[[Place, Device, np.random.Generator], None]
 
 
-# ------------------------------------------------------------------------------------------------------------- inference
+# ----------------------------------------------------------------------------------------------------------- inference
 
 
 def infer(place: Place, device: Device, rng: np.random.Generator) -> None:

@@ -27,7 +27,7 @@ LIMIT = 0.02
 """What memory may grow by after warming up. Unit: 1."""
 
 KEPT_EVENTS = 4096
-"""The journal's default. It and the 1,024 remembered request ids are filled first: what is kept on purpose is no leak."""
+"""The journal's default. It is filled first: what is kept on purpose is no leak."""
 
 REST_S = 5.0
 Said = Callable[[str, float], None]
@@ -114,14 +114,10 @@ def _loaded(plan: Plan, device: Served, say: Said) -> Outcome:
         _wait(started_s, plan.seconds, "under load", say)
         after = _at_rest(company, device)
         alive = device.alive()
-    # Samples of the seconds without load would be of another kind.
-    loaded = [
-        each for each in watch.taken if not before.seconds - REST_S <= each.seconds <= before.seconds + plan.every_s
-    ]
     tally = company.tally
     return Outcome(
         plan=plan,
-        growth={name: growth(loaded, name, plan.warm_up_s) for name in (*MEMORY, "threads", "descriptors")},
+        growth={name: growth(watch.taken, name, plan.warm_up_s) for name in (*MEMORY, "threads", "descriptors")},
         at_rest=(before, after),
         samples=watch.rows(),
         rounds=dict(sorted(tally.rounds.items())),
@@ -180,7 +176,7 @@ def _arguments() -> argparse.Namespace:
     plan = Plan()
     parser = argparse.ArgumentParser(
         prog="python -m tests.soak.soak",
-        description="Mixed load on a 'pcmedge serve' process over gRPC: inference, reprogramming, ageing, recalibration, "
+        description="Mixed load on a 'pcmedge serve' process: inference, reprogramming, ageing, recalibration, "
         "faults, snapshots, streams that are dropped, clients that vanish. Exit status 1 if memory grows by "
         f"{LIMIT:.0%} or more after warming up, a thread or descriptor is left, an inference of the untouched model "
         "fails, or any call ends untyped.",

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_status import rpc_status
 from pcmedge.errors import BusyError, CancelledError, Error, UnimplementedError
 from pcmedge.protocol.address import Address, parse_address
@@ -22,7 +22,9 @@ from pcmedge_emulator.driver.interface import DeviceChip
 from pcmedge_emulator.service.binding import bind, release
 from pcmedge_emulator.service.draining import Drain
 from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING, Handlers
+from pcmedge_emulator.service.healthy import Health
 from pcmedge_emulator.service.observing import HERE, Observer, observed
+from pcmedge_emulator.service.reading import readable, reader
 from pcmedge_emulator.service.scheduling import Scheduling
 
 MAX_MESSAGE_BYTES = 64 << 20
@@ -86,8 +88,9 @@ class Server:
             ],
             maximum_concurrent_rpcs=workers + 3 * threads,
         )
-        self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        healthy = ("", *(service for service in SERVICES if service != LAB_SERVICE or lab))
+        self._health = Health(healthy)
+        self._server.add_generic_rpc_handlers((self._health.handler(),))
         streams = threading.BoundedSemaphore(shared)
         self._drain = Drain()
         self._server.add_generic_rpc_handlers((_Calls(self._handlers, streams, observers, self._drain),))
@@ -99,9 +102,8 @@ class Server:
             self._pool.shutdown(wait=False)
             self._handlers.stop()
             raise
-        for service in ("", *SERVICES):
-            if service != LAB_SERVICE or lab:
-                self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        for service in healthy:
+            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         if not self._address.local:
             _LOG.warning("%s answers everybody who can reach it, unencrypted", self._address)
         self._stopping = threading.Lock()
@@ -225,7 +227,7 @@ def _method_handler(
     answer: Callable[..., Any] = stream if method.server_streaming else unary
     handler: grpc.RpcMethodHandler[Any, Any] = make(
         observed(answer, method, observers) if observers else answer,
-        request_deserializer=method.request.FromString,
+        request_deserializer=reader(method.request),
         response_serializer=method.response.SerializeToString,
     )
     return handler
@@ -233,7 +235,7 @@ def _method_handler(
 
 def _requests(request: Any, method: Method, context: grpc.ServicerContext) -> Any:
     if not method.client_streaming:
-        return request
+        return readable(request)
     received = _received(request, method.name)
     return received if method.server_streaming else _whole(received, method.name, context)
 
@@ -241,7 +243,8 @@ def _requests(request: Any, method: Method, context: grpc.ServicerContext) -> An
 def _received(requests: Iterator[Any], name: str) -> Iterator[Any]:
     """gRPC's request iterator raises a bare RpcError when the client cancels or is gone."""
     try:
-        yield from requests
+        for request in requests:
+            yield readable(request)
     except grpc.RpcError as error:
         raise _gone(name) from error
 
