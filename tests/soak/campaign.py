@@ -6,6 +6,7 @@ messages, their bytes, their order and number. Now and then the device is asked 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from pcmedge.conformance import probe
+from pcmedge.device import Lease
 from pcmedge.errors import Error
 
 from . import valid, verdict
@@ -34,6 +36,9 @@ TOGETHER = 4
 """Calls under way at the same time."""
 
 CHECK_EVERY = 500
+RELEASE_EVERY = 10
+"""Examples; a lease that nobody releases would have most calls refused."""
+
 TIMEOUT_S = 3.0
 ENDLESS_S = 0.2
 """A stream that does not end by itself is listened to for so long."""
@@ -92,6 +97,7 @@ def run(device: Served, *, calls: int, seed: int, progress: Callable[[int], None
     names = [name for name in table for _ in range(WEIGHTS.get(name, 1))]
     keeper = _Keeper(device, known)
     keeper.check(outcome)
+    examples_done = itertools.count(1)
     line = Line(device.address)
 
     @seeded(seed)
@@ -110,7 +116,10 @@ def run(device: Served, *, calls: int, seed: int, progress: Callable[[int], None
         for requests, ended in zip(sent, together.map(lambda each: line.call(way, each, timeout_s), sent), strict=True):
             outcome.add(way, requests, ended)
             _learn(known, way, ended)
-        if outcome.calls // CHECK_EVERY > outcome.checks:
+        done = next(examples_done)
+        if done % RELEASE_EVERY == 0:
+            keeper.release()
+        if outcome.calls // CHECK_EVERY >= outcome.checks:
             keeper.check(outcome)
             progress(outcome.calls)
 
@@ -205,15 +214,17 @@ class _Keeper:
                 outcome.failures.append(f"after {outcome.calls} calls: {right:.0%} of the answers are right")
         outcome.vitals.append(Vitals.of(self._served.pid, float(outcome.calls)))
 
-    def _mend(self) -> None:
-        from pcmedge.device import Lease
-
+    def release(self) -> None:
         for lease in self._known.leases:
             try:
                 self._device.release_lease(Lease(lease_id=lease, holder="", remaining_s=0.0))
             except Error:
                 continue
         self._known.leases.clear()
+        self._known.lease = ""
+
+    def _mend(self) -> None:
+        self.release()
         lab = self._device.lab
         lab.set_clock("manual")
         for operation in self._device.operations():

@@ -29,17 +29,19 @@ LIMIT = 0.02
 KEPT_EVENTS = 4096
 """The journal's default. It is filled first: what is kept on purpose is no leak."""
 
-REST_S = 5.0
 Said = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Seconds in all, of which ``warm_up_s`` are not judged; ``fill`` events go into the journal first."""
+    """Seconds in all, of which ``warm_up_s`` are not judged; ``rest_s`` without load before counting what is left;
+    ``fill`` events go into the journal first.
+    """
 
     seconds: float = 1200.0
     warm_up_s: float = 240.0
     every_s: float = 2.0
+    rest_s: float = 5.0
     fill: int = KEPT_EVENTS
     pace: float = 1.0
     seed: int = 1
@@ -109,10 +111,10 @@ def _loaded(plan: Plan, device: Served, say: Said) -> Outcome:
     with Watch(device.pid, plan.every_s) as watch, Company(place, seed=plan.seed, pace=plan.pace) as company:
         started_s = time.monotonic()
         _wait(started_s, plan.warm_up_s, "warming up", say)
-        before = _at_rest(company, device)
+        before = _at_rest(company, device, plan.rest_s)
         company.go()
         _wait(started_s, plan.seconds, "under load", say)
-        after = _at_rest(company, device)
+        after = _at_rest(company, device, plan.rest_s)
         alive = device.alive()
     tally = company.tally
     return Outcome(
@@ -134,9 +136,9 @@ def _wait(started_s: float, until_s: float, phase: str, say: Said) -> None:
         time.sleep(min(1.0, until_s - passed_s))
 
 
-def _at_rest(company: Company, device: Served) -> Vitals:
+def _at_rest(company: Company, device: Served, rest_s: float) -> Vitals:
     company.rest()
-    time.sleep(REST_S)
+    time.sleep(rest_s)
     return Vitals.of(device.pid, 0.0)
 
 

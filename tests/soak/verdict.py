@@ -36,8 +36,8 @@ def defect(way: Way, requests: int, ended: Ended) -> str:
 
 
 def _transports_own(way: Way, requests: int, ended: Ended) -> bool:
-    if not way.client_streaming and requests != 1:
-        return ended.code == "UNIMPLEMENTED" and ONE_MESSAGE in ended.message
+    if not way.client_streaming and requests != 1 and ended.code == "UNIMPLEMENTED" and ONE_MESSAGE in ended.message:
+        return True
     return not way.ours and ended.code in HEALTHS_OWN
 
 
