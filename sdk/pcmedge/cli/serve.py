@@ -167,6 +167,7 @@ def run(
         show(context, run, out)
         return
     scheduling = _scheduling(max_batch_size, max_queue_delay, max_queue_size, max_batches_at_once)
+    _bound_allocator()
     with _signals() as stopping, logging_to_stderr(log_format, log_level) as log:
         operation = operating.Operation(
             log=log,
@@ -247,6 +248,12 @@ def _scheduling(max_batch_size: int, max_queue_delay: str, max_queue_size: int, 
         max_queue_size=max_queue_size,
         max_batches_at_once=max_batches_at_once,
     )
+
+
+def _bound_allocator() -> None:
+    from pcmedge_emulator.service.allocator import bound_allocator
+
+    bound_allocator()
 
 
 def _chip(*, clock: str | None, **settings: Any) -> Any:
