@@ -1,8 +1,11 @@
-"""gRPC's health service: open to everybody, and so bounded: whoever asks holds nothing that others need."""
+"""gRPC's health service: open to everybody, and so bounded: whoever asks holds nothing that others need.
+
+Unreadable requests are refused, and made-up names leave nothing behind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -10,15 +13,22 @@ from grpc_health.v1 import health, health_pb2
 from pcmedge.errors import Error
 
 from pcmedge_emulator.service.arrivals import Oldest, only_request
+from pcmedge_emulator.service.reading import reader
 
 _MAX_WATCHES = 16
+_UNKNOWN = "unknown"
 _SERVICE = "/grpc.health.v1.Health"
 
 
 class Health:
-    """State of the services by name; ``waiting``: calls whose request has not come."""
+    """State of the services by name.
 
-    def __init__(self, waiting: Oldest) -> None:
+    ``services``: those anybody may ask about; all others are one to the servicer, which keeps each name it hears.
+    ``waiting``: calls whose request has not come.
+    """
+
+    def __init__(self, services: Collection[str], waiting: Oldest) -> None:
+        self._services = frozenset(services)
         self._waiting = waiting
         self._watches = Oldest(_MAX_WATCHES)
         self._servicer = health.HealthServicer(experimental_non_blocking=False)
@@ -33,7 +43,7 @@ class Health:
     def handlers(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
         """Path to handler."""
         codec = {
-            "request_deserializer": health_pb2.HealthCheckRequest.FromString,
+            "request_deserializer": reader(health_pb2.HealthCheckRequest),
             "response_serializer": health_pb2.HealthCheckResponse.SerializeToString,
         }
         return {
@@ -43,9 +53,10 @@ class Health:
 
     def _request(self, requests: Iterator[Any], context: grpc.ServicerContext, call: str) -> Any:
         try:
-            return only_request(requests, context, self._waiting, call)
+            name = only_request(requests, context, self._waiting, call).service
         except Error as error:
             context.abort(grpc.StatusCode[error.status], error.message)
+        return health_pb2.HealthCheckRequest(service=name if name in self._services else _UNKNOWN)
 
     def _check(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         return self._servicer.Check(self._request(requests, context, "Check"), context)

@@ -80,8 +80,9 @@ class Server:
             ],
             maximum_concurrent_rpcs=workers + 3 * threads,
         )
+        healthy = ("", *(service for service in SERVICES if service != LAB_SERVICE or lab))
         self._waiting = Oldest(threads, limits.request_s)
-        self._health = Health(self._waiting)
+        self._health = Health(healthy, self._waiting)
         self._drain = Drain()
         doors = Doors(
             access=access,
@@ -101,9 +102,8 @@ class Server:
             self._waiting.close()
             self._handlers.stop()
             raise
-        for service in ("", *SERVICES):
-            if service != LAB_SERVICE or lab:
-                self._health.serving(service)
+        for service in healthy:
+            self._health.serving(service)
         if not self._address.local and tls is None:
             _LOG.warning("%s is readable and changeable by everybody on the way: no TLS", self._address)
         if not self._address.local and access.open and (tls is None or tls.client_ca_file is None):
