@@ -1,8 +1,8 @@
 """A chip image as plain ONNX: what its program computes if every conductance is exactly its target.
 
 An analog node carries no weights; they are targets on tiles. Here they go back into Conv and Gemm nodes:
-W = target / 32767 * weight_scale, or target * weight_scale for float32 ones (docs/image-format.md). Means and variances of
-the batch norms become inputs of the graph, and what the batch norms read becomes outputs, so that statistics can be
+W = target / 32767 * weight_scale, or target * weight_scale for float32 ones (docs/image-format.md). Means and variances
+of the batch norms become inputs of the graph, and what the batch norms read becomes outputs, so that statistics can be
 measured and replaced.
 """
 
