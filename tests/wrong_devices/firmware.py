@@ -107,11 +107,10 @@ class Call:
 
 
 class Firmware(Chip):
-    """Keeps the contract. Subclasses do not: ``class Wrong(Firmware, rules=("R8",))``.
+    """Keeps the contract."""
 
-    ``restarts``: the fault shows after a restart only. ``scheduling``, ``message_bytes``, ``threads``: of its server.
-    """
-
+    # Subclasses do not: ``class Wrong(Firmware, rules=("R8",))``. ``restarts``: the fault shows after a restart only.
+    # ``scheduling``, ``message_bytes``, ``threads`` are its server's.
     rules: ClassVar[tuple[str, ...]] = ()
     restarts: ClassVar[bool] = False
     scheduling: ClassVar[Scheduling] = DEFAULT_SCHEDULING
