@@ -40,7 +40,7 @@ _SINCE = {
     "pcm.device.v1.Event": ["lost_before"],
     "pcm.device.v1.ProgramHeader": ["use_retired"],
 }
-_CALLS_SINCE = {"Diagnose", "WatchEvents", "ModelConfig"}
+_CALLS_SINCE = {"Diagnose", "DiagnoseWithProgress", "WatchEvents", "ModelConfig"}
 _CAPABILITIES_SINCE = {
     "buffer.statistics", "diagnose", "events.watch", "policy.self-test-trigger", "recalibrate.reads",
     "self-test.history", "telemetry.health",

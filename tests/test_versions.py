@@ -33,10 +33,13 @@ from pcmedge.errors import (
     InputError,
     InternalError,
     NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
     UnavailableError,
     UnimplementedError,
 )
-from pcmedge.protocol.services import DEVICE_SERVICE, INFERENCE_SERVICE
+from pcmedge.protocol.capabilities import CAPABILITY_OF_CALL
+from pcmedge.protocol.services import DEVICE_SERVICE, INFERENCE_SERVICE, METHODS
 from pcmedge.protocol.status import DETAILS_KEY
 from pcmedge.protocol.version import CONTRACT_MINOR, OURS
 from pcmedge_emulator.chip import Chip
@@ -241,6 +244,8 @@ KINDS = {
     "RESOURCE_EXHAUSTED": BusyError,
     "UNIMPLEMENTED": UnimplementedError,
     "INTERNAL": InternalError,
+    "UNAUTHENTICATED": UnauthenticatedError,
+    "PERMISSION_DENIED": PermissionDeniedError,
     "ABORTED": Error,
 }
 
@@ -447,3 +452,8 @@ def test_fields_of_tomorrow_reach_nobody_by_accident() -> None:
     identity = NEWER.message("pcm.device.v1.Identity")
     assert TOMORROW in identity.DESCRIPTOR.fields_by_name
     assert "contract_minor" not in OLDER.message("pcm.device.v1.Identity").DESCRIPTOR.fields_by_name
+
+
+def test_every_call_belongs_to_a_capability() -> None:
+    assert set(METHODS) - set(CAPABILITY_OF_CALL) == {"GetIdentity"}
+    assert set(CAPABILITY_OF_CALL) <= set(METHODS)

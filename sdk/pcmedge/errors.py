@@ -376,6 +376,8 @@ _KIND_OF_STATUS: Mapping[str, type[Error]] = {
     "CANCELLED": CancelledError,
     "UNIMPLEMENTED": UnimplementedError,
     "INTERNAL": InternalError,
+    "UNAUTHENTICATED": UnauthenticatedError,
+    "PERMISSION_DENIED": PermissionDeniedError,
 }
 
 

@@ -20,7 +20,7 @@ _CALLS = {
     "events": "ListEvents",
     "events.watch": "WatchEvents",
     "tile.read": "ReadTile",
-    "diagnose": "Diagnose",
+    "diagnose": "Diagnose DiagnoseWithProgress",
     "infer": "ServerLive ServerReady ModelReady ServerMetadata ModelMetadata ModelInfer ModelConfig ModelStatistics "
     "RepositoryIndex RepositoryModelLoad RepositoryModelUnload",
     "infer.stream": "ModelStreamInfer",
