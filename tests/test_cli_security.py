@@ -6,12 +6,13 @@ import json
 import signal
 from pathlib import Path
 
+import numpy as np
 import pcmedge
 import pytest
 from certificates import Authority
 from cli_process import run, run_process, served, without_extras
 from pcmedge.image import ChipImage
-from service_models import classifier
+from service_models import classifier, pictures
 
 
 @pytest.fixture
@@ -58,6 +59,10 @@ def test_keys_sign_and_verify(image: Path, tmp_path: Path, capsys: pytest.Captur
     assert "signature" in run(capsys, "verify", signed, "--trusted-key", made["public_key"]).out
     wrong = run(capsys, "verify", signed, "--trusted-key", other["public_key"], "--json")
     assert (wrong.code, wrong.error["reason"]) == (3, "IMAGE_SIGNER_UNKNOWN")
+    np.save(tmp_path / "mine.npy", pictures(8))
+    made_of_it = run(capsys, "rebuffer", signed, tmp_path / "mine.npy", "-o", tmp_path / "mine.pcmi")
+    assert (made_of_it.code, "sign it: pcmedge sign" in made_of_it.err) == (0, True)
+    assert ChipImage.open(tmp_path / "mine.pcmi").signatures.signatures == []
 
 
 def test_a_key_is_encrypted_with_the_passphrase_of_the_environment(

@@ -113,7 +113,8 @@ def rebuffer(
     """Make an image of an image: the same network with your own inputs as its calibration buffer.
 
     Their digital statistics are measured on the image itself; the model it was compiled from is not needed. The buffer
-    holds the inputs, so keep the new image as you would keep them.
+    holds the inputs, so keep the new image as you would keep them. Signatures are of the image before: the new one has
+    none until it is signed (pcmedge sign).
 
     \b
     Examples:
@@ -138,6 +139,8 @@ def rebuffer(
         )
     made.save(output)
     document = image_document(made) | {"path": output}
+    if opened.signatures.signatures:
+        out.note("the signatures of the image before do not cover the new one; sign it: pcmedge sign")
     out.result(document, lambda console: _draw_made(console, made, f"{read} at {data}", output))
 
 
