@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, MutableSequence
+from collections.abc import Iterator
 from typing import Any
 
 import pcmedge
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pcmedge._contract import device_pb2, inference_pb2
@@ -16,49 +15,10 @@ from pcmedge.device._calls import Call
 from pcmedge.errors import Error, InternalError
 from pcmedge.protocol.services import METHODS
 from service_models import classifier, pictures
+from soak.messages import messages
 
-_REALS = st.sampled_from([0.0, 1.0, -1.0, 0.5, 3600.0, 1e300, -1e300, float("inf"), float("-inf"), float("nan")])
-_WHOLES = st.sampled_from([0, 1, 2, 3, 5, 255, 65535, 2**31 - 1])
-_TEXTS = st.sampled_from(
-    ["", "small", "x", "scores", "FP32", "BYTES", "INT8", "off", "../../etc/passwd", "ü" * 200, "1"]
-)
-_KINDS: dict[int, Any] = {
-    FieldDescriptor.TYPE_DOUBLE: _REALS,
-    FieldDescriptor.TYPE_FLOAT: st.sampled_from([0.0, 1.0, -1.0, float("nan"), float("inf")]),
-    FieldDescriptor.TYPE_BOOL: st.booleans(),
-    FieldDescriptor.TYPE_STRING: _TEXTS,
-    FieldDescriptor.TYPE_BYTES: st.sampled_from([b"", b"\x00", bytes(143), bytes(144), b"\xff" * 144]),
-    FieldDescriptor.TYPE_INT64: _WHOLES | st.sampled_from([-1, -(2**63), 6, 36]),
-    FieldDescriptor.TYPE_INT32: _WHOLES | st.just(-1),
-    FieldDescriptor.TYPE_UINT64: _WHOLES | st.just(2**64 - 1),
-    FieldDescriptor.TYPE_UINT32: _WHOLES | st.just(2**32 - 1),
-    FieldDescriptor.TYPE_ENUM: st.sampled_from([0, 1, 2, 3, 4, 5, 77]),
-}
 UNARY = [method for method in METHODS.values() if not method.client_streaming and not method.server_streaming]
 STREAMED_IN = ["Program", "ReplaceCalibrationBuffer", "AppendCalibrationBuffer"]
-
-
-@st.composite
-def messages(draw: Any, kind: Any, depth: int = 0) -> Any:
-    """Any message of a class: any fields, of any of a few telling values."""
-    message = kind()
-    for field in kind.DESCRIPTOR.fields:
-        if depth > 4 or not draw(st.booleans()):
-            continue
-        target = getattr(message, field.name)
-        repeated = isinstance(target, MutableSequence)
-        if field.type != FieldDescriptor.TYPE_MESSAGE and repeated:
-            target.extend(draw(st.lists(_KINDS[field.type], max_size=4)))
-        elif field.type != FieldDescriptor.TYPE_MESSAGE:
-            setattr(message, field.name, draw(_KINDS[field.type]))
-        elif repeated:
-            for _ in range(draw(st.integers(0, 2))):
-                added = target.add()
-                added.MergeFrom(draw(messages(type(added), depth + 1)))
-        elif not isinstance(target, MutableMapping):
-            target.MergeFrom(draw(messages(type(target), depth + 1)))
-            target.SetInParent()
-    return message
 
 
 @pytest.fixture(scope="module")

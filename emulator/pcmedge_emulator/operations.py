@@ -5,6 +5,7 @@ An operation runs in a thread of its own, so a client that goes away does not st
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 import uuid
@@ -34,7 +35,8 @@ class OperationState(StrEnum):
 class OperationUpdate:
     """Where an operation stands. ``unit`` says what ``done`` and ``total`` count: "tiles", "batches", "reads", "bytes".
 
-    ``outcome`` is the chip's outcome on SUCCEEDED, ``error`` what would have been raised on FAILED and CANCELLED.
+    ``outcome`` is the chip's outcome on SUCCEEDED, ``error`` what would have been raised on FAILED and CANCELLED; who
+    raises it raises a copy, for an error keeps the frames it passed and all they held.
     """
 
     operation_id: str
@@ -127,7 +129,7 @@ class Operation:
             self._changed.wait_for(lambda: self._update.state is not OperationState.RUNNING)
             update = self._update
         if update.error is not None:
-            raise update.error
+            raise copy.copy(update.error)
         return update.outcome
 
     def _put(self, **changes: Any) -> None:
@@ -144,9 +146,9 @@ class Operation:
         try:
             outcome = work(self._progress, self._cancel.is_set)
         except CancelledError as error:
-            self._put(state=OperationState.CANCELLED, error=error)
+            self._put(state=OperationState.CANCELLED, error=copy.copy(error))
         except Error as error:
-            self._put(state=OperationState.FAILED, error=error)
+            self._put(state=OperationState.FAILED, error=copy.copy(error))
         except Exception as error:
             internal = InternalError(f"{type(error).__name__}: {error}")
             internal.__cause__ = error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor as Field
+from google.protobuf.message import Message
 
 from .random_bytes import Rng, some_bytes
 
@@ -34,13 +36,16 @@ def mutate(rng: Rng, message: Any) -> None:
 
 
 def _survey(message: Any) -> tuple[list[tuple[Any, Any]], list[Any]]:
-    """Every (message, set field) in it, and every text."""
+    """Every (message, set field) in it, maps by their values, and every text."""
     places: list[tuple[Any, Any]] = []
     texts: list[Any] = []
     waiting = [message]
     while waiting:
         owner = waiting.pop()
         for field, value in owner.ListFields():
+            if isinstance(value, MutableMapping):
+                waiting.extend(each for each in value.values() if isinstance(each, Message))
+                continue
             places.append((owner, field))
             values = value if _repeated(field) else [value]
             if field.cpp_type == Field.CPPTYPE_MESSAGE:

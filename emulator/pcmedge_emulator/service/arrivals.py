@@ -14,6 +14,8 @@ from typing import Any
 import grpc
 from pcmedge.errors import CancelledError, InputError
 
+from pcmedge_emulator.service.reading import readable
+
 _GLANCES = 4
 
 
@@ -60,8 +62,8 @@ class Oldest:
 
 
 def only_request(requests: Iterator[Any], context: grpc.ServicerContext, waiting: Oldest, call: str) -> Any:
-    """The one request of a unary call. InputError if there is none, CancelledError if the client went away or was not
-    waited for any longer.
+    """The one request of a unary call. InputError if there is none or it cannot be read, CancelledError if the client
+    went away or was not waited for any longer.
     """
     waiting.add(context)
     try:
@@ -72,4 +74,4 @@ def only_request(requests: Iterator[Any], context: grpc.ServicerContext, waiting
         waiting.remove(context)
     if request is None:
         raise InputError(f"{call} takes exactly one request, found none", call=call)
-    return request
+    return readable(request)

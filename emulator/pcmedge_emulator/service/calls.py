@@ -20,6 +20,7 @@ from pcmedge_emulator.service.draining import Drain
 from pcmedge_emulator.service.handlers import Handlers
 from pcmedge_emulator.service.health import Health
 from pcmedge_emulator.service.observing import Observer, observed
+from pcmedge_emulator.service.reading import readable, reader
 from pcmedge_emulator.service.uploads import UPLOADS, Uploads
 
 _PARTING_S = 0.01
@@ -138,7 +139,7 @@ def _method_handler(handlers: Handlers, method: Method, doors: Doors) -> grpc.Rp
     make = grpc.stream_stream_rpc_method_handler if method.server_streaming else grpc.stream_unary_rpc_method_handler
     handler: grpc.RpcMethodHandler[Any, Any] = make(
         _told(stream if method.server_streaming else unary, method, doors.observers),
-        request_deserializer=method.request.FromString,
+        request_deserializer=reader(method.request),
         response_serializer=method.response.SerializeToString,
     )
     return handler
@@ -147,7 +148,8 @@ def _method_handler(handlers: Handlers, method: Method, doors: Doors) -> grpc.Rp
 def _received(requests: Iterator[Any], name: str) -> Iterator[Any]:
     """gRPC's request iterator raises a bare RpcError when the client cancels or is gone."""
     try:
-        yield from requests
+        for request in requests:
+            yield readable(request)
     except grpc.RpcError as error:
         raise _gone(name) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -288,7 +289,7 @@ def _reported(operation: Operation) -> Iterator[device_pb2.OperationUpdate]:
     for update in operation.updates():
         if update.error is not None:
             unforeseen = update.error.__cause__ if isinstance(update.error, InternalError) else None
-            raise unforeseen if isinstance(unforeseen, Exception) else update.error
+            raise unforeseen if isinstance(unforeseen, Exception) else copy.copy(update.error)
         yield messages.operation(update)
 
 

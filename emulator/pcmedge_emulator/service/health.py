@@ -10,9 +10,11 @@ from grpc_health.v1 import health, health_pb2
 from pcmedge.errors import Error
 
 from pcmedge_emulator.service.arrivals import Oldest, only_request
+from pcmedge_emulator.service.reading import reader
 
 _MAX_WATCHES = 16
 _SERVICE = "/grpc.health.v1.Health"
+_UNKNOWN = "unknown"
 
 
 class Health:
@@ -22,8 +24,10 @@ class Health:
         self._waiting = waiting
         self._watches = Oldest(_MAX_WATCHES)
         self._servicer = health.HealthServicer(experimental_non_blocking=False)
+        self._services: set[str] = set()
 
     def serving(self, service: str) -> None:
+        self._services.add(service)
         self._servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     def stopping(self) -> None:
@@ -33,7 +37,7 @@ class Health:
     def handlers(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
         """Path to handler."""
         codec = {
-            "request_deserializer": health_pb2.HealthCheckRequest.FromString,
+            "request_deserializer": reader(health_pb2.HealthCheckRequest),
             "response_serializer": health_pb2.HealthCheckResponse.SerializeToString,
         }
         return {
@@ -43,9 +47,12 @@ class Health:
 
     def _request(self, requests: Iterator[Any], context: grpc.ServicerContext, call: str) -> Any:
         try:
-            return only_request(requests, context, self._waiting, call)
+            request = only_request(requests, context, self._waiting, call)
         except Error as error:
             context.abort(grpc.StatusCode[error.status], error.message)
+        # The servicer keeps every name that anybody watched, for ever; made-up ones are all one to it.
+        name = request.service if request.service in self._services else _UNKNOWN
+        return health_pb2.HealthCheckRequest(service=name)
 
     def _check(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         return self._servicer.Check(self._request(requests, context, "Check"), context)

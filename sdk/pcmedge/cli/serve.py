@@ -184,6 +184,7 @@ def run(
         show(context, run, out)
         return
     scheduling = _scheduling(max_batch_size, max_queue_delay, max_queue_size, max_batches_at_once)
+    _bound_allocator()
     protection = {
         "tls": _tls(tls_cert, tls_key, tls_client_ca),
         "tokens": tokens,
@@ -279,6 +280,12 @@ def _limits(max_connection_age: str | None, **bounds: Any) -> Any:
 
     age_s = None if max_connection_age is None else parse_duration(max_connection_age)
     return Limits(max_connection_age_s=age_s, **bounds)
+
+
+def _bound_allocator() -> None:
+    from pcmedge_emulator.service.allocator import bound_allocator
+
+    bound_allocator()
 
 
 def _chip(*, clock: str | None, **settings: Any) -> Any:
