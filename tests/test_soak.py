@@ -60,7 +60,7 @@ def test_a_generation_computed_from_the_other_buffer_is_found(answers: tuple[np.
 
 
 def test_mixed_load_leaves_no_thread_and_no_descriptor_and_fails_nothing_untyped() -> None:
-    plan = soak.Plan(seconds=9.0, warm_up_s=4.0, every_s=0.25, rest_s=1.0, fill=64, pace=0.5, large=False)
+    plan = soak.Plan(seconds=5.0, warm_up_s=4.0, every_s=0.25, rest_s=1.0, fill=64, pace=0.5, large=False)
     outcome = soak.run(plan)
     # How memory grows is for twenty minutes to say.
     assert [miss for miss in outcome.misses if "grew by" not in miss] == []
@@ -77,6 +77,8 @@ def test_growth_is_told_from_a_sawtooth_and_from_warming_up() -> None:
     sawtooth = [vitals(second, 10_000 + 500 * (second % 4)) for second in range(10, 100)]
     leak = [vitals(second, 10_000 + 20 * second) for second in range(10, 100)]
     assert abs(growth(warm + sawtooth, "uss_kib", 10.0).share) < 0.001
+    assert abs(growth(warm + sawtooth, "uss_kib", 10.0).floor_share) < 0.001
+    assert growth(warm + leak, "uss_kib", 10.0).floor_share > 0.1
     assert growth(warm + leak, "uss_kib", 10.0).share > 0.1
     assert growth(warm + leak, "uss_kib", 10.0).slope_per_hour == pytest.approx(72_000)
 

@@ -13,7 +13,8 @@ import pcmedge
 from pcmedge.errors import Error, InternalError
 from tritonclient.utils import InferenceServerException
 
-from .habits import PAUSES, Habit, Place, WrongAnswer, infer, infer_stream, triton_client
+from .habits import PAUSES, infer, infer_stream, triton_client
+from .place import Habit, Place, WrongAnswer
 
 NEVER_REFUSED = (infer, infer_stream, triton_client)
 """Habits that ask only the steady model: no other client's change may be an excuse."""

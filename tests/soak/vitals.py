@@ -76,17 +76,25 @@ class Watch:
 class Growth:
     """Of one figure between the first third and the last third of the samples after warming up.
 
-    ``early`` and ``late``: medians. ``slope_per_hour``: of Theil and Sen, the median over all pairs of samples.
+    ``early`` and ``late``: medians. ``early_floor`` and ``late_floor``: 10th percentiles, what is held between peaks of
+    work. ``slope_per_hour``: of Theil and Sen, the median over all pairs of samples.
     """
 
     early: float
     late: float
+    early_floor: float
+    late_floor: float
     slope_per_hour: float
 
     @property
     def share(self) -> float:
         """Unit: 1."""
         return self.late / self.early - 1.0 if self.early else 0.0
+
+    @property
+    def floor_share(self) -> float:
+        """Unit: 1."""
+        return self.late_floor / self.early_floor - 1.0 if self.early_floor else 0.0
 
 
 def growth(taken: list[Vitals], figure: str, warm_up_s: float) -> Growth:
@@ -101,5 +109,7 @@ def growth(taken: list[Vitals], figure: str, warm_up_s: float) -> Growth:
     return Growth(
         early=float(np.median(values[:third])),
         late=float(np.median(values[-third:])),
+        early_floor=float(np.percentile(values[:third], 10)),
+        late_floor=float(np.percentile(values[-third:], 10)),
         slope_per_hour=float(np.median(slopes) * 3600),
     )

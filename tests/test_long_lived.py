@@ -1,0 +1,91 @@
+"""What a service that runs for long keeps, and what it must not."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pcmedge.conformance.wire import refusal_of
+from pcmedge.errors import CancelledError, Error, InputError
+from pcmedge_emulator.operations import Operations
+from service_devices import served
+from service_models import classifier
+
+
+class Held(np.ndarray):
+    """An array that can be watched."""
+
+
+@pytest.mark.parametrize("kind", [CancelledError, InputError])
+def test_an_operation_that_failed_keeps_nothing_of_its_work(kind: type[Error]) -> None:
+    operations, watched = Operations(), []
+
+    def work(progress: object, cancelled: object) -> None:
+        large = np.ones(1000).view(Held)
+        watched.append(weakref.ref(large))
+        raise kind("stopped on the way")
+
+    operation = operations.start("program", work)
+    for _ in range(2):
+        # Also who is told of it leaves nothing behind.
+        with pytest.raises(kind, match="stopped on the way"):
+            operation.result()
+    gc.collect()
+    assert watched[0]() is None
+    assert operations.get(operation.id).latest.error is not None
+    assert operations.get(operation.id).latest.error.__traceback__ is None
+
+
+@pytest.fixture(scope="module")
+def channel() -> Iterator[grpc.Channel]:
+    with served(classifier()) as server, grpc.insecure_channel(server.address.removeprefix("grpc://")) as opened:
+        yield opened
+
+
+UNREADABLE = b"\xff\xff\xff"
+
+
+@pytest.mark.parametrize("call", ["GetIdentity", "WatchEvents", "Program", "ReplaceCalibrationBuffer"])
+def test_bytes_that_are_no_message_are_refused_with_a_reason(channel: grpc.Channel, call: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        list(channel.stream_stream(f"/pcm.device.v1.DeviceService/{call}")(iter([UNREADABLE]), timeout=30))
+    found = refusal_of(caught.value, call)
+    assert (found.code, found.reason, found.domain) == ("INVALID_ARGUMENT", "INPUT_INVALID", "pcm")
+    assert "3 bytes that cannot be parsed" in found.message
+
+
+def test_health_refuses_bytes_that_are_no_message(channel: grpc.Channel) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/grpc.health.v1.Health/Check")(UNREADABLE, timeout=30)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_health_of_made_up_services_is_unknown(channel: grpc.Channel) -> None:
+    stub = health_pb2_grpc.HealthStub(channel)
+    made_up = health_pb2.HealthCheckRequest(service="x" * 10_000)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Check(made_up, timeout=30)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    watched = stub.Watch(made_up, timeout=30)
+    assert next(iter(watched)).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    watched.cancel()
+    known = health_pb2.HealthCheckRequest(service="pcm.device.v1.DeviceService")
+    assert stub.Check(known, timeout=30).status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
+def test_an_allocator_that_was_set_up_is_left_alone(name: str) -> None:
+    code = "from pcmedge_emulator.service.allocator import bound_allocator; print(bound_allocator())"
+    value = {"MALLOC_ARENA_MAX": "4", "GLIBC_TUNABLES": "glibc.malloc.arena_max=4"}[name]
+    found = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, name: value}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "False"
