@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import shutil
 import sqlite3
 from collections import Counter
@@ -18,12 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from lost_power import MODELS, Cut, Operation, Recorder, Tree, cuts, lay_out
 from pcmedge.errors import Error
 from pcmedge_emulator.outcomes import Mutation
 from pcmedge_emulator.store import DATABASE, Store
 from power_histories import STEPS, View, start, view
+from sqlite_files import Unsynced, watched
 
 STORE = Path("new", "store")
 """Where the device lies below the folder: two directories the device has to make itself."""
@@ -107,7 +110,11 @@ def digest(store: Path) -> str:
     return found.hexdigest()
 
 
-EMPTY = "empty"
+@contextmanager
+def throwaway() -> Iterator[None]:
+    """Disks that are opened within are never synced: nobody pulls their plug."""
+    with patch.object(os, "fsync", lambda descriptor: None), watched(Unsynced()):
+        yield
 
 
 class Examination:
@@ -126,7 +133,8 @@ class Examination:
         folder = self._folder / str(next(self._numbers))
         lay_out(tree, folder)
         try:
-            yield folder / STORE
+            with throwaway():
+                yield folder / STORE
         finally:
             shutil.rmtree(folder)
 
@@ -212,7 +220,7 @@ def interrupted_start(tree: Tree, folder: Path, seed: int = 0) -> Findings:
         second = folder / "second"
         lay_out(cut.tree, second)
         try:
-            with start(second / STORE) as chip:
+            with throwaway(), start(second / STORE) as chip:
                 seen = repr((chip.models(), chip.snapshots(), chip.clock().device_time_s, chip.faults()))
                 found.setdefault(0, set()).add(seen)
         except Error as error:

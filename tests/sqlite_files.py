@@ -21,9 +21,10 @@ from typing import Protocol
 
 import _sqlite3
 
-OK, FULL, CANTOPEN, READONLY = 0, 13, 14, 8
+OK, FULL, CANTOPEN = 0, 13, 14
 IOERR_WRITE, IOERR_FSYNC, IOERR_TRUNCATE, IOERR_DELETE = 778, 1034, 1546, 2570
-ENOSPC_OR_EIO = {"write": (FULL, IOERR_WRITE), "sync": (IOERR_FSYNC,), "truncate": (IOERR_TRUNCATE,)}
+SKIP = -1
+"""A watcher's answer to a sync that it does not want done."""
 
 _Close = CFUNCTYPE(c_int, c_void_p)
 _Write = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int64)
@@ -83,6 +84,35 @@ class Watcher(Protocol):
 
 def _path(name: int) -> Path:
     return Path(os.fsdecode(ctypes.string_at(name)))
+
+
+class Unwatched:
+    """A watcher that lets everything pass."""
+
+    def create(self, path: Path) -> int:
+        return OK
+
+    def write(self, path: Path, offset: int, data: bytes) -> int:
+        return OK
+
+    def truncate(self, path: Path, size: int) -> int:
+        return OK
+
+    def sync(self, path: Path) -> int:
+        return OK
+
+    def unlink(self, path: Path) -> int:
+        return OK
+
+    def sync_directory(self, path: Path) -> int:
+        return OK
+
+
+class Unsynced(Unwatched):
+    """For disks that are thrown away."""
+
+    def sync(self, path: Path) -> int:
+        return SKIP
 
 
 class _Layer:
@@ -151,7 +181,8 @@ class _Layer:
                 return self._watched[file].truncate(self._paths[file], size) or truncate(file, size)
 
             def on_sync(file: int, flags: int) -> int:
-                return self._watched[file].sync(self._paths[file]) or sync(file, flags)
+                code = self._watched[file].sync(self._paths[file])
+                return OK if code == SKIP else code or sync(file, flags)
 
             callbacks = [_Close(on_close), _Write(on_write), _Truncate(on_truncate), _Sync(on_sync)]
             ours.close, ours.write, ours.truncate, ours.sync = (ctypes.cast(c, c_void_p).value for c in callbacks)

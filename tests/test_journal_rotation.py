@@ -21,15 +21,14 @@ from pcmedge_emulator.service.server import serve
 from pcmedge_emulator.store import DATABASE, Store
 
 
-def event(sequence: int, message: str = "") -> Event:
+def event(message: str = "", sequence: int = 0) -> Event:
     return Event(sequence=sequence, time_unix_s=0.0, device_time_s=0.0, kind="failed", message=message)
 
 
 def append(store: Store, journal: Journal, message: str) -> None:
-    new = [event(journal.next(), message)]
     with store.transaction() as transaction:
-        journal.write(transaction, new)
-    journal.publish(new)
+        numbered = journal.write(transaction, [event(message)])
+    journal.publish(numbered)
 
 
 @settings(max_examples=50, deadline=None)
@@ -53,13 +52,13 @@ def test_what_is_kept_is_the_newest_within_both_bounds_and_the_rest_is_told(
     assert len(kept) == 1 or (len(kept) <= most and sum(map(len, stored.values())) <= most_bytes)
     # As many as fit: one more would be too many.
     if len(kept) < len(lengths):
-        sizes = [len(codec.encode(event(n + 1, "x" * length))) for n, length in enumerate(lengths)]
+        sizes = [len(codec.encode(event("x" * length, n + 1))) for n, length in enumerate(lengths)]
         assert len(kept) == most or sum(sizes[-len(kept) - 1 :]) > most_bytes
     assert [codec.decode(value, Event).sequence for value in stored.values()] == [each.sequence for each in kept]
     found = journal.after(after)
     assert after + sum(1 + each.lost_before for each in found) == max(after, len(lengths))
     again = Journal(store, bounds)
-    assert (again.after(0), again.next()) == (kept, len(lengths) + 1)
+    assert (again.after(0), again.last) == (kept, len(lengths))
 
 
 @pytest.mark.parametrize("wrong", [{"max_events": 0}, {"max_bytes": 0}, {"max_events": 2**21}])

@@ -155,6 +155,11 @@ class Clock:
             self._device_s += by_s
             return self._device_s
 
+    def take_back(self, to_s: float) -> None:
+        """Undoes an :meth:`advance` that nobody was told of: back to ``to_s``, if the clock is later."""
+        with self._lock:
+            self._device_s = min(self._device_s, to_s)
+
     def set_mode(self, mode: ClockMode, rate: float = 1.0) -> None:
         """Changes the mode from this moment on; device time goes on from where it is."""
         new_rate = _rate(mode, rate)

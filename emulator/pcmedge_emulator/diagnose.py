@@ -146,5 +146,5 @@ def _events(state: State, name: str, outcome: Diagnosis) -> list[Event]:
             "faulty_cells": str(tile.faulty_cells),
             "retired": str(tile.retired).lower(),
         }
-        events.append(state.event("fault-detected", message, name, details, ahead=len(events)))
+        events.append(state.event("fault-detected", message, name, details))
     return events

@@ -1,8 +1,10 @@
 """The event journal: what happened to the device, in order, kept over restarts, bounded by count and bytes.
 
 An event is written in the transaction of the change it tells of and published to watchers after the commit, so nobody
-hears of what did not happen. The oldest events leave in the transaction that makes them too many. Sequence numbers
-go on for ever, so a reader who comes too late learns how many events it missed.
+hears of what did not happen. It gets its number there: one that cannot be stored waits for the next transaction that
+can, because a number that was shown and then lost with the power would be given to another event. The oldest events
+leave in the transaction that makes them too many. Sequence numbers go on for ever, so a reader who comes too late
+learns how many events it missed.
 """
 
 from __future__ import annotations
@@ -48,40 +50,53 @@ class Journal:
         self._events: deque[Event] = deque()
         self._sizes: deque[int] = deque()
         self._last = 0
-        self._unstored: list[Event] = []
+        self._waiting: deque[Event] = deque(maxlen=bounds.max_events)
         self._changed = threading.Condition()
         self._closed = False
         for value in store.items(_COLLECTION).values():
             self._add(codec.decode(value, Event), len(value))
         self._rotate()
 
-    def next(self, ahead: int = 0) -> int:
-        """The sequence number of the next event, or of the one ``ahead`` further on."""
-        return self._last + 1 + ahead
+    @property
+    def last(self) -> int:
+        """The sequence number of the newest event; 0 if there never was one."""
+        return self._last
 
-    def write(self, transaction: Transaction, events: Sequence[Event]) -> None:
-        """Stores events, with those that could not be stored before, and deletes what is then kept no more."""
-        if not events:
-            return
-        new = [codec.encode(event) for event in events]
-        for event in self._unstored:
-            transaction.put(_COLLECTION, _key(event.sequence), codec.encode(event))
-        for event, value in zip(events, new, strict=True):
+    @property
+    def waiting(self) -> int:
+        """How many events have not been stored yet, and are not shown."""
+        return len(self._waiting)
+
+    def write(self, transaction: Transaction, events: Sequence[Event]) -> tuple[Event, ...]:
+        """Numbers events, those that wait before the new ones, stores them and deletes what is then kept no more.
+
+        Hand the result to :meth:`publish` after the commit.
+        """
+        numbered = tuple(
+            replace(event, sequence=number) for number, event in enumerate([*self._waiting, *events], self._last + 1)
+        )
+        if not numbered:
+            return numbered
+        new = [codec.encode(event) for event in numbered]
+        for event, value in zip(numbered, new, strict=True):
             transaction.put(_COLLECTION, _key(event.sequence), value)
         sizes = [*self._sizes, *map(len, new)]
         dropped = _too_many(sizes, self._bounds)
-        transaction.delete_before(_COLLECTION, _key(events[-1].sequence - (len(sizes) - dropped) + 1))
+        transaction.delete_before(_COLLECTION, _key(numbered[-1].sequence - (len(sizes) - dropped) + 1))
+        return numbered
 
-    def publish(self, events: Iterable[Event], *, stored: bool = True) -> None:
-        """Shows events to readers; not ``stored``: they go to the store with the next ones that do."""
+    def publish(self, numbered: Iterable[Event]) -> None:
+        """Shows what :meth:`write` returned to readers, now that it is stored."""
         with self._changed:
-            published = list(events)
-            for event in published:
+            self._waiting.clear()
+            for event in numbered:
                 self._add(event, len(codec.encode(event)))
             self._rotate()
-            if published:
-                self._unstored = [] if stored else [*self._unstored, *published][-self._bounds.max_events :]
             self._changed.notify_all()
+
+    def hold(self, event: Event) -> None:
+        """Keeps an event that could not be stored for the next :meth:`write`; the newest as many as are kept at all."""
+        self._waiting.append(event)
 
     def _add(self, event: Event, size: int) -> None:
         self._events.append(event)

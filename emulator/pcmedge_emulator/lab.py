@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from pcmedge.errors import CancelledError, ClockError, InputValueError, NotFoundError
+from pcmedge.errors import CancelledError, ClockError, Error, InputValueError, NotFoundError
 
 from pcmedge_emulator import stored_models
 from pcmedge_emulator.clock import LONGEST_S, ClockMode
@@ -58,7 +58,8 @@ def _wishes(state: State) -> list[tuple[float, str]]:
 def advance(state: State, by_s: float, cancelled: Cancelled, mutation: Mutation) -> AdvanceOutcome:
     """Moves time forward and runs on the way what the policies would have run, each at its own moment.
 
-    CancelledError before one of these actions: time stands where the one before it was, and the journal says so.
+    CancelledError before one of these actions: time stands where the one before it was, and the journal says so. So it
+    does after StoreUnwritableError: a device whose age is not stored would be younger after a restart.
     """
     with state.busy("", cancelled):
         target_s, started_s = _target_s(state, by_s), state.clock.now()
@@ -69,10 +70,15 @@ def advance(state: State, by_s: float, cancelled: Cancelled, mutation: Mutation)
             state.clock.advance(max(0.0, move_to_s - state.clock.now()))
             recalibrations += act(state, name)
         state.clock.advance(max(0.0, target_s - state.clock.now()))
-        refresh_all(state)
         outcome = AdvanceOutcome(clock=state.clock.reading(), recalibrations=recalibrations)
         message = f"Time advanced by {by_s:g} s; {recalibrations} recalibrations on the way."
-        state.commit(events=[state.event("time-advanced", message)], remember=(mutation, "advance", outcome))
+        try:
+            state.commit(events=[state.event("time-advanced", message)], remember=(mutation, "advance", outcome))
+        except Error:
+            state.clock.take_back(max(started_s, state.stored_device_s))
+            refresh_all(state, force=True)
+            raise
+        refresh_all(state)
         state.wake.set()
         return outcome
 

@@ -89,7 +89,8 @@ def _health(state: State, *, degraded: bool) -> Health:
 def _degraded_reasons(state: State) -> tuple[str, ...]:
     """One sentence per active model whose last agreement is below what its policy asks for, per one on tiles that a
     diagnosis found unfit, and for a store that could not be written."""
-    store = (f"the last change could not be stored: {state.store_problem}",) if state.store_problem else ()
+    waiting = f" ({state.journal.waiting} events of the journal wait to be stored)" if state.journal.waiting else ""
+    store = (f"the last change could not be stored: {state.store_problem}{waiting}",) if state.store_problem else ()
     records = [resident.record for resident in state.residents.values() if resident.record.active]
     unfit = [(record, sorted(set(record.physical) & set(state.device.retired))) for record in records]
     low = (

@@ -96,6 +96,7 @@ class State:
     ) -> None:
         self.store = store
         self.store_problem = ""
+        self.stored_device_s = 0.0
         self.clock = clock
         self.same_read = same_read
         self.realisation = 0
@@ -335,11 +336,10 @@ class State:
             if cancelled():
                 raise CancelledError("Cancelled while another change of the device was under way; nothing was changed.")
 
-    def event(
-        self, kind: str, message: str, model: str = "", details: Mapping[str, str] | None = None, ahead: int = 0
-    ) -> Event:
+    def event(self, kind: str, message: str, model: str = "", details: Mapping[str, str] | None = None) -> Event:
+        """Of this moment; the journal gives it its number."""
         return Event(
-            sequence=self.journal.next(ahead),
+            sequence=0,
             time_unix_s=self.clock.wall_unix_s(),
             device_time_s=self.clock.now(),
             kind=kind,
@@ -366,13 +366,15 @@ class State:
         with self._noting_store_problems(), self.store.transaction() as transaction:
             write(transaction)
             transaction.put("device", "device", codec.encode(device))
-            transaction.put("device", "clock", codec.encode(self.clock.state()))
-            self.journal.write(transaction, events)
+            clock = self.clock.state()
+            transaction.put("device", "clock", codec.encode(clock))
+            numbered = self.journal.write(transaction, events)
             if remember is not None:
                 mutation, verb, outcome = remember
                 answer = self.requests.write(transaction, mutation.request_id, verb, outcome)
         self.device = device
-        self.journal.publish(events)
+        self.stored_device_s = clock.device_time_s
+        self.journal.publish(numbered)
         if remember is not None:
             self.requests.publish(remember[0].request_id, answer)
 
@@ -386,10 +388,10 @@ class State:
         self.store_problem = ""
 
     def report(self, kind: str, message: str, model: str = "", details: Mapping[str, str] | None = None) -> None:
-        """An event on its own. A store that cannot be written costs the event, not the caller's error."""
+        """An event on its own. With a store that cannot be written it waits; the caller has an error to raise."""
         with self.changing:
             event = self.event(kind, message, model, details)
             try:
                 self.commit(events=[event])
             except Error:
-                self.journal.publish([event], stored=False)
+                self.journal.hold(event)

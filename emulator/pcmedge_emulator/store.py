@@ -1,21 +1,22 @@
 """What survives a power cut: one sqlite3 file with one owner.
 
 Write-ahead log, synchronous FULL, every mutation one transaction: after a kill or a power cut the file holds the state
-before or after it. Two kinds of rows:
+before or after it. Disks are not trusted to spare the bytes beside a write that the cut interrupts (sqlite's ``psow=0``:
+each commit is padded to the end of its sector, so that the next one writes into no sector that was acknowledged).
+Two kinds of rows:
 
 * *records*, small and changing, in collections by key; named snapshots are copies of some collections;
 * *contents*, large and never changed after they were written (an image, the conductances of one programming), under an
   owner (the program generation); they go when no record and no snapshot needs the owner any more.
 
 Every value carries a CRC-32, so that a rotten sector is an error when it is read and not a wrong conductance.
-A directory holds the file ``device.sqlite3`` and ``device.lock``, which the owner keeps locked; no directory: memory.
+A directory holds the file ``device.sqlite3``, sqlite's log beside it, ``device.count`` and ``device.lock``, which the
+owner keeps locked (``durable.py``); no directory: memory.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import sqlite3
 import threading
 import weakref
@@ -24,11 +25,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from pcmedge.errors import Error, StoreCorruptError, StoreError, StoreInUseError, StoreUnwritableError, UnavailableError
+from pcmedge.errors import StoreCorruptError, StoreUnwritableError
+
+from pcmedge_emulator.durable import COUNT, CountFile, OpenFiles, own
+from pcmedge_emulator.store_errors import checked, translated
 
 SCHEMA_VERSION = 1
 DATABASE = "device.sqlite3"
-LOCK = "device.lock"
 _PAGE_BYTES = 4096
 
 _SCHEMA = f"""
@@ -39,39 +42,6 @@ CREATE TABLE IF NOT EXISTS contents (
     owner INTEGER NOT NULL, part TEXT NOT NULL, crc INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE (owner, part));
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-
-_UNWRITABLE = ("readonly", "read-only", "unable to open", "disk is full", "disk i/o", "permission")
-_CORRUPT = ("not a database", "malformed", "corrupt", "encrypted")
-
-
-def _translated(error: sqlite3.Error, where: str) -> Error:
-    text = str(error)
-    if "closed database" in text:
-        return UnavailableError("The device was closed. Open it again.", store=where)
-    if any(hint in text.lower() for hint in _CORRUPT):
-        return StoreCorruptError(
-            f"The store {where} is damaged ({text}). Move it away to start with an empty device, or restore a copy.",
-            store=where,
-        )
-    if any(hint in text.lower() for hint in _UNWRITABLE):
-        return StoreUnwritableError(
-            f"The store {where} cannot be written ({text}); the state before this call stands. Free space or fix the "
-            "permissions, then repeat the call.",
-            store=where,
-        )
-    return StoreError(f"The store {where} failed: {text}. The state before this call stands.", store=where)
-
-
-def _checked(where: str, name: str, crc: int, value: bytes) -> bytes:
-    if zlib.crc32(value) != crc:
-        raise StoreCorruptError(
-            f"The store {where} is damaged: the checksum of '{name}' does not match its {len(value)} bytes. Move the "
-            "store away to start with an empty device, or restore a copy.",
-            store=where,
-            record=name,
-        )
-    return value
-
 
 class Transaction:
     """Changes that happen together or not at all; made by :meth:`Store.transaction`."""
@@ -121,7 +91,7 @@ class Store:
     """Thread-safe. ``directory`` None: in memory. ``max_bytes``: the file never grows beyond (as flash does not).
 
     Raises StoreInUseError at once if another process or object owns the directory, StoreUnwritableError if it cannot
-    be written, StoreCorruptError if what lies there is not an intact store.
+    be written, StoreCorruptError if what lies there is not an intact store, or not all that was acknowledged.
     """
 
     def __init__(self, directory: Path | None, *, max_bytes: int | None = None) -> None:
@@ -129,27 +99,42 @@ class Store:
         self.max_bytes = max_bytes
         self._where = "in memory" if directory is None else str(directory)
         self._files = () if directory is None else tuple(directory / f"{DATABASE}{end}" for end in ("", "-wal"))
-        lock_file = None if directory is None else _own(directory)
+        lock_file = None if directory is None else own(directory)
+        self._count_file = None if directory is None else CountFile(directory)
         try:
             with self._errors():
+                if directory is not None:
+                    self._inspect(directory / DATABASE)
                 self._connection = self._open(directory, max_bytes)
+                self._commits = _commits(self._connection)
         except BaseException:
             if lock_file is not None:
                 lock_file.close()
             raise
+        self._open_files = OpenFiles(self._files)
         # Also runs when a store is dropped without being closed, so that its directory is free again.
-        self._give_up = weakref.finalize(self, _close, self._connection, lock_file)
+        self._give_up = weakref.finalize(self, _close, self._connection, self._count_file, lock_file)
 
-    def _open(self, directory: Path | None, max_bytes: int | None) -> sqlite3.Connection:
-        database = ":memory:" if directory is None else str(directory / DATABASE)
-        connection = sqlite3.connect(database, check_same_thread=False, isolation_level=None, timeout=5.0)
-        try:
-            if directory is not None:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-                if verdict != "ok":
-                    raise sqlite3.DatabaseError(f"malformed: {verdict}")
+    def _inspect(self, database: Path) -> None:
+        """Refuses what is not an intact and complete store before anything can change it.
+
+        Closing a connection that may write folds sqlite's log into the database, also one whose rest was damaged.
+        """
+        acknowledged = 0 if self._count_file is None else self._count_file.read()
+        if not database.exists():
+            self._refuse_older(0, acknowledged)
+            return
+        with contextlib.closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            try:
+                # Not the quick one: a row whose key rotted in the table or the index is not found, and not missed.
+                (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            except sqlite3.OperationalError:
+                if database.with_name(f"{DATABASE}-journal").exists():
+                    # Cut off while it was made: there is nothing yet, and the next connection takes the rest back.
+                    return
+                raise
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(f"malformed: {verdict}")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > SCHEMA_VERSION:
                 raise StoreCorruptError(
@@ -157,8 +142,33 @@ class Store:
                     "Use the release that wrote it, or start with another directory.",
                     store=self._where,
                 )
+            self._refuse_older(_commits(connection) if version else 0, acknowledged)
+
+    def _refuse_older(self, found: int, acknowledged: int) -> None:
+        if found < acknowledged:
+            raise StoreCorruptError(
+                f"The store {self._where} has lost its last {acknowledged - found} changes: it holds {found}, and "
+                f"{acknowledged} were acknowledged. {DATABASE}-wal was damaged, deleted or not copied along, or "
+                f"{DATABASE} is an older one. Restore a copy of the whole directory, or delete {COUNT} in it to go on "
+                "with the older state.",
+                store=self._where,
+                found=found,
+                acknowledged=acknowledged,
+            )
+
+    def _open(self, directory: Path | None, max_bytes: int | None) -> sqlite3.Connection:
+        database = ":memory:" if directory is None else f"{(directory / DATABASE).absolute().as_uri()}?psow=0"
+        connection = sqlite3.connect(database, uri=True, check_same_thread=False, isolation_level=None, timeout=5.0)
+        try:
+            if directory is not None:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                # A log found after a power cut may end within a sector, where the padding was lost: it is folded in
+                # before anything is written behind it, or the next cut could take the end of it, too.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             if max_bytes is not None:
                 connection.execute(f"PRAGMA max_page_count = {max(1, max_bytes // _PAGE_BYTES)}")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
         except BaseException:
@@ -171,7 +181,7 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            raise _translated(error, self._where) from error
+            raise translated(error, self._where) from error
 
     def close(self) -> None:
         """Gives the store up. What was committed is on disk already."""
@@ -180,17 +190,71 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """All changes in the block, durably, or none if it raises or the disk is full."""
+        """All changes in the block, durably, or none if it raises or the disk is full.
+
+        StoreUnwritableError if nothing was changed; its metadata has ``in_doubt`` if a restart may find the change done
+        all the same, because the disk failed when all of it was written and before it said that it has it.
+        """
         with self._thread_lock, self._errors():
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._begin()
             try:
                 yield Transaction(self._connection)
-                self._connection.execute("COMMIT")
+                self._count()
             except BaseException:
-                # sqlite has rolled back already after some errors (a full disk among them).
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._roll_back()
                 raise
+            self._commit()
+
+    def _begin(self) -> None:
+        gone = self._open_files.missing()
+        if gone is not None:
+            raise StoreUnwritableError(
+                f"The store {self._where} cannot be written: {gone.name} was deleted or replaced while the device runs. "
+                "It answers on, but cannot change any more. Put the directory back as it was, or start the device "
+                "again.",
+                store=self._where,
+            )
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def _count(self) -> None:
+        Transaction(self._connection).put("store", "commits", str(self._commits + 1).encode())
+
+    def _roll_back(self) -> None:
+        # sqlite has rolled back already after some errors (a full disk among them).
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _commit(self) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            if self._overwritten():
+                raise
+            raise StoreUnwritableError(
+                f"The store {self._where} could not be written ({error}). The device is as before this call, but the "
+                "disk does not say whether it has the change: a restart finds the old state or, less likely, the new "
+                "one. Repeat the call with its request id when the disk is well again.",
+                store=self._where,
+                in_doubt="true",
+            ) from error
+        self._commits += 1
+        if self._count_file is not None:
+            self._count_file.write(self._commits)
+
+    def _overwritten(self) -> bool:
+        """Takes the place of a commit that failed in sqlite's log, which else is good after a restart if all of it
+        reached the disk. False if that fails, too."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._count()
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            with contextlib.suppress(sqlite3.Error):
+                self._roll_back()
+            return False
+        self._commits += 1
+        return True
 
     def get(self, collection: str, key: str, *, space: str = "") -> bytes | None:
         with self._thread_lock, self._errors():
@@ -198,7 +262,7 @@ class Store:
                 "SELECT crc, value FROM records WHERE space = ? AND collection = ? AND key = ?",
                 (space, collection, key),
             ).fetchone()
-        return None if row is None else _checked(self._where, f"{collection}/{key}", *row)
+        return None if row is None else checked(self._where, f"{collection}/{key}", *row)
 
     def items(self, collection: str, *, space: str = "") -> dict[str, bytes]:
         """Key to value, in the order of the keys."""
@@ -207,7 +271,7 @@ class Store:
                 "SELECT key, crc, value FROM records WHERE space = ? AND collection = ? ORDER BY key",
                 (space, collection),
             ).fetchall()
-        return {key: _checked(self._where, f"{collection}/{key}", crc, value) for key, crc, value in rows}
+        return {key: checked(self._where, f"{collection}/{key}", crc, value) for key, crc, value in rows}
 
     def spaces(self) -> tuple[str, ...]:
         """The names of the spaces that hold any record, without the live one."""
@@ -221,7 +285,7 @@ class Store:
             rows = self._connection.execute(
                 "SELECT part, crc, value FROM contents WHERE owner = ? ORDER BY part", (owner,)
             ).fetchall()
-        return {part: _checked(self._where, f"{owner}/{part}", crc, value) for part, crc, value in rows}
+        return {part: checked(self._where, f"{owner}/{part}", crc, value) for part, crc, value in rows}
 
     def size_bytes(self) -> int:
         """What the files take now; 0 in memory. Waits for no transaction."""
@@ -235,6 +299,12 @@ class Store:
         return int(size)
 
 
+def _commits(connection: sqlite3.Connection) -> int:
+    """How many transactions a database holds."""
+    row = connection.execute("SELECT value FROM records WHERE collection = 'store' AND key = 'commits'").fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size
@@ -243,42 +313,9 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _close(connection: sqlite3.Connection, lock_file: IO[str] | None) -> None:
+def _close(connection: sqlite3.Connection, count_file: CountFile | None, lock_file: IO[str] | None) -> None:
     connection.close()
+    if count_file is not None:
+        count_file.close()
     if lock_file is not None:
         lock_file.close()
-
-
-def _own(directory: Path) -> IO[str]:
-    """Makes the directory if needed and locks it for this object; the lock ends with the process, however it ends."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreUnwritableError(
-            f"The store {directory} cannot be made or written ({error.strerror}). Name one this user may write.",
-            store=directory,
-        ) from error
-    lock_file = os.fdopen(descriptor, "r+")
-    try:
-        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        owner = lock_file.read(64).strip() or "unknown"
-        lock_file.close()
-        raise StoreInUseError(
-            f"The store {directory} is in use by process {owner}: one emulator owns a store at a time. Stop that one "
-            "or name another directory.",
-            store=directory,
-            owner=owner,
-        ) from None
-    try:
-        lock_file.truncate(0)
-        lock_file.write(str(os.getpid()))
-        lock_file.flush()
-    except OSError as error:
-        lock_file.close()
-        raise StoreUnwritableError(
-            f"The store {directory} cannot be written ({error.strerror}). Free space or name another directory.",
-            store=directory,
-        ) from error
-    return lock_file

@@ -127,7 +127,7 @@ class Book:
 
     def event(self, kind: str, message: str, model: str = "", details: Mapping[str, str] | None = None) -> Event:
         return Event(
-            sequence=self.journal.next(),
+            sequence=0,
             time_unix_s=time.time(),
             device_time_s=self.clock.now(),
             kind=kind,
@@ -163,21 +163,21 @@ class Book:
             transaction.keep_contents(model.record.program_generation for model in kept.values())
             transaction.put("device", "counters", codec.encode(counters))
             transaction.put("device", "clock", codec.encode(self.clock.state()))
-            self.journal.write(transaction, events)
+            numbered = self.journal.write(transaction, events)
             if remember is not None:
                 mutation, verb, outcome = remember
                 answer = self.requests.write(transaction, mutation.request_id, verb, outcome)
         self.counters = counters
         self.models = kept
-        self.journal.publish(events)
+        self.journal.publish(numbered)
         if remember is not None:
             self.requests.publish(remember[0].request_id, answer)
 
     def report(self, kind: str, error: Error, model: str) -> None:
-        """An event about a change that did not happen. A store that cannot be written costs the event only."""
+        """An event about a change that did not happen. With a store that cannot be written it waits."""
         with self.changing:
             event = self.event(kind, error.message, model, {"reason": error.reason})
             try:
                 self.commit(events=[event])
             except Error:
-                self.journal.publish([event], stored=False)
+                self.journal.hold(event)
