@@ -110,6 +110,14 @@ def digest(store: Path) -> str:
     return found.hexdigest()
 
 
+def _fingerprint(tree: Tree) -> bytes:
+    found = hashlib.sha256()
+    for path, data in sorted(tree.items()):
+        found.update(f"{path} {-1 if data is None else len(data)}\n".encode())
+        found.update(data or b"")
+    return found.digest()
+
+
 @contextmanager
 def throwaway() -> Iterator[None]:
     """Disks that are opened within are never synced: nobody pulls their plug."""
@@ -139,7 +147,7 @@ class Examination:
             shutil.rmtree(folder)
 
     def _state(self, tree: Tree) -> str:
-        key = hashlib.sha256(repr(sorted((path, tree[path]) for path in tree)).encode()).digest()
+        key = _fingerprint(tree)
         if key not in self._digests:
             self.findings.disks += 1
             with self._laid_out(tree) as store:
@@ -214,20 +222,23 @@ def interrupted_start(tree: Tree, folder: Path, seed: int = 0) -> Findings:
     with recorder.recording():
         start(first / STORE).close()
     shutil.rmtree(first)
-    found: dict[int, set[str]] = {}
+    seen: dict[bytes, str] = {}
     for cut in cuts(recorder.operations, start=tree, seed=seed):
         findings.cuts[cut.model] += 1
+        key = _fingerprint(cut.tree)
+        if key in seen:
+            continue
         second = folder / "second"
         lay_out(cut.tree, second)
         try:
             with throwaway(), start(second / STORE) as chip:
-                seen = repr((chip.models(), chip.snapshots(), chip.clock().device_time_s, chip.faults()))
-                found.setdefault(0, set()).add(seen)
+                seen[key] = repr((chip.models(), chip.snapshots(), chip.clock().device_time_s, chip.faults()))
         except Error as error:
-            findings.wrong.append(f"second cut before operation {cut.before}, {cut.model}: {error.message}")
+            seen[key] = f"refused: {error.reason}: {error.message}"
         shutil.rmtree(second)
-    if len(found.get(0, ())) > 1:
-        findings.wrong.append(f"{len(found[0])} different devices after a cut during the start")
+    findings.disks = len(seen)
+    if len(set(seen.values())) > 1:
+        findings.wrong.append(f"different devices after a cut during the start: {sorted(set(seen.values()))}")
     return findings
 
 

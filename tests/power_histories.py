@@ -178,7 +178,8 @@ class View:
 
 
 def view(chip: Chip) -> View:
-    names = [model.name for model in chip.models()]
+    models = sorted(chip.models(), key=lambda model: model.name)
+    names = [model.name for model in models]
     geometry = chip.identity().geometry
     retired = {
         tile.tile: tile.retired
@@ -187,10 +188,10 @@ def view(chip: Chip) -> View:
     }
     residents = chip._state.residents
     return View(
-        models=chip.models(),
+        models=tuple(models),
         outputs=tuple(
             hashlib.sha256(chip.infer(m.name, {"x": samples(8)}).outputs["y"].tobytes()).hexdigest()
-            for m in chip.models()
+            for m in models
             if m.active
         ),
         conductances=tuple(

@@ -133,6 +133,8 @@ class Store:
                     # Cut off while it was made: there is nothing yet, and the next connection takes the rest back.
                     return
                 raise
+            if verdict == "ok" and not _writable_format(database):
+                verdict = "a format that sqlite may only read"
             if verdict != "ok":
                 raise sqlite3.DatabaseError(f"malformed: {verdict}")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -232,9 +234,9 @@ class Store:
             if self._overwritten():
                 raise
             raise StoreUnwritableError(
-                f"The store {self._where} could not be written ({error}). The device is as before this call, but the "
-                "disk does not say whether it has the change: a restart finds the old state or, less likely, the new "
-                "one. Repeat the call with its request id when the disk is well again.",
+                f"The store {self._where} cannot be written ({error}). Free space or mend the disk, then repeat the "
+                "call with its request id. The state before it stands; but all of the change may have reached the disk "
+                "before this, and then a restart finds it done.",
                 store=self._where,
                 in_doubt="true",
             ) from error
@@ -297,6 +299,13 @@ class Store:
                 "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM contents WHERE owner = ?", (owner,)
             ).fetchone()
         return int(size)
+
+
+def _writable_format(database: Path) -> bool:
+    """Whether sqlite's header says who may write the file: by rollback (1) or by a log (2)."""
+    with database.open("rb") as file:
+        header = file.read(19)
+    return len(header) < 19 or header[18] in (1, 2)
 
 
 def _commits(connection: sqlite3.Connection) -> int:

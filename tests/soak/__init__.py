@@ -1,0 +1,1 @@
+"""Long runs; each has a short form in the test suite."""
