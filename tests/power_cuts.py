@@ -2,8 +2,9 @@
 
 Every distinct disk is opened by the product's own store and read as a whole; a state is the digest of all its rows. The
 states there ever were are those found when nothing is lost (a state is what one transaction left). After a cut it must
-be the one of the last acknowledged call, or a later one. Every distinct state is then started as a device, which must be
-what its last acknowledged call left, in whatever it shows, and must answer that call's request id with the first answer.
+be the one of the last acknowledged call, or a later one. Every distinct state is then started as a device, which must
+be what its last acknowledged call left, in whatever it shows, and must answer that call's request id with the first
+answer.
 """
 
 from __future__ import annotations

@@ -181,11 +181,7 @@ def view(chip: Chip) -> View:
     models = sorted(chip.models(), key=lambda model: model.name)
     names = [model.name for model in models]
     geometry = chip.identity().geometry
-    retired = {
-        tile.tile: tile.retired
-        for model in chip.telemetry(include_tiles=True).models
-        for tile in model.tiles
-    }
+    retired = {tile.tile: tile.retired for model in chip.telemetry(include_tiles=True).models for tile in model.tiles}
     residents = chip._state.residents
     return View(
         models=tuple(models),

@@ -11,6 +11,7 @@ every Linux distribution and in the builds of python.org's images.
 
 from __future__ import annotations
 
+import _sqlite3
 import ctypes
 import os
 from collections.abc import Iterator
@@ -18,8 +19,6 @@ from contextlib import contextmanager
 from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int64, c_void_p
 from pathlib import Path
 from typing import Protocol
-
-import _sqlite3
 
 OK, FULL, CANTOPEN = 0, 13, 14
 IOERR_WRITE, IOERR_FSYNC, IOERR_TRUNCATE, IOERR_DELETE = 778, 1034, 1546, 2570

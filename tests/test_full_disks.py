@@ -1,4 +1,4 @@
-"""Disks that are full, fail, vanish or may not be written: the state before stands, the device answers on and says so."""
+"""Disks that are full, fail, vanish or may not be written: the state before stands, the device goes on and says so."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_store_that_was_deleted_under_the_device_is_not_written_into_the_void(
         chip.set_policy("a", chip.policy("a")[0])
         assert chip.telemetry().health == "ready"
         (store / f"{DATABASE}-wal").unlink()
-        with pytest.raises(StoreUnwritableError, match="device.sqlite3-wal was deleted"):
+        with pytest.raises(StoreUnwritableError, match=r"device\.sqlite3-wal was deleted"):
             chip.deactivate("a")
 
 
@@ -212,7 +212,7 @@ def as_nobody(do: Callable[[], object]) -> str:
     return said
 
 
-# -------------------------------------------------------------------------------------------------- as a service, for real
+# ----------------------------------------------------------------------------------------------- as a service, for real
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def test_a_cut_while_the_device_starts_after_a_cut(tmp_path: Path) -> None:
         assert sum(findings.cuts.values()) > 100
 
 
-# ------------------------------------------------------------------------------------------- can the harness see a fault
+# ------------------------------------------------------------------------------------------ can the harness see a fault
 
 
 def written(folder: Path, number: int) -> list[Operation]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from pcmedge.errors import StoreCorruptError
-from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.chip import Chip
+from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.durable import COUNT
 from pcmedge_emulator.store import DATABASE, SCHEMA_VERSION
 from power_cuts import throwaway
@@ -60,7 +60,7 @@ def looked_at(store: Path) -> View | str:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """Without the index of the log, which whoever reads it makes anew, and the lock; no log is as good as an empty one."""
+    """Without the lock and the index of the log, which is made anew. No log is as good as an empty one."""
     found = {path.name: path.read_bytes() for path in store.iterdir() if path.name in (DATABASE, WAL, COUNT)}
     return {name: data for name, data in found.items() if data}
 
@@ -75,7 +75,9 @@ def test_a_flipped_bit_is_found_or_does_no_harm(
     for place in (*range(100), *(draw.randrange(len(intact)) for _ in range(FLIPS))):
         store = tmp_path / str(sum(found.values()))
         shutil.copytree(stores[how], store)
-        (store / file).write_bytes(intact[:place] + bytes([intact[place] ^ 1 << draw.randrange(8)]) + intact[place + 1 :])
+        (store / file).write_bytes(
+            intact[:place] + bytes([intact[place] ^ 1 << draw.randrange(8)]) + intact[place + 1 :]
+        )
         damaged = contents(store)
         after = looked_at(store)
         if isinstance(after, View):

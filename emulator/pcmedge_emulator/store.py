@@ -1,9 +1,8 @@
 """What survives a power cut: one sqlite3 file with one owner.
 
 Write-ahead log, synchronous FULL, every mutation one transaction: after a kill or a power cut the file holds the state
-before or after it. Disks are not trusted to spare the bytes beside a write that the cut interrupts (sqlite's ``psow=0``:
-each commit is padded to the end of its sector, so that the next one writes into no sector that was acknowledged).
-Two kinds of rows:
+before or after it. Disks are not trusted to spare the bytes beside a write that the cut interrupts: ``psow=0`` has
+sqlite pad each commit to the end of its sector, so that the next one writes into no sector that was acknowledged. Two kinds of rows:
 
 * *records*, small and changing, in collections by key; named snapshots are copies of some collections;
 * *contents*, large and never changed after they were written (an image, the conductances of one programming), under an
@@ -42,6 +41,7 @@ CREATE TABLE IF NOT EXISTS contents (
     owner INTEGER NOT NULL, part TEXT NOT NULL, crc INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE (owner, part));
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
 
 class Transaction:
     """Changes that happen together or not at all; made by :meth:`Store.transaction`."""
@@ -211,9 +211,9 @@ class Store:
         gone = self._open_files.missing()
         if gone is not None:
             raise StoreUnwritableError(
-                f"The store {self._where} cannot be written: {gone.name} was deleted or replaced while the device runs. "
-                "It answers on, but cannot change any more. Put the directory back as it was, or start the device "
-                "again.",
+                f"The store {self._where} cannot be written: {gone.name} was deleted or replaced while the device "
+                "runs. It answers on, but cannot change any more. Put the directory back as it was, or start the "
+                "device again.",
                 store=self._where,
             )
         self._connection.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""What can be wrong with a store, in words: sqlite's errors as typed ones, and values that do not match their checksum."""
+"""What can be wrong with a store, in words: sqlite's errors as typed ones, and values unlike their checksum."""
 
 from __future__ import annotations
 

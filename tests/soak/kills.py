@@ -2,8 +2,8 @@
 
 At each moment a client changes the device, one call after another of one kind, until the process is killed under it.
 The next start must find what the last acknowledged call left, or what the one under way was to leave, whole: image,
-conductances, generations, policy, whether it answers, journal. Then the call that was cut off is repeated with its request id:
-it must happen once. Exit code 1 if anything was lost, mixed, or done twice.
+conductances, generations, policy, whether it answers, journal. Then the call that was cut off is repeated with its
+request id: it must happen once. Exit code 1 if anything was lost, mixed, or done twice.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pcmedge
@@ -42,7 +41,9 @@ from pcmedge_emulator.records import ModelRecord
 from pcmedge_emulator.resident import ProgrammedTile
 from pcmedge_emulator.store import Store
 from pcmedge_emulator.streams import Streams
+from power_histories import image
 
+ROOT = Path(__file__).resolve().parents[2]
 NAME = "a"
 KINDS = ("programming", "recalibration", "policy change", "journal write")
 LONGEST_S = 0.25
@@ -168,7 +169,7 @@ class Campaign:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=TESTS.parent,
+            cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
 
@@ -275,8 +276,6 @@ class Campaign:
 
 
 def campaign(moments: int, seed: int, folder: Path) -> Result:
-    from power_histories import image
-
     run = Campaign(folder, {version: image(NAME, version) for version in (1, 2)}, random.Random(seed))
     try:
         return run.run(moments)
