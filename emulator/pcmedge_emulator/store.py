@@ -2,7 +2,8 @@
 
 Write-ahead log, synchronous FULL, every mutation one transaction: after a kill or a power cut the file holds the state
 before or after it. Disks are not trusted to spare the bytes beside a write that the cut interrupts: ``psow=0`` has
-sqlite pad each commit to the end of its sector, so that the next one writes into no sector that was acknowledged. Two kinds of rows:
+sqlite pad each commit to the end of its sector, so that the next one writes into no sector that was acknowledged.
+Two kinds of rows:
 
 * *records*, small and changing, in collections by key; named snapshots are copies of some collections;
 * *contents*, large and never changed after they were written (an image, the conductances of one programming), under an

@@ -232,7 +232,10 @@ class StoreInUseError(StoreError):
 
 
 class StoreUnwritableError(StoreError):
-    """The store could not be written (read-only, full disk). The state before the call stands."""
+    """The store could not be written (read-only, full disk). The state before the call stands.
+
+    Metadata ``in_doubt`` = "true": a restart may find the change done all the same; repeat it with its request id.
+    """
 
     reason = "STORE_UNWRITABLE"
     status = "RESOURCE_EXHAUSTED"
