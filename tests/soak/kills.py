@@ -175,8 +175,10 @@ class Campaign:
 
     def close(self) -> None:
         assert self._server.stdin is not None
+        assert self._server.stdout is not None
         self._server.stdin.close()
         self._server.wait(PATIENCE_S)
+        self._server.stdout.close()
 
     @contextmanager
     def _served(self, *more: str) -> Iterator[tuple[int, Device]]:
