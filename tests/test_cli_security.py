@@ -149,6 +149,10 @@ def test_the_service_writes_into_its_store_only(image: Path, tmp_path: Path, mon
     with served(image, "--store", store) as (url, _), pcmedge.connect(url) as device:
         device.program(classifier("other"))
         device.recalibrate(model="small")
-    assert sorted(path.name for path in writable.rglob("*") if path.is_file()) == ["device.lock", "device.sqlite3"]
+    assert sorted(path.name for path in writable.rglob("*") if path.is_file()) == [
+        "device.count",
+        "device.lock",
+        "device.sqlite3",
+    ]
     assert list(closed.rglob("*")) == []
     assert store.stat().st_mode & 0o777 == 0o700

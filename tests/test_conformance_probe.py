@@ -54,4 +54,4 @@ def test_the_base_install_runs_the_suite() -> None:
     )
     with served() as server:
         done = run(code, server.address)
-    assert done.stdout.strip() == "True 15", done.stderr + done.stdout
+    assert done.stdout.strip() == "True 16", done.stderr + done.stdout

@@ -34,6 +34,7 @@ from pcmedge_emulator.store_errors import checked, translated
 SCHEMA_VERSION = 1
 DATABASE = "device.sqlite3"
 _PAGE_BYTES = 4096
+_FIRST_PAGE = 1
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS records (
@@ -314,10 +315,26 @@ class Store:
 
 
 def _writable_format(database: Path) -> bool:
-    """Whether sqlite's header says who may write the file: by rollback (1) or by a log (2)."""
+    """Whether sqlite's header says who may write the file: by rollback (1) or by a log (2).
+
+    A power cut while the log is folded in may spoil the header; the log, which is still there, brings it back.
+    """
     with database.open("rb") as file:
         header = file.read(19)
-    return len(header) < 19 or header[18] in (1, 2)
+    log = database.with_name(f"{DATABASE}-wal")
+    return len(header) < 19 or header[18] in (1, 2) or _FIRST_PAGE in _pages_in(log)
+
+
+def _pages_in(log: Path) -> set[int]:
+    """Numbers of the pages in sqlite's log: a header of 32 bytes, then frames of 24 bytes and a page (Write-Ahead Log
+    Format, sqlite.org/fileformat2.html section 4).
+    """
+    try:
+        data = log.read_bytes()
+    except FileNotFoundError:
+        return set()
+    page_bytes = int.from_bytes(data[8:12], "big")
+    return {int.from_bytes(data[start : start + 4], "big") for start in range(32, len(data), 24 + page_bytes)}
 
 
 def _commits(connection: sqlite3.Connection) -> int:

@@ -171,22 +171,26 @@ class _Interceptor(grpc.ServerInterceptor):
         return handler if handler is None or method is None else self._between(handler, method)
 
     def _between(self, handler: Any, method: Method) -> Any:
-        kind = "_".join("stream" if s else "unary" for s in (method.client_streaming, method.server_streaming))
+        # The service receives every call as a stream of requests, also one that has a single one.
+        kind = "stream_stream" if method.server_streaming else "stream_unary"
         good: Callable[[Any, Any], Any] = getattr(handler, kind)
 
-        def call(request: Any, context: grpc.ServicerContext) -> Any:
+        def call(requests: Any, context: grpc.ServicerContext) -> Any:
             line: Any = _Line(context)
-            return self._firmware.wire(Call(method, request, context, lambda asked: good(asked, line)))
+            if method.client_streaming:
+                return self._firmware.wire(Call(method, requests, context, lambda asked: good(asked, line)))
+            request = next(requests)
+            return self._firmware.wire(Call(method, request, context, lambda asked: good(iter((asked,)), line)))
 
-        def single(request: Any, context: grpc.ServicerContext) -> Any:
+        def single(requests: Any, context: grpc.ServicerContext) -> Any:
             try:
-                return call(request, context)
+                return call(requests, context)
             except (Refused, Error) as error:
                 _abort(context, error)
 
-        def streamed(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        def streamed(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             try:
-                yield from call(request, context)
+                yield from call(requests, context)
             except (Refused, Error) as error:
                 _abort(context, error)
 

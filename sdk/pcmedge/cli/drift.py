@@ -109,7 +109,7 @@ def run(
       pcmedge drift model.pcmi --data test.npz
       pcmedge drift model.pcmi --data test.npz --times 25s,1d,1y --chips 10
       pcmedge drift model.pcmi --data test.npz --modes none,gdc,adabs
-      pcmedge drift model.pcmi --data test.npz --faults dead-column=0.1/y,tile-lost=0.01/y --repair
+      pcmedge drift model.pcmi --data test.npz --faults dead-column=0.1/y --repair
       pcmedge drift model.pcmi --data pictures/ --samples 1000
       pcmedge drift model.pcmi --data test.parquet --json | jq .rows
     """

@@ -168,7 +168,7 @@ def run(
       pcmedge serve model.pcmi
       pcmedge serve --listen unix:///run/pcm0.sock --store /var/lib/pcm0
       pcmedge serve model.pcmi --listen 127.0.0.1:0 --clock manual --lab --json
-      pcmedge serve model.pcmi --lab --faults stuck-at-random=0.001,dead-column=0.1
+      pcmedge serve model.pcmi --faults dead-column=0.1
       pcmedge serve model.pcmi --max-batch-size 32 --max-queue-delay 2ms
       pcmedge serve --listen 0.0.0.0:7390 --tls-cert c.pem --tls-key k.pem
       pcmedge serve --config serve.toml --metrics 127.0.0.1:9090
