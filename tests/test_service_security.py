@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 import re
 import tempfile
 import threading
@@ -402,6 +403,19 @@ def test_names_are_unique_and_revoking_wants_one_that_is_there(tmp_path: Path) -
     with pytest.raises(NotFoundError, match="it has one"):
         revoke_token(file, "two")
     assert file.read_text() == before
+
+
+def test_a_named_pipe_in_the_files_place_holds_nobody_up(chip: Chip, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    token = new_token(file, "infer", "one")
+    with serve(chip, tokens=file) as server, pcmedge.connect(server.address, token=token, timeout_s=10) as device:
+        assert device.identity().serial == "emulator-0"
+        file.unlink()
+        os.mkfifo(file, 0o600)
+        with pytest.raises(UnauthenticatedError):
+            device.identity()
+        with pytest.raises(InputValueError, match="no regular file"):
+            new_token(file, "infer", "two")
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o644, 0o620, 0o602])

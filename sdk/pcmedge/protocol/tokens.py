@@ -15,6 +15,7 @@ import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pcmedge.errors import FileMissingError, InputValueError, NotFoundError
 from pcmedge.image.files import write_atomically
@@ -62,7 +63,7 @@ def read_tokens(path: str | os.PathLike[str]) -> tuple[TokenEntry, ...]:
     """
     file = Path(path)
     try:
-        with file.open("rb") as handle:
+        with _opened(file) as handle:
             _check_private(file, os.fstat(handle.fileno()))
             data = handle.read(MAX_FILE_BYTES + 1)
     except OSError as error:
@@ -73,6 +74,11 @@ def read_tokens(path: str | os.PathLike[str]) -> tuple[TokenEntry, ...]:
             f"the token file {file} has no token, so nobody could call; make one with 'pcmedge token new'", path=file
         )
     return entries
+
+
+def _opened(file: Path) -> BinaryIO:
+    """At once: opening a named pipe would wait for somebody to write it, and a service that does answers nobody."""
+    return open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
 
 
 def _check_private(file: Path, found: os.stat_result) -> None:
@@ -147,7 +153,7 @@ def revoke_token(path: str | os.PathLike[str], name: str) -> TokenEntry:
 def _entries(file: Path) -> tuple[TokenEntry, ...]:
     if not file.exists():
         return ()
-    with file.open("rb") as handle:
+    with _opened(file) as handle:
         _check_private(file, os.fstat(handle.fileno()))
         return _parse(file, handle.read(MAX_FILE_BYTES + 1))
 
