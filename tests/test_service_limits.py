@@ -75,6 +75,32 @@ def test_calls_that_never_send_their_request_keep_nobody_out(chip: Chip, path: s
             channel.close()
 
 
+def test_health_checks_without_a_request_push_out_no_other_call(chip: Chip) -> None:
+    """Health asks for no token; a call of somebody who has one, and a slow line, must not pay for that."""
+    released, arrive = threading.Event(), threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        released.wait()
+        yield from ()
+
+    def slow() -> Iterator[bytes]:
+        arrive.wait()
+        yield b""
+
+    local = [("grpc.use_local_subchannel_pool", 1)]
+    with (
+        serve(chip) as server,
+        grpc.insecure_channel(target(server), local) as honest,
+        grpc.insecure_channel(target(server), local) as greedy,
+    ):
+        call = honest.stream_unary(METHODS["ServerLive"].path).future(slow())
+        checks = [greedy.stream_unary("/grpc.health.v1.Health/Check").future(silent()) for _ in range(100)]
+        assert {check.code() for check in checks[:60]} == {grpc.StatusCode.CANCELLED}
+        arrive.set()
+        assert call.code() is grpc.StatusCode.OK
+        released.set()
+
+
 def test_a_call_whose_request_does_not_come_is_ended(chip: Chip) -> None:
     released = threading.Event()
 

@@ -16,6 +16,7 @@ from pcmedge_emulator.service.arrivals import Oldest, only_request
 from pcmedge_emulator.service.reading import reader
 
 _MAX_WATCHES = 16
+_MAX_WAITING = 16
 _UNKNOWN = "unknown"
 _SERVICE = "/grpc.health.v1.Health"
 
@@ -24,12 +25,13 @@ class Health:
     """State of the services by name.
 
     ``services``: those anybody may ask about; all others are one to the servicer, which keeps each name it hears.
-    ``waiting``: calls whose request has not come.
+    ``request_s``: how long a request is waited for. Its waiting calls are counted apart from those of other services:
+    whoever needs no token must not push out those who have one.
     """
 
-    def __init__(self, services: Collection[str], waiting: Oldest) -> None:
+    def __init__(self, services: Collection[str], request_s: float) -> None:
         self._services = frozenset(services)
-        self._waiting = waiting
+        self._waiting = Oldest(_MAX_WAITING, request_s)
         self._watches = Oldest(_MAX_WATCHES)
         self._servicer = health.HealthServicer(experimental_non_blocking=False)
 
@@ -39,6 +41,10 @@ class Health:
     def stopping(self) -> None:
         """NOT_SERVING from now on."""
         self._servicer.enter_graceful_shutdown()
+
+    def close(self) -> None:
+        """Ends the thread that looks for requests that do not come."""
+        self._waiting.close()
 
     def handlers(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
         """Path to handler."""

@@ -82,7 +82,7 @@ class Server:
         )
         healthy = ("", *(service for service in SERVICES if service != LAB_SERVICE or lab))
         self._waiting = Oldest(threads, limits.request_s)
-        self._health = Health(healthy, self._waiting)
+        self._health = Health(healthy, limits.request_s)
         self._drain = Drain()
         doors = Doors(
             access=access,
@@ -100,6 +100,7 @@ class Server:
             self._server.stop(None)
             self._pool.shutdown(wait=False)
             self._waiting.close()
+            self._health.close()
             self._handlers.stop()
             raise
         for service in healthy:
@@ -145,6 +146,7 @@ class Server:
             self._handlers.stop()
             self._pool.shutdown(wait=False)
             self._waiting.close()
+            self._health.close()
             release(self._address)
 
     def __enter__(self) -> Self:
