@@ -128,6 +128,20 @@ def test_serve_refuses_what_would_be_open_to_everybody(tmp_path: Path, capsys: p
     assert "--trusted-key" in keyless.error["message"]
 
 
+def test_what_cannot_be_served_is_refused_before_the_device_changes(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, pair = tmp_path / "store", Authority(tmp_path).issue("device")
+    for wrong in (
+        ["--listen", "0.0.0.0:0"],
+        ["--listen", "nonsense"],
+        ["--listen", "127.0.0.1:0", "--tokens", tmp_path / "none"],
+        ["--listen", "127.0.0.1:0", "--tls-cert", pair.certificate, "--tls-key", pair.certificate],
+    ):
+        refused = run(capsys, "serve", image, "--store", store, *wrong, "--json")
+        assert (refused.code, store.exists()) == (2, False), wrong
+
+
 def test_without_the_extra_signing_says_what_to_install(image: Path, tmp_path: Path) -> None:
     entry = without_extras(tmp_path)
     missing = run_process("keygen", tmp_path / "key", "--json", entry=entry)

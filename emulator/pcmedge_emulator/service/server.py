@@ -158,6 +158,20 @@ class Server:
         self.stop()
 
 
+def check_served(
+    listen: str, *, tls: ServerTls | None = None, tokens: str | os.PathLike[str] | None = None, insecure: bool = False
+) -> None:
+    """Raises what :func:`serve` would for its address and files, for callers that change a device before they serve it.
+
+    Whether somebody listens at the address already shows only when it is served.
+    """
+    checked(parse_address(listen, listen=True), tls, insecure=insecure)
+    if tls is not None:
+        tls.credentials()
+    if tokens is not None:
+        TokenFile(tokens)
+
+
 def serve(
     chip: DeviceChip,
     listen: str = "grpc://127.0.0.1:0",

@@ -199,6 +199,7 @@ def run(
             max_uploads=max_uploads,
         ),
     }
+    _check_served(listen, tls=protection["tls"], tokens=tokens, insecure=insecure)
     with signals() as stopping, logging_to_stderr(log_format, log_level) as log:
         operation = operating.Operation(
             log=log,
@@ -276,6 +277,13 @@ def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Any:
     if cert is None or key is None:
         raise InputValueError("TLS takes a certificate and its key: --tls-cert FILE --tls-key FILE")
     return ServerTls(cert_file=cert, key_file=key, client_ca_file=client_ca)
+
+
+def _check_served(listen: str, **protection: Any) -> None:
+    """Before the device is made and programmed: a wrong file or address must change nothing in its store."""
+    from pcmedge_emulator.service.server import check_served
+
+    check_served(listen, **protection)
 
 
 def _limits(max_connection_age: str | None, **bounds: Any) -> Any:
