@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sqlite3
 from pathlib import Path
 
@@ -27,6 +28,21 @@ def test_what_was_committed_is_there_again(tmp_path: Path) -> None:
     assert store.items("models") == {"a": b"old"}
     assert store.contents(1) == {"tile": b"x" * 10000}
     store.close()
+
+
+def test_nobody_else_reads_the_files_of_a_store_in_a_folder_that_was_there(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        store = Store(tmp_path)
+        with store.transaction() as transaction:
+            transaction.put("models", "a", b"weights")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert f"{DATABASE}-wal" in modes
+    assert set(modes.values()) == {0o600}
 
 
 def test_a_transaction_that_raises_changes_nothing(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ owner keeps locked (``durable.py``); no directory: memory.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import weakref
@@ -165,7 +166,13 @@ class Store:
 
     def _open(self, directory: Path | None, max_bytes: int | None) -> sqlite3.Connection:
         database = ":memory:" if directory is None else f"{(directory / DATABASE).absolute().as_uri()}?psow=0"
-        connection = sqlite3.connect(database, uri=True, check_same_thread=False, isolation_level=None, timeout=5.0)
+        # The model is in it, and the folder may be one that others may look into. sqlite gives its log the mode of the
+        # database. (A process has one umask: others' new files are a moment more private, too.)
+        mask = os.umask(0o077)
+        try:
+            connection = sqlite3.connect(database, uri=True, check_same_thread=False, isolation_level=None, timeout=5.0)
+        finally:
+            os.umask(mask)
         try:
             if directory is not None:
                 connection.execute("PRAGMA journal_mode = WAL")
