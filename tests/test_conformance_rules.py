@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conformance_devices import ended
 from pcmedge.conformance import Outcome, Report, all_rules, is_intact, probe, run_conformance
-from pcmedge.errors import DeviceStateError, InputValueError, UnavailableError
+from pcmedge.errors import DeviceStateError, InputValueError, UnauthenticatedError, UnavailableError
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import get_profile
+from pcmedge.protocol.tokens import new_token
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.outcomes import InferOutcome, ModelInfo
@@ -155,6 +157,12 @@ def test_numbers_choose_rules_and_single_checks() -> None:
 def test_nobody_there_is_unavailable() -> None:
     with pytest.raises(UnavailableError, match="no device"):
         run_conformance("grpc://127.0.0.1:1", timeout_s=2.0)
+
+
+def test_a_device_that_wants_a_token_is_there_and_says_so(tmp_path: Path) -> None:
+    new_token(tmp_path / "tokens", "infer", "one")
+    with Chip() as chip, serve(chip, tokens=tmp_path / "tokens") as server, pytest.raises(UnauthenticatedError):
+        run_conformance(server.address, timeout_s=10.0)
 
 
 def needs() -> Iterator[Sequence[str]]:

@@ -19,7 +19,15 @@ from pcmedge.conformance.report import DeviceUnderTest, Outcome, Report, Result
 from pcmedge.conformance.rules import Rule, all_rules, chosen_rules
 from pcmedge.conformance.wire import Refused, Wire
 from pcmedge.device._grpc_common import Security
-from pcmedge.errors import DeviceStateError, Error, InputValueError, UnavailableError
+from pcmedge.errors import (
+    AccessError,
+    DeviceStateError,
+    Error,
+    InputValueError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 
 SUITE_VERSION = 2
 """Counts changes of what the checks ask for."""
@@ -99,6 +107,11 @@ def run_conformance(
     )
 
 
+_NOT_LET_IN: dict[str, type[AccessError]] = {
+    error.status: error for error in (UnauthenticatedError, PermissionDeniedError)
+}
+
+
 def _bench(wire: Wire, restart: Callable[[], None] | str | None, wait_s: float, infer_token: str | None) -> Bench:
     if isinstance(restart, str):
         command = shlex.split(restart)
@@ -108,6 +121,8 @@ def _bench(wire: Wire, restart: Callable[[], None] | str | None, wait_s: float, 
     try:
         return Bench(wire, restart=restart, restart_wait_s=wait_s, infer_token=infer_token)
     except Refused as refused:
+        if error := _NOT_LET_IN.get(refused.refusal.code):
+            raise error(f"cannot test {wire.url}: {refused.refusal}", address=wire.url) from None
         raise UnavailableError(
             f"no device to test at {wire.url}: {refused.refusal}; is it running, and does it speak the contract?",
             address=wire.url,
