@@ -12,7 +12,7 @@ import pcmedge
 import pytest
 from cli_models import LABELS, Sources, write_sources
 from cli_process import run, run_process, without_extras
-from pcmedge.device import Policy
+from pcmedge.device import Fault, Policy
 from service_devices import served as served_by_chip
 from service_models import classifier
 
@@ -275,6 +275,18 @@ def test_past_self_tests_are_a_table_a_plot_and_a_document(device: str, capsys: 
     telemetry, text = both(capsys, "telemetry")
     assert telemetry["models"][0]["self_tests"] == document["self_tests"]
     assert "self-tests" in text
+
+
+def test_a_diagnosis_sends_nobody_off_tiles_the_model_has_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with served_by_chip(classifier()) as server, pcmedge.connect(server.address) as device:
+        url = ("--device", server.address)
+        device.lab.inject_faults([Fault(kind="tile-lost", tile=0)])
+        broken = run(capsys, "diagnose", *url)
+        assert (broken.code, "program the image again" in broken.out) == (1, True)
+        device.program(classifier())
+        mended = run(capsys, "diagnose", *url)
+        assert (mended.code, "program the image again" in mended.out) == (0, False)
+        assert run(capsys, "diagnose", *url, "--json").document["retired_tiles"] == [0]
 
 
 def test_deactivate_erase_and_program_again(device: str, image: Path, capsys: pytest.CaptureFixture[str]) -> None:

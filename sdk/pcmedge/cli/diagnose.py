@@ -73,7 +73,8 @@ def _draw(console: Screen, found: Diagnosis) -> None:
             console.say(f"  {_finding(finding)}")
         if len(tile.findings) > SHOWN_FINDINGS:
             console.say(f"  ... {len(tile.findings) - SHOWN_FINDINGS} more; --json has them")
-    if found.retired_tiles:
+    # Of the model that was diagnosed: the device may have retired others, which it left long ago.
+    if any(tile.retired for tile in found.tiles):
         console.say("program the image again to move it off retired tiles")
 
 
