@@ -119,6 +119,20 @@ def test_a_service_that_asks_for_everything(
     assert "PRIVATE KEY" not in out + err
 
 
+def test_a_failed_handshake_is_one_document_and_no_line_on_either_side(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Authority(tmp_path).issue("device")
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+    options = ["--tls-cert", pair.certificate, "--tls-key", pair.key, "--log-format", "json"]
+    with served(image, *options) as (url, process):
+        refused = run_process("health", "--device", url, "--json")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    assert (refused.code, refused.error["reason"], refused.err) == (6, "CERTIFICATE_REFUSED", "")
+    assert all(line.startswith("{") for line in log.splitlines())
+
+
 def test_serve_refuses_what_would_be_open_to_everybody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     open_to_all = run(capsys, "serve", "--listen", "0.0.0.0:0", "--json")
     assert (open_to_all.code, open_to_all.error["reason"]) == (2, "INSECURE_ADDRESS")

@@ -160,6 +160,9 @@ _register()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     wait_in_place()
+    # gRPC's library writes lines of its own to stderr (of a failed TLS handshake, say), where --json promises nothing
+    # and a JSON log promises JSON. What a client has to know is in our errors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
