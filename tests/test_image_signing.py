@@ -24,6 +24,7 @@ from pcmedge.errors import (
     ImageSignerError,
     ImageTrustError,
     ImageUnsignedError,
+    InputTypeError,
     InputValueError,
     NotProgrammedError,
 )
@@ -269,3 +270,5 @@ def test_a_policy_and_its_keys_go_together(tmp_path: Path) -> None:
         Chip(signatures="always", trusted_keys=[KEY.public])
     with pytest.raises(FileMissingError):
         Chip(signatures="require", trusted_keys=[tmp_path / "none.pub"])
+    with pytest.raises(InputTypeError, match="is a list"):
+        Chip(signatures="require", trusted_keys="vendor.key.pub")

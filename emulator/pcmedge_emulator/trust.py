@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pcmedge.errors import ImageRollbackError, ImageTrustError, InputValueError
+from pcmedge.errors import ImageRollbackError, ImageTrustError, InputTypeError, InputValueError
 from pcmedge.image import ChipImage
 from pcmedge.image.signing import PublicKey, check_signed
 
@@ -34,9 +34,12 @@ class Trust:
         cls, signatures: str, trusted_keys: Sequence[str | os.PathLike[str] | PublicKey], refuse_rollback: bool | None
     ) -> Trust:
         """From a device's arguments; ``refuse_rollback`` None: with "require" only. InputValueError for "warn" or
-        "require" without keys and keys without them; FileMissingError, MissingExtraError.
+        "require" without keys and keys without them; InputTypeError for one file that is no list; FileMissingError,
+        MissingExtraError.
         """
         mode = one_of("signatures", signatures, _MODES)
+        if isinstance(trusted_keys, str | os.PathLike):
+            raise InputTypeError(f"trusted_keys is a list of keys or files; write [{os.fspath(trusted_keys)!r}]")
         keys = tuple(key if isinstance(key, PublicKey) else PublicKey.load(key) for key in trusted_keys)
         if (mode == "off") != (not keys):
             expected = "needs the keys to trust" if mode != "off" else "asks no keys, but some are given"
