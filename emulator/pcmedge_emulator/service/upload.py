@@ -132,12 +132,12 @@ def received_buffer(
     """
     parts: dict[str, list[NDArray[Any]]] = {spec.name: [] for spec in model.inputs}
     statistics: Statistics = {}
-    image, received = b"", 0
+    image, received, values = b"", 0, 0
     for request in requests:
         part = request.WhichOneof("part")
         if part == "statistics":
             image = _image_of(request.statistics, image)
-            _add_statistics(statistics, request.statistics)
+            values = _add_statistics(statistics, request.statistics, values)
             continue
         if part != "samples":
             raise InputError("after the header, a calibration buffer takes samples and their statistics only")
@@ -167,17 +167,19 @@ def _image_of(statistics: device_pb2.CalibrationStatistics, before: bytes) -> by
     return found
 
 
-def _add_statistics(known: Statistics, message: device_pb2.CalibrationStatistics) -> None:
+def _add_statistics(known: Statistics, message: device_pb2.CalibrationStatistics, values: int) -> int:
+    """Adds what came to what is known, which has this many values; returns how many it has then."""
     for each in message.nodes:
         if each.node in known:
             raise InputValueError(f"statistics of {each.node!r} came twice; send each node once", node=each.node)
         known[each.node] = (np.array(each.mean, np.float32), np.array(each.variance, np.float32))
-    values = sum(mean.size + variance.size for mean, variance in known.values())
+        values += len(each.mean) + len(each.variance)
     if len(known) > MAX_STATISTICS_NODES or values > MAX_STATISTICS_VALUES:
         raise InputValueError(
             f"statistics of a calibration buffer have at most {MAX_STATISTICS_NODES} nodes and {MAX_STATISTICS_VALUES} "
             f"values; found {len(known)} and {values}"
         )
+    return values
 
 
 def _samples(spec: image_pb2.TensorSpec, count: int, data: bytes) -> NDArray[Any]:
