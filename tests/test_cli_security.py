@@ -41,6 +41,21 @@ def test_a_token_is_printed_once_listed_and_revoked(tmp_path: Path, capsys: pyte
     assert (again.code, again.error["reason"]) == (2, "NOT_FOUND")
 
 
+def test_a_token_goes_into_a_file_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, mine = tmp_path / "tokens", tmp_path / "gate-3.token"
+    made = run(capsys, "token", "new", "gate-3", "--file", file, "-o", mine, "--json")
+    token = mine.read_text().strip()
+    assert (made.code, set(made.document)) == (0, {"role", "name", "file", "output"})
+    assert token.startswith("pcm_")
+    assert token not in made.out + made.err
+    assert mine.stat().st_mode & 0o777 == 0o600
+    again = run(capsys, "token", "new", "gate-4", "--file", file, "-o", mine, "--json")
+    assert (again.code, again.error["reason"]) == (8, "FILE_UNWRITABLE")
+    assert [each["name"] for each in run(capsys, "token", "list", "--file", file, "--json").document["tokens"]] == [
+        "gate-3"
+    ]
+
+
 def test_keys_sign_and_verify(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = run(capsys, "keygen", tmp_path / "vendor.key", "--json").document
     assert made["encrypted"] is False

@@ -292,4 +292,5 @@ def deactivate_untrusted(state: State, trust: Trust) -> None:
         except ImageTrustError as error:
             if resident.record.active:
                 set_active(state, name, False, trust, NO_MUTATION)
-                state.report("untrusted", f"'{name}' was deactivated: {error.message}", name, {"reason": error.reason})
+                why = f"'{name}' was deactivated, until it is activated under keys that vouch for it: {error.message}"
+                state.report("untrusted", why, name, {"reason": error.reason})

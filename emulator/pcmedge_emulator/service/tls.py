@@ -82,7 +82,9 @@ class _Renewal:
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        return Path(path).read_bytes()
+        # At once: a named pipe would keep the handshake, and with it every other one, waiting for its writer.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            return file.read()
     except OSError as error:
         raise FileMissingError(
             f"cannot read {path}: {error.strerror}; expected a file in PEM format", path=path

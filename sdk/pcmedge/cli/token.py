@@ -28,9 +28,19 @@ def new(
     role: Annotated[
         Role, typer.Option(help="infer: ask and look; operate: change the device too; lab: all of it.")
     ] = Role.INFER,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write the token here (mode 600), for --token-file, instead of printing it.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Make a token and print it, this once: the file keeps its SHA-256 only.
+    """Make a token and print it, this once: the device's file keeps its SHA-256 only.
 
     A device that is served with the file takes it at once. Give it to a client as $PCMEDGE_TOKEN, in a file
     (--token-file), or as connect(token=...).
@@ -39,15 +49,27 @@ def new(
 
     \b
     Examples:
-      pcmedge token new gate-3 --file tokens
+      pcmedge token new gate-3 --file tokens -o gate-3.token
       pcmedge token new maintenance --role operate --file tokens
       pcmedge serve --tokens tokens
     """
     from pcmedge.cli.output import Output
+    from pcmedge.errors import FileUnwritableError
+    from pcmedge.image.files import write_atomically
     from pcmedge.protocol.tokens import new_token
 
-    token = new_token(file, role, name)
     out = Output(json=json)
+    if output is not None:
+        if output.exists():
+            raise FileUnwritableError(
+                f"{output} exists already, and may hold a token that is in use; name another file", path=output
+            )
+        token = new_token(file, role, name)
+        write_atomically(output, f"{token}\n".encode(), mode=0o600)
+        document = {"role": role, "name": name, "file": file, "output": output}
+        out.result(document, lambda console: console.say(f"'{name}' may {role}; the token is in {output}"))
+        return
+    token = new_token(file, role, name)
     out.result({"token": token, "role": role, "name": name, "file": file}, lambda console: console.say(token))
     if not json:
         out.note(f"'{name}' may {role}; keep the token, it is not shown again")
