@@ -52,7 +52,8 @@ def test_the_emulator_with_batching_over_a_unix_socket_and_restarts(tmp_path: Pa
     assert ended(report, Outcome.FAILED) == {}
     assert ended(report, Outcome.SKIPPED) == {}
     absent = {number.partition(".")[0] for number in ended(report, Outcome.NOT_APPLICABLE)}
-    assert absent == {"R10", "R17", "R18", "R29", "R39", "R43", "R44", "R45", "R46"}
+    # Whether a self-test falls below its threshold (R41) is up to the chip's noise.
+    assert absent - {"R41"} == {"R10", "R17", "R18", "R29", "R39", "R43", "R44", "R45", "R46"}
     assert report.passed
     assert report.complete
 

@@ -211,7 +211,7 @@ def test_the_device_dies_and_comes_back(image: Path) -> None:
         with served(image, "--seed", "3", listen=address.removeprefix("grpc://")):
             camera.wait_for("device-back", after=gone)
             back = len(camera.documents)
-            camera.wait_for("frame", 20, after=back, status="answered")
+            camera.wait_for("frame", 100, after=back, status="answered")
             assert camera.end() == 0
         assert camera.errors() == ""
     kinds = [document["event"] for document in camera.documents if document["event"] != "frame"]
@@ -220,7 +220,7 @@ def test_the_device_dies_and_comes_back(image: Path) -> None:
     assert numbers == sorted(set(numbers))
     answered = [each for each in camera.of("frame", back) if each["status"] == "answered"]
     right = sum(each["labels"][0][0] == each["truth"] for each in answered)
-    assert right > 0.7 * len(answered)  # of a few digits only, and any chip has its weak ones
+    assert right > 0.7 * len(answered)  # of some nine digits, and any chip has its weak ones
 
 
 def test_a_fallback_answers_meanwhile(image: Path) -> None:

@@ -210,7 +210,7 @@ def test_callbacks_get_results_and_errors(client: Any) -> None:
     assert found["small"][0].as_numpy("scores").shape == (2, 4)
     assert "NOT_FOUND" in found["nobody"][1].status()
     client.async_infer(
-        "small", [x(3)], callback=lambda result, error: answers.put((result, error)), client_timeout=1e-6
+        "small", [x(4096)], callback=lambda result, error: answers.put((result, error)), client_timeout=1e-6
     )
     result, error = answers.get(timeout=20)
     assert (result, error.status()) == (None, "StatusCode.DEADLINE_EXCEEDED")

@@ -16,6 +16,7 @@ from pcmedge.conformance.rules import rule
 from pcmedge.conformance.wire import Refused
 
 _CLIENTS, _REQUESTS, _STREAMS = 16, 160, 40
+_ARRIVING_S = 0.5
 
 
 @rule(
@@ -40,9 +41,12 @@ def answers_beside_streams(bench: Bench) -> None:
         bench.wire.open("WatchTelemetry", device_pb2.WatchTelemetryRequest(interval_s=5.0)) for _ in range(_STREAMS)
     ]
     try:
-        expect_equal(
-            "serial", bench.identity.serial, bench.wire.call("GetIdentity", device_pb2.GetIdentityRequest()).serial
-        )
+        # Streams need a moment to arrive.
+        until_s = time.monotonic() + _ARRIVING_S
+        while time.monotonic() < until_s:
+            found = bench.wire.call("GetIdentity", device_pb2.GetIdentityRequest())
+            expect_equal("serial", bench.identity.serial, found.serial)
+            time.sleep(0.05)
         for stream in streams:
             try:
                 next(iter(stream))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -15,6 +16,9 @@ from pcmedge.errors import UnavailableError
 from pcmedge.forks import check_grpc, check_same_process, kept_in_children
 from pcmedge.protocol.address import Address
 from pcmedge.protocol.services import Method
+
+_CLOSING_S = 5.0
+"""For how long closing a connection waits for its calls to end."""
 
 
 class GrpcTransport:
@@ -94,9 +98,17 @@ class GrpcTransport:
 
     def close(self) -> None:
         self._closed = True
-        if os.getpid() == self._process:
-            with contextlib.suppress(ValueError):
-                self._channel.close()
+        if os.getpid() != self._process:
+            return
+        # gRPC waits for every call to end, and for ever for one that Ctrl-C broke off while it was being made.
+        ending = threading.Thread(target=_close, args=(self._channel,), name="pcm-closing", daemon=True)
+        ending.start()
+        ending.join(_CLOSING_S)
+
+
+def _close(channel: Any) -> None:
+    with contextlib.suppress(ValueError):
+        channel.close()
 
 
 def _probe(target: str) -> bool:
