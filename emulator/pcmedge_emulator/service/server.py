@@ -62,7 +62,7 @@ class Server:
         # Streams and inferences that compute leave threads for short calls, and so do inferences that wait: the queue
         # is full before the pool is. Threads are started when they are needed.
         shared = max(1, threads - _RESERVED_THREADS)
-        workers = threads + shared + scheduling.max_queue_size + scheduling.max_batch_size
+        workers = threads + shared + scheduling.max_queue_size + scheduling.max_batch_size + _RESERVED_THREADS
         self._handlers = Handlers(
             chip, lab=lab, scheduling=scheduling, at_once=shared, max_image_bytes=limits.max_image_bytes
         )
@@ -81,7 +81,7 @@ class Server:
             maximum_concurrent_rpcs=workers + 3 * threads,
         )
         healthy = ("", *(service for service in SERVICES if service != LAB_SERVICE or lab))
-        self._waiting = Oldest(threads, limits.request_s)
+        self._waiting = Oldest(max(threads, _RESERVED_THREADS), limits.request_s)
         self._health = Health(healthy, limits.request_s)
         self._drain = Drain()
         doors = Doors(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from pcmedge._contract import device_pb2
 from pcmedge.conformance import probe
@@ -81,16 +82,22 @@ def is_followed(bench: Bench) -> None:
     bench.fresh()
     before = last_sequence(bench)
     bench.program(bench.image(2))
-    timer = threading.Timer(0.3, lambda: bench.program(bench.image()))
-    timer.start()
+
+    def program_later() -> None:
+        time.sleep(0.3)
+        bench.program(bench.image())
+
     found: list[device_pb2.Event] = []
     request = device_pb2.WatchEventsRequest(after_sequence=before)
-    for event in bench.wire.messages("WatchEvents", request, timeout_s=60.0):
-        found.append(event)
-        expect_equal("sequence followed", before + len(found), event.sequence)
-        if sum(each.kind == "programmed" for each in found) == 2:
-            break
-    timer.join()
+    # A check that fails leaves nothing behind that would still change the device.
+    with ThreadPoolExecutor(1) as pool:
+        programmed = pool.submit(program_later)
+        for event in bench.wire.messages("WatchEvents", request, timeout_s=60.0):
+            found.append(event)
+            expect_equal("sequence followed", before + len(found), event.sequence)
+            if sum(each.kind == "programmed" for each in found) == 2:
+                break
+        programmed.result()
 
 
 @rule("R35.5", "What changed nothing is no event of a change.", "events")
