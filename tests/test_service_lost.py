@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -328,3 +329,26 @@ def test_a_program_stream_that_is_opened_and_left_blocks_nobody(chip: Chip) -> N
         with pcmedge.connect(server.address) as device:
             device.program(classifier())
             assert [model.name for model in device.models()] == ["small"]
+
+
+def test_a_call_that_the_device_breaks_off_is_unavailable_and_is_repeated() -> None:
+    """As gRPC answers calls that reach a device in the moment it shuts down: CANCELLED, and not a word more."""
+    path, calls = METHODS["GetIdentity"].path, []
+
+    class Closing(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+            return grpc.unary_unary_rpc_method_handler(self.answer) if details.method == path else None
+
+        def answer(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+            calls.append(request)
+            context.cancel()
+            return b""
+
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool, handlers=[Closing()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with pytest.raises(UnavailableError, match="broke off GetIdentity"):
+            pcmedge.connect(f"grpc://127.0.0.1:{port}")
+        server.stop(None).wait()
+    assert len(calls) == 5

@@ -33,6 +33,10 @@ _BROKEN_OFF = "Internal error from Core"
 """What grpc.aio itself says when it was writing to a stream whose connection had just gone; no device sends it."""
 
 
+_CANCELLED_HERE = ("Locally cancelled by application!", "Channel closed!")
+"""What gRPC says of a call that this process cancelled, or whose connection it closed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Security:
     """How to trust a device and be trusted; files in PEM format.
@@ -140,6 +144,13 @@ def typed_error(code: Any, details: str | None, trailing: Sequence[Any] | None, 
             )
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return BusyError(f"the device at {address} has too many calls at once ({text}); try again later", **facts)
+        case grpc.StatusCode.CANCELLED if text not in _CANCELLED_HERE:
+            # A device that shuts down resets what reaches it while it tells its clients to go.
+            return UnavailableError(
+                f"the device at {address} broke off {call.method.name} ({text}): it may be shutting down, or have "
+                "too many calls; repeat this one",
+                **facts,
+            )
         case grpc.StatusCode.CANCELLED:
             return CancelledError(f"{call.method.name} was cancelled", **facts)
         case grpc.StatusCode.UNIMPLEMENTED:
