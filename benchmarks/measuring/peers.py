@@ -58,7 +58,9 @@ class Peer:
                 env=environment,
             )
         except OSError as problem:
-            raise PeerAbsent(f"no peers' Python at {python}: make bench installs it") from problem
+            # Results are published; where this clone lies is nobody's business.
+            where = Path(os.path.relpath(python, ROOT)) if Path(python).is_relative_to(ROOT) else python
+            raise PeerAbsent(f"no peers' Python at {where}: make bench installs it") from problem
         try:
             ready = self._ask(order)
         except BaseException:
