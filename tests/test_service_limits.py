@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import socket
 import threading
 from collections.abc import Iterator
@@ -117,18 +119,58 @@ def test_a_call_whose_request_does_not_come_is_ended(chip: Chip) -> None:
 def test_whoever_watches_health_takes_no_place_of_others(chip: Chip) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+    serving = health_pb2.HealthCheckResponse.SERVING
+    states: list[int] = []
+    ended: queue.SimpleQueue[grpc.StatusCode] = queue.SimpleQueue()
+
+    def read(watch: Any) -> None:
+        try:
+            states.extend(state.status for state in watch)
+        except grpc.RpcError as error:
+            ended.put(error.code())
+
     with serve(chip) as server, pcmedge.connect(server.address) as device:
         with grpc.insecure_channel(target(server)) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(40)]
-            first = [next(watch).status for watch in watches[-10:]]
-            assert set(first) == {health_pb2.HealthCheckResponse.SERVING}
+            readers = [threading.Thread(target=read, args=(watch,), daemon=True) for watch in watches]
+            for reader in readers:
+                reader.start()
+            # All have arrived when all but the sixteen that are kept have been ended, whichever those are.
+            assert {ended.get(timeout=60) for _ in range(24)} == {grpc.StatusCode.CANCELLED}
             assert device.infer(pictures(1)).shape == (1, 4)
-            assert stub.Check(health_pb2.HealthCheckRequest(), timeout=20).status == first[0]
-            with pytest.raises(grpc.RpcError):
-                for _ in watches[0]:
-                    pass
+            assert stub.Check(health_pb2.HealthCheckRequest(), timeout=20).status == serving
+            with pytest.raises(queue.Empty):
+                ended.get(timeout=0.3)
+        for reader in readers:
+            reader.join(60)
+        assert {ended.get(timeout=60) for _ in range(16)} == {grpc.StatusCode.CANCELLED}
+        assert set(states) == {serving}
         assert device.infer(pictures(1)).shape == (1, 4)
+
+
+def test_whoever_watches_health_hears_of_each_change(chip: Chip) -> None:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    served, unknown = METHODS["ServerLive"].path.split("/")[1], "nobody.Here"
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serve(chip))
+        channel = stack.enter_context(grpc.insecure_channel(target(server)))
+        stub = health_pb2_grpc.HealthStub(channel)
+        watches = {name: stub.Watch(health_pb2.HealthCheckRequest(service=name)) for name in ("", served, unknown)}
+        first = {name: next(watch).status for name, watch in watches.items()}
+        stopper = threading.Thread(target=server.stop)
+        stopper.start()
+        assert first == {
+            "": health_pb2.HealthCheckResponse.SERVING,
+            served: health_pb2.HealthCheckResponse.SERVING,
+            unknown: health_pb2.HealthCheckResponse.SERVICE_UNKNOWN,
+        }
+        for name in ("", served):
+            assert next(watches[name]).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        stopper.join(60)
+        with pytest.raises(grpc.RpcError):
+            next(watches[unknown])
 
 
 class Trickle:
