@@ -11,11 +11,12 @@ from pcmedge.image import ChipImage, Tile
 
 from pcmedge_emulator import outcomes
 from pcmedge_emulator.calibration.gdc import cell_weights, probe
+from pcmedge_emulator.circuits import Circuits
 from pcmedge_emulator.crossbar.converters import converter_spread
 from pcmedge_emulator.crossbar.tile import conductances, program_tile
 from pcmedge_emulator.engine import ChipProgram
 from pcmedge_emulator.physics.programming import ProgramAndVerify
-from pcmedge_emulator.resident import Circuits, Programmed, ProgrammedTile, drive
+from pcmedge_emulator.resident import Programmed, ProgrammedTile, drive
 from pcmedge_emulator.streams import Streams
 from pcmedge_emulator.tile_allocator import RETIRED, TileAllocator
 

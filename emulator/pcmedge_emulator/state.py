@@ -33,6 +33,7 @@ from pcmedge.errors import (
 from pcmedge_emulator import codec, stored_models
 from pcmedge_emulator.born import with_born_faults
 from pcmedge_emulator.calibration.adabs import sample_count
+from pcmedge_emulator.circuits import Circuits
 from pcmedge_emulator.clock import Clock, ClockMode, ClockState
 from pcmedge_emulator.crossbar.faults import FaultsByTile
 from pcmedge_emulator.engine import FastEngine, ReferenceEngine
@@ -46,7 +47,7 @@ from pcmedge_emulator.outcomes import Event, Mutation
 from pcmedge_emulator.programming import with_residents
 from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.requests import Requests
-from pcmedge_emulator.resident import Circuits, Counters, Programmed, Resident
+from pcmedge_emulator.resident import Counters, Programmed, Resident
 from pcmedge_emulator.store import Store, Transaction
 from pcmedge_emulator.stored_models import StoredModel
 from pcmedge_emulator.streams import Streams, cell_start_s, log_time_cell
