@@ -162,10 +162,7 @@ class Chip(LabVerbs):
         if os.getpid() != self._process:
             return
         self._maintenance.stop()
-        self._state.operations.stop()
-        self._state.journal.close()
-        with self._state.changing:
-            self._state.store.close()
+        self._state.close()
 
     @property
     def operations(self) -> Operations:

@@ -111,8 +111,7 @@ def _free_batch(program: ChipProgram) -> bool:
 
 def _served(state: State, resident: Resident, samples: int, *, requests: int) -> None:
     resident.counters.count(samples)
-    for _ in range(requests):
-        state.activity.served()
+    state.activity.served(requests)
     if state.clock.mode is not ClockMode.MANUAL and state.is_stale(resident):
         state.wake.set()
 

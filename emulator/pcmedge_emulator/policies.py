@@ -19,7 +19,7 @@ from pcmedge_emulator.calibration.policy import (
     next_run_age_s,
     next_self_test_age_s,
 )
-from pcmedge_emulator.calibration.proposal import median_factor, read_out
+from pcmedge_emulator.calibration.proposal import median_factor
 from pcmedge_emulator.outcomes import Mutation
 from pcmedge_emulator.recalibration import Asked, recalibrate
 from pcmedge_emulator.records import ModelRecord
@@ -111,13 +111,7 @@ def _wish(state: State, resident: Resident, age_s: float) -> _Wish | None:
 def _moved(state: State, resident: Resident, age_s: float) -> bool:
     """Whether the drift factor has moved by what a DRIFT policy asks for."""
     read, programmed = state.take_reads(1), resident.programmed
-    factors = read_out(
-        programmed,
-        age_s,
-        state.circuits,
-        lambda tile: state.recalibration_stream(programmed, tile, age_s, read),
-        lambda tile: state.streams.recalibration_products(read, tile),
-    )
+    factors = state.readout.drift_factors(programmed, age_s, read)
     return drift_moved(resident.record.policy, median_factor(factors), resident.record.factor_at_last_run)
 
 

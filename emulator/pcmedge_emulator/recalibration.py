@@ -12,7 +12,7 @@ from pcmedge_emulator import stored_models
 from pcmedge_emulator.buffers import buffer_in_use
 from pcmedge_emulator.calibration import guard
 from pcmedge_emulator.calibration.adabs import default_reads, sample_count
-from pcmedge_emulator.calibration.proposal import Proposal, choose_method, image_statistics, propose, read_out
+from pcmedge_emulator.calibration.proposal import Proposal, choose_method, image_statistics, propose
 from pcmedge_emulator.engine import FastEngine, Parameters, ReferenceEngine
 from pcmedge_emulator.operations import Cancelled, Progress, never, no_progress
 from pcmedge_emulator.outcomes import Method, Mutation, RecalibrationOutcome, RollbackOutcome
@@ -69,7 +69,7 @@ class _Run:
         self.programmed = resident.programmed
         self.asked = asked
         self.age_s = state.age_s(resident)
-        self.guard_reads = 1 if state.same_read else guard.GUARD_READS
+        self.guard_reads = 1 if state.readout.same_read else guard.GUARD_READS
         self.buffer, self.digital = buffer_in_use(resident)
         self.method, self.message, self.refusal = choose_method(
             asked.method,
@@ -106,15 +106,10 @@ class _Run:
             self.refusal = self._judge(candidate)
 
     def _measure(self) -> Proposal:
-        state, programmed, read = self.state, self.programmed, self.first_read
+        programmed, read = self.programmed, self.first_read
         self.asked.progress("read", 0, len(programmed.tiles))
-        factors = read_out(
-            programmed,
-            self.age_s,
-            state.circuits,
-            lambda tile: state.recalibration_stream(programmed, tile, self.age_s, read),
-            lambda tile: state.streams.recalibration_products(read, tile),
-            per_column=self.method is Method.GDC_PER_COLUMN,
+        factors = self.state.readout.drift_factors(
+            programmed, self.age_s, read, per_column=self.method is Method.GDC_PER_COLUMN
         )
         self.asked.progress("read", len(programmed.tiles), len(programmed.tiles))
         self._stop_if_cancelled()
@@ -135,7 +130,7 @@ class _Run:
 
     def _read(self, number: int) -> tuple[FastEngine | ReferenceEngine, int]:
         """The chip as one read of it finds it, and the seed of the noise of its products."""
-        engine = self.state.recalibration_engine(self.programmed, self.age_s, number)
+        engine = self.state.readout.recalibration_engine(self.programmed, self.age_s, number)
         return engine, self.state.streams.recalibration_seed(number)
 
     def _compare(self, candidate: Parameters) -> None:

@@ -65,7 +65,7 @@ class Compensating:
                 try:
                     return self._recalibrate(model, chosen, force, report, stop, mutation)
                 except CancelledError as error:
-                    self.book.report("cancelled", error, name)
+                    self.book.report("cancelled", error.message, name, {"reason": error.reason})
                     raise
 
         return self.book.once(mutation, "recalibrate", RecalibrationOutcome, body)

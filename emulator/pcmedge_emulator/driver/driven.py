@@ -23,8 +23,8 @@ from pcmedge.image import ChipImage
 from pcmedge_emulator.driver import residents
 from pcmedge_emulator.driver.book import Book
 from pcmedge_emulator.driver.compensating import Compensating
+from pcmedge_emulator.driver.fit import check_fit
 from pcmedge_emulator.driver.hardware import AS_PROGRAMMED, Arrays, Hardware, Step
-from pcmedge_emulator.driver.placing import allocator, check_fit, place
 from pcmedge_emulator.driver.residents import Model, Record
 from pcmedge_emulator.driver.telling import Telling
 from pcmedge_emulator.inputs import check_tensors
@@ -43,6 +43,7 @@ from pcmedge_emulator.outcomes import (
     ProgramAndVerify,
     ProgramOutcome,
 )
+from pcmedge_emulator.tile_allocator import place, with_residents
 
 _METHOD_CAPABILITIES = {
     Method.GDC: "recalibrate.gdc",
@@ -62,7 +63,6 @@ class DrivenChip(Compensating, Telling):
     """
 
     def __init__(self, hardware: Hardware, *, store: str | PathLike[str] | None = None) -> None:
-        super().__init__()
         self.hardware = hardware
         self.description = hardware.describe()
         self.book = Book(None if store is None else Path(store), hardware.load)
@@ -103,7 +103,7 @@ class DrivenChip(Compensating, Telling):
             tile_rows=profile.tile_rows,
             tile_columns=profile.tile_columns,
             tiles=profile.tiles,
-            free_tiles=allocator(self.description, self.book.models).free,
+            free_tiles=with_residents(profile.tiles, self.book.placed).free,
             dac_bits=profile.dac_bits,
             adc_bits=profile.adc_bits,
             g_max_microsiemens=profile.g_max_microsiemens,
@@ -134,13 +134,10 @@ class DrivenChip(Compensating, Telling):
 
     def check_program(self, size: int, *, mutation: Mutation = NO_MUTATION) -> None:
         """Raises what :meth:`program` would, as far as that is known before the image's bytes."""
-        book, request_id = self.book, mutation.request_id
-        if book.requests.running(request_id):
+        if self.book.repeated(mutation, "program", ProgramOutcome):
             return
-        if book.requests.answered(request_id, "program", ProgramOutcome) is not None:
-            return
-        book.leases.check(mutation.lease_id)
-        book.check(mutation, None)
+        self.book.leases.check(mutation.lease_id)
+        self.book.check(mutation, None)
 
     def program(
         self,
@@ -166,7 +163,7 @@ class DrivenChip(Compensating, Telling):
                     return self._program(image, replace, activate, report, stop, mutation)
                 except Error as error:
                     kind = "cancelled" if isinstance(error, CancelledError) else "failed"
-                    self.book.report(kind, error, image.name)
+                    self.book.report(kind, error.message, image.name, {"reason": error.reason})
                     raise
 
         return self.book.once(mutation, "program", ProgramOutcome, body)
@@ -177,8 +174,9 @@ class DrivenChip(Compensating, Telling):
         image.verify()
         check_fit(self.description, image)
         self.hardware.check(image)
-        tiles, gone = place(self.description, self.book.models, image, over)
-        overwritten = [name for name in gone if set(self.book.models[name].record.tiles) & set(tiles)]
+        placed = self.book.placed
+        tiles, gone = place(self.description.profile.tiles, placed, image.name, len(image.tiles()), over=over)
+        overwritten = [name for name in gone if set(placed[name]) & set(tiles)]
         stopped_s = time.monotonic()
         self._out_of_service = frozenset(overwritten)
         try:
@@ -273,7 +271,7 @@ class DrivenChip(Compensating, Telling):
             model = self._answering(name)
             checked, samples = check_tensors(model.inputs, inputs)
         except Error:
-            self._count(failed=1)
+            self.book.activity.failed()
             raise
         shapes = tuple((key, values.dtype.str, values.shape[1:]) for key, values in checked.items())
         generation = model.record.program_generation
@@ -295,10 +293,12 @@ class DrivenChip(Compensating, Telling):
         try:
             answer = self.hardware.infer(model.loaded, merged, model.compensation)
         except Error:
-            self._count(failed=1 if len(requests) == 1 else 0)
+            if len(requests) == 1:
+                self.book.activity.failed()
             raise
         samples = sum(request.samples for request in requests)
-        self._count(served=len(requests), model=model, samples=samples)
+        model.inferences.add(samples)
+        self.book.activity.served(len(requests))
         ends = np.cumsum([request.samples for request in requests]).tolist()
         return tuple(
             InferOutcome(

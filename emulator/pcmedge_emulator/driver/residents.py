@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,18 @@ class InputSpec:
     shape: tuple[int | None, ...]
 
 
+@dataclass
+class Tally:
+    """Samples answered since the device started; the only thing about a model that changes in place."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    samples: int = 0
+
+    def add(self, samples: int) -> None:
+        with self.lock:
+            self.samples += samples
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """A resident image as it answers now; immutable and replaced whole, so that a request sees one consistent set.
@@ -61,7 +74,7 @@ class Model:
     compensation: Arrays
     previous: Arrays | None = None
     buffer: Arrays | None = None
-    counts: dict[str, int] = field(default_factory=lambda: {"inferences": 0})
+    inferences: Tally = field(default_factory=Tally)
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

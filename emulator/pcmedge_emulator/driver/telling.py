@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from pcmedge.errors import NotFoundError, UnimplementedError
 
-from pcmedge_emulator.driver.placing import allocator
 from pcmedge_emulator.driver.residents import Model
 from pcmedge_emulator.operations import Cancelled, Progress
 from pcmedge_emulator.outcomes import (
@@ -21,12 +19,11 @@ from pcmedge_emulator.outcomes import (
     TileReadout,
     TileTelemetry,
 )
+from pcmedge_emulator.tile_allocator import with_residents
 
 if TYPE_CHECKING:
     from pcmedge_emulator.driver.book import Book
     from pcmedge_emulator.driver.hardware import Description, Hardware
-
-_SERVING_WINDOW_S = 2.0
 
 
 class Telling:
@@ -36,42 +33,26 @@ class Telling:
     hardware: Hardware
     description: Description
 
-    def __init__(self) -> None:
-        self._started_s = time.monotonic()
-        self._counting = threading.Lock()
-        self._served = self._failed = 0
-        self._last_request_s = float("-inf")
-
-    def _count(self, *, served: int = 0, failed: int = 0, model: Model | None = None, samples: int = 0) -> None:
-        with self._counting:
-            self._served += served
-            self._failed += failed
-            if served:
-                self._last_request_s = time.monotonic()
-            if model is not None:
-                model.counts["inferences"] += samples
-
     def telemetry(self, *, include_tiles: bool = False, include_self_tests: bool = False) -> Telemetry:
         """No history of self-tests is kept (capability ``self-test.history``), so none is ever included."""
-        profile = self.description.profile
-        recent = time.monotonic() - self._last_request_s < _SERVING_WINDOW_S
+        profile, activity = self.description.profile, self.book.activity
         return Telemetry(
             time_unix_s=time.time(),
             device_time_s=self.book.clock.now(),
-            uptime_s=time.monotonic() - self._started_s,
-            state=self.book.busy_with or ("serving" if recent else "idle"),
+            uptime_s=activity.uptime_s,
+            state=activity.state() or "idle",
             models=tuple(self._told(model, include_tiles) for model in self.book.models.values()),
             tiles=profile.tiles,
-            free_tiles=allocator(self.description, self.book.models).free,
-            requests_served=self._served,
-            requests_failed=self._failed,
+            free_tiles=with_residents(profile.tiles, self.book.placed).free,
+            requests_served=activity.requests_served,
+            requests_failed=activity.requests_failed,
             memory_bytes=self.hardware.memory_bytes(),
         )
 
     def _told(self, model: Model, include_tiles: bool) -> ModelTelemetry:
         record, age_s = model.record, model.age_s(self.book.clock.now())
         placed = zip(model.image.tiles(), record.tiles, strict=True) if include_tiles else ()
-        inferences = model.counts["inferences"]
+        inferences = model.inferences.samples
         return ModelTelemetry(
             name=record.name,
             age_s=age_s,
