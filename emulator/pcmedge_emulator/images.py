@@ -28,7 +28,7 @@ from pcmedge_emulator.records import ModelRecord
 from pcmedge_emulator.resident import Counters, Programmed, Resident
 from pcmedge_emulator.selftest import tested_as_programmed
 from pcmedge_emulator.state import State
-from pcmedge_emulator.store import Transaction
+from pcmedge_emulator.store_tables import Transaction
 from pcmedge_emulator.tile_allocator import place
 from pcmedge_emulator.trust import Trust
 

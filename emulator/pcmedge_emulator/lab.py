@@ -17,7 +17,7 @@ from pcmedge_emulator.outcomes import AdvanceOutcome, ClockReading, Mutation, Sn
 from pcmedge_emulator.policies import act, due_age_s
 from pcmedge_emulator.records import SnapshotRecord
 from pcmedge_emulator.state import State
-from pcmedge_emulator.store import Transaction
+from pcmedge_emulator.store_tables import Transaction
 
 MOST_ACTIONS = 256
 """Policy actions (looks and recalibrations) one advance runs; what a policy wanted beyond is one action at the end."""

@@ -24,7 +24,8 @@ from pcmedge_emulator.lease import LeaseBook
 from pcmedge_emulator.operations import Operations
 from pcmedge_emulator.outcomes import Event, Mutation
 from pcmedge_emulator.requests import Requests
-from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.store import Store
+from pcmedge_emulator.store_tables import Transaction
 
 GLANCE_S = 0.1
 """How often a change that waits for another looks whether it is still wanted. Seconds."""

@@ -34,7 +34,8 @@ from pcmedge_emulator.outcomes import Event, Mutation
 from pcmedge_emulator.readout import Readout
 from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.resident import Counters, Resident
-from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.store import Store
+from pcmedge_emulator.store_tables import Transaction
 from pcmedge_emulator.stored_models import StoredModel
 from pcmedge_emulator.streams import Streams
 from pcmedge_emulator.tile_allocator import TileAllocator, with_residents

@@ -15,7 +15,8 @@ from pcmedge_emulator.driver import residents
 from pcmedge_emulator.driver.residents import Model
 from pcmedge_emulator.ledger import Answer, Ledger, check_generations, nothing
 from pcmedge_emulator.outcomes import Event, Mutation
-from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.store import Store
+from pcmedge_emulator.store_tables import Transaction
 
 
 @dataclass(frozen=True, kw_only=True)

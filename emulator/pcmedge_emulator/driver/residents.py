@@ -15,7 +15,8 @@ from pcmedge.image.datatypes import numpy_dtype
 from pcmedge_emulator import codec
 from pcmedge_emulator.driver.hardware import Arrays
 from pcmedge_emulator.outcomes import BufferDescription, ModelInfo
-from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.store import Store
+from pcmedge_emulator.store_tables import Transaction
 
 _MODELS, _IMAGE = "models", "image"
 
