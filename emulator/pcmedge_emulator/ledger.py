@@ -2,7 +2,7 @@
 
 :class:`Ledger` has the store, clock, journal, request ids, leases and operations of one device, and the one way of
 changing it: a transaction, after which the values in memory are replaced. What those values are is for who inherits
-from it: :class:`pcmedge_emulator.state.State` of the emulated chip, :class:`pcmedge_emulator.driver.book.Book` of a
+from it: :class:`pcmedge_emulator.state.State` of the emulated chip, :class:`pcmedge_emulator.driver.state.State` of a
 vendor's hardware.
 """
 

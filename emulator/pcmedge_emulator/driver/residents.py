@@ -104,11 +104,7 @@ class Model:
             sha256=digest(*ordered) if ordered else b"",
         )
 
-    def age_s(self, now_s: float) -> float:
-        """At device time ``now_s``."""
-        return max(0.0, now_s - self.record.programmed_at_s)
-
-    def info(self, now_s: float) -> ModelInfo:
+    def info(self, age_s: float) -> ModelInfo:
         record = self.record
         return ModelInfo(
             name=record.name,
@@ -119,7 +115,7 @@ class Model:
             program_generation=record.program_generation,
             statistics_generation=record.statistics_generation,
             programmed_at_unix_s=record.programmed_at_unix_s,
-            age_s=self.age_s(now_s),
+            age_s=age_s,
             size_bytes=self.image.size,
         )
 

@@ -1,22 +1,27 @@
-"""What a chip made of hardware keeps of its models, over restarts."""
+"""The one owner of everything about a chip made of hardware that changes: its models, over restarts.
+
+The verbs (``images.py``, ``inference.py``, ``recalibration.py``, ``buffers.py``, ``observe.py``) are functions on it;
+:class:`pcmedge_emulator.driver.driven.DrivenChip` is their face.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pcmedge.errors import ModelNotFoundError, NotProgrammedError
 
 from pcmedge_emulator import codec
 from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.driver import residents
+from pcmedge_emulator.driver.hardware import Hardware
 from pcmedge_emulator.driver.residents import Model
 from pcmedge_emulator.ledger import Answer, Ledger, check_generations, nothing
 from pcmedge_emulator.outcomes import Event, Mutation
 from pcmedge_emulator.store import Store
 from pcmedge_emulator.store_tables import Transaction
+from pcmedge_emulator.tile_allocator import with_residents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,39 +33,47 @@ class Counters:
     boots: int = 0
 
 
-class Book(Ledger):
+class State(Ledger):
     """Memory follows the store: :meth:`commit` writes, then :attr:`models` is replaced."""
 
-    def __init__(self, directory: Path | None, load: Callable[[Any, tuple[int, ...]], Any]) -> None:
+    def __init__(self, hardware: Hardware, directory: Path | None) -> None:
+        self.hardware = hardware
+        self.description = hardware.describe()
+        self.out_of_service: frozenset[str] = frozenset()
         store = Store(directory)
         try:
             super().__init__(store, Clock.real(), keep_clock_mode=True)
-            self._open(load)
+            self.models: Mapping[str, Model] = {model.record.name: model for model in self._stored()}
+            counters = store.get("device", "counters")
+            before = Counters() if counters is None else codec.decode(counters, Counters)
+            self.counters = replace(before, boots=before.boots + 1)
+            details = {"boots": str(self.counters.boots)}
+            self.commit(events=[self.event("started", "The device started.", details=details)])
         except BaseException:
             store.close()
             raise
 
-    def _open(self, load: Callable[[Any, tuple[int, ...]], Any]) -> None:
-        self.models: Mapping[str, Model] = {
-            record.name: Model(
+    def _stored(self) -> Iterator[Model]:
+        for record, image, arrays in residents.read(self.store):
+            yield Model(
                 record=record,
                 image=image,
-                loaded=load(image, record.tiles),
+                loaded=self.hardware.load(image, record.tiles),
                 compensation=arrays.get("compensation", {}),
                 previous=arrays.get("previous"),
                 buffer=arrays.get("buffer"),
             )
-            for record, image, arrays in residents.read(self.store)
-        }
-        counters = self.store.get("device", "counters")
-        before = Counters() if counters is None else codec.decode(counters, Counters)
-        self.counters = replace(before, boots=before.boots + 1)
-        self.commit(events=[self.event("started", "The device started.", details={"boots": str(self.counters.boots)})])
+
+    # ------------------------------------------------------------------------------------------------- what there is
 
     @property
     def placed(self) -> Mapping[str, tuple[int, ...]]:
         """Physical tiles of every model."""
         return {name: model.record.tiles for name, model in self.models.items()}
+
+    @property
+    def free_tiles(self) -> int:
+        return with_residents(self.description.profile.tiles, self.placed).free
 
     def model(self, name: str) -> Model:
         """ModelNotFoundError, or NotProgrammedError on an empty device."""
@@ -71,6 +84,12 @@ class Book(Ledger):
             raise NotProgrammedError(f"The device holds no image, so no model '{name}'. Program one first.", model=name)
         known = ", ".join(sorted(self.models))
         raise ModelNotFoundError(f"The device holds no model '{name}'; it holds {known}.", model=name)
+
+    def age_s(self, model: Model) -> float:
+        """Seconds since programming on the device's clock."""
+        return max(0.0, self.clock.now() - model.record.programmed_at_s)
+
+    # -------------------------------------------------------------------------------------------------------- changing
 
     def check(self, mutation: Mutation, model: Model | None) -> None:
         """GenerationMismatchError unless the model's (without one: the device's) generations are as expected."""
@@ -105,3 +124,12 @@ class Book(Ledger):
             self.models = kept
 
         self._transact(all_of_it, events, remember, replace_memory)
+
+    def numbered(self, *, program: int = 0, statistics: int = 0) -> Counters:
+        """The counters once these generations were given out."""
+        before = self.counters
+        return replace(
+            before,
+            program_generation=max(before.program_generation, program),
+            statistics_generation=max(before.statistics_generation, statistics),
+        )
