@@ -12,6 +12,7 @@ import numpy as np
 from pcmedge.errors import DeviceStateError, Error
 
 from pcmedge_emulator import stored_models
+from pcmedge_emulator.calibration.agreement import reference_inputs
 from pcmedge_emulator.calibration.policy import (
     Policy,
     PolicyKind,
@@ -24,7 +25,7 @@ from pcmedge_emulator.outcomes import Mutation
 from pcmedge_emulator.recalibration import Asked, recalibrate
 from pcmedge_emulator.records import ModelRecord
 from pcmedge_emulator.resident import Resident
-from pcmedge_emulator.selftest import reference_inputs, self_test
+from pcmedge_emulator.selftest import self_test
 from pcmedge_emulator.state import State
 
 
@@ -51,7 +52,7 @@ def set_policy(state: State, name: str, policy: Policy, mutation: Mutation) -> P
     with state.busy(""):
         resident = state.resident(name)
         state.check(mutation, resident)
-        if policy.tests_itself and not reference_inputs(resident.programmed):
+        if policy.tests_itself and not reference_inputs(resident.programmed.image):
             raise DeviceStateError(
                 f"The image of '{name}' has no reference inputs, so a policy cannot test it; choose one without "
                 "self-tests, or compile the image with reference inputs.",

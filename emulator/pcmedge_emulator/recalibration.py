@@ -12,16 +12,15 @@ from pcmedge_emulator import stored_models
 from pcmedge_emulator.buffers import buffer_in_use
 from pcmedge_emulator.calibration import guard
 from pcmedge_emulator.calibration.adabs import default_reads, sample_count
+from pcmedge_emulator.calibration.agreement import NOT_MEASURED, Agreement, mean_agreement, reference, reference_inputs
 from pcmedge_emulator.calibration.proposal import Proposal, choose_method, image_statistics, propose
 from pcmedge_emulator.engine import FastEngine, Parameters, ReferenceEngine
 from pcmedge_emulator.operations import Cancelled, Progress, never, no_progress
 from pcmedge_emulator.outcomes import Method, Mutation, RecalibrationOutcome, RollbackOutcome
 from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.resident import Resident
-from pcmedge_emulator.selftest import reference, reference_inputs, remember
+from pcmedge_emulator.selftest import remember
 from pcmedge_emulator.state import State
-
-NOT_MEASURED = guard.Agreement(agreement=-1.0, relative_error=-1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +136,13 @@ class _Run:
         """Old parameters, new ones and drift compensation alone on the same reads with the same noise, none of them the
         one measured on.
         """
-        compared = reference(self.programmed)
+        compared = reference(self.programmed.image)
         if compared is None:
             return
         inputs, agreement = compared
-        old: list[guard.Agreement] = []
-        new: list[guard.Agreement] = []
-        alone: list[guard.Agreement] = []
+        old: list[Agreement] = []
+        new: list[Agreement] = []
+        alone: list[Agreement] = []
         for number in range(self.guard_reads):
             self._stop_if_cancelled()
             engine, seed = self._read(self.first_read + self.reads + number)
@@ -158,14 +157,14 @@ class _Run:
                 self.resident.counters.saturation(saturation)
             new.append(agreement(outputs))
             self.asked.progress("guard", number + 1, self.guard_reads)
-        self.before, self.after = guard.mean_agreement(old), guard.mean_agreement(new)
-        self.alone = guard.mean_agreement(alone) if alone else NOT_MEASURED
+        self.before, self.after = mean_agreement(old), mean_agreement(new)
+        self.alone = mean_agreement(alone) if alone else NOT_MEASURED
 
     def _judge(self, candidate: Parameters) -> str:
         refusal = guard.statistics_refusal(candidate.statistics, image_statistics(self.programmed))
         if refusal or self.before is NOT_MEASURED:
             return refusal
-        inputs = reference_inputs(self.programmed)
+        inputs = reference_inputs(self.programmed.image)
         refusal = guard.agreement_refusal(self.before, self.after, inputs)
         if refusal or self.alone is NOT_MEASURED:
             return refusal
@@ -176,7 +175,7 @@ class _Run:
             raise CancelledError("The recalibration was cancelled; factors and statistics are as before.")
 
     @property
-    def in_force(self) -> guard.Agreement:
+    def in_force(self) -> Agreement:
         """Agreement of what requests get afterwards, over the guard's reads."""
         return self.before if self.refusal else self.after
 

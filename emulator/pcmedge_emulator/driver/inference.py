@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from pcmedge.errors import Error, GenerationMismatchError, NotProgrammedError, UnavailableError
 
 from pcmedge_emulator.driver.hardware import Arrays
@@ -12,6 +11,7 @@ from pcmedge_emulator.driver.residents import Model
 from pcmedge_emulator.driver.state import State
 from pcmedge_emulator.inputs import check_tensors
 from pcmedge_emulator.outcomes import CheckedRequest, InferOutcome
+from pcmedge_emulator.together import checked_request, merged, parted
 
 
 def infer(state: State, name: str, inputs: Arrays) -> InferOutcome:
@@ -25,11 +25,7 @@ def check(state: State, name: str, inputs: Arrays) -> CheckedRequest:
     except Error:
         state.activity.failed()
         raise
-    shapes = tuple((key, values.dtype.str, values.shape[1:]) for key, values in checked.items())
-    generation = model.record.program_generation
-    return CheckedRequest(
-        name=name, inputs=checked, samples=samples, generation=generation, kind=(name, generation, shapes)
-    )
+    return checked_request(name, model.record.program_generation, checked, samples)
 
 
 def infer_together(state: State, requests: Sequence[CheckedRequest]) -> tuple[InferOutcome, ...]:
@@ -41,27 +37,24 @@ def infer_together(state: State, requests: Sequence[CheckedRequest]) -> tuple[In
         if len(requests) == 1:
             return (infer(state, first.name, first.inputs),)
         raise GenerationMismatchError("the model was programmed again since these requests were checked")
-    merged = {key: np.concatenate([request.inputs[key] for request in requests]) for key in first.inputs}
     age_s = state.age_s(model)
     try:
-        answer = state.hardware.infer(model.loaded, merged, model.compensation)
+        answer = state.hardware.infer(model.loaded, merged(requests), model.compensation)
     except Error:
         if len(requests) == 1:
             state.activity.failed()
         raise
-    samples = sum(request.samples for request in requests)
-    model.inferences.add(samples)
+    model.inferences.add(sum(request.samples for request in requests))
     state.activity.served(len(requests))
-    ends = np.cumsum([request.samples for request in requests]).tolist()
     return tuple(
         InferOutcome(
-            outputs={key: values[end - request.samples : end] for key, values in answer.outputs.items()},
+            outputs=outputs,
             age_s=age_s,
             program_generation=record.program_generation,
             statistics_generation=record.statistics_generation,
             noise=answer.noise,
         )
-        for request, end in zip(requests, ends, strict=True)
+        for outputs in parted(answer.outputs, requests)
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from pcmedge.errors import CancelledError, DeviceStateError, UnimplementedError
 
-from pcmedge_emulator.calibration.guard import Agreement, agreement
+from pcmedge_emulator.calibration.agreement import NOT_MEASURED, Agreement, reference, reference_inputs
 from pcmedge_emulator.driver.hardware import Arrays, Measurement
 from pcmedge_emulator.driver.residents import Model
 from pcmedge_emulator.driver.state import State
@@ -166,7 +166,7 @@ def self_test(state: State, name: str) -> SelfTestOutcome:
         agreement=found.agreement,
         relative_error=found.relative_error,
         mean_absolute_difference=found.mean_absolute_difference,
-        reference_inputs=len(next(iter(model.image.reference_set()[0].values()))),
+        reference_inputs=reference_inputs(model.image),
         passed=found.agreement >= THRESHOLD,
         threshold=THRESHOLD,
         age_s=state.age_s(model),
@@ -177,9 +177,8 @@ def self_test(state: State, name: str) -> SelfTestOutcome:
 
 def _agreement(state: State, model: Model, compensation: Arrays) -> Agreement:
     """Of self-test outputs with a set of factors and statistics; -1 without reference inputs."""
-    inputs, outputs = model.image.reference_set()
-    if not inputs or not outputs:
-        return Agreement(agreement=-1.0, relative_error=-1.0)
-    wanted = model.image.manifest.application.class_output
-    name = wanted if wanted in outputs else next(iter(outputs))
-    return agreement(state.hardware.infer(model.loaded, inputs, compensation).outputs[name], outputs[name])
+    compared = reference(model.image)
+    if compared is None:
+        return NOT_MEASURED
+    inputs, compare = compared
+    return compare(state.hardware.infer(model.loaded, inputs, compensation).outputs)
