@@ -109,6 +109,16 @@ def test_a_programming_that_fails_leaves_the_image_before_and_its_tiles() -> Non
         assert [event.kind for event in chip.events()] == ["started", "programmed", "failed", "programmed"]
 
 
+def test_the_journal_names_the_holder_of_the_lease_a_change_was_made_under() -> None:
+    with DrivenChip(Table()) as chip:
+        lease = chip.acquire_lease("line 3")
+        chip.program(image(), mutation=Mutation(lease_id=lease.lease_id))
+        chip.release_lease(lease.lease_id)
+        chip.erase(probe.NAME)
+        holders = {event.kind: event.details.get("holder") for event in chip.events()}
+        assert holders == {"started": None, "programmed": "line 3", "erased": None}
+
+
 def test_images_go_on_free_tiles_or_over_others_if_that_is_allowed() -> None:
     hardware = Table()
     with DrivenChip(hardware) as chip:

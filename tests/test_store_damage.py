@@ -13,7 +13,8 @@ from pcmedge.errors import StoreCorruptError
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.durable import COUNT
-from pcmedge_emulator.store import DATABASE, SCHEMA_VERSION
+from pcmedge_emulator.store import DATABASE
+from pcmedge_emulator.store_tables import SCHEMA_VERSION
 from power_cuts import throwaway
 from power_histories import View, image, start, view
 

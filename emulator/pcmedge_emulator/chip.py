@@ -14,23 +14,22 @@ from os import PathLike
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from pcmedge._contract.image_pb2 import ChipProfile
-from pcmedge.errors import InputValueError
 from pcmedge.image import ChipImage
 from pcmedge.image.fault_rates import FaultRates
 from pcmedge.image.signing import PublicKey
 
 from pcmedge_emulator import buffers, diagnose, images, inference, observe, policies, recalibration, selftest
-from pcmedge_emulator.arguments import folder, one_of, text, whole
+from pcmedge_emulator.arguments import folder, one_of, whole
 from pcmedge_emulator.born import FaultLike, described
 from pcmedge_emulator.calibration.adabs import MOST_READS
 from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
 from pcmedge_emulator.capabilities import CAPABILITIES, TURBO_CAPABILITY
+from pcmedge_emulator.circuits import circuits_of
 from pcmedge_emulator.clock import Clock
-from pcmedge_emulator.engine import Precision, available_cores, default_threads
-from pcmedge_emulator.identity import device_record, own_technology
+from pcmedge_emulator.engine import Precision
+from pcmedge_emulator.identity import device_as_asked, own_technology
 from pcmedge_emulator.journal import DEFAULT_BOUNDS, JournalBounds
 from pcmedge_emulator.lab_verbs import LabVerbs
 from pcmedge_emulator.maintenance import Maintenance
@@ -59,25 +58,9 @@ from pcmedge_emulator.outcomes import (
 )
 from pcmedge_emulator.physics.technology import Technology, get_technology
 from pcmedge_emulator.recalibration import Asked
-from pcmedge_emulator.records import DeviceRecord
-from pcmedge_emulator.resident import Circuits, Converters, EngineKind, ReadNoise
 from pcmedge_emulator.state import State
 from pcmedge_emulator.store import Store
 from pcmedge_emulator.trust import Trust
-
-MOST_SERIAL, MOST_THREADS = 64, 1024
-
-
-def chosen_precision(precision: str, engine: EngineKind, converters: Converters) -> Precision:
-    """The arithmetic asked for. InputValueError for an unknown one, and for turbo where there is none."""
-    precisions: tuple[Precision, ...] = ("exact", "turbo")
-    chosen = one_of("precision", precision, precisions)
-    if chosen == "turbo" and (engine != "fast" or converters == "ideal"):
-        raise InputValueError(
-            f"precision 'turbo' multiplies converter codes in the fast engine; expected engine 'fast' and converters "
-            f"'profile', found {engine!r} and {converters!r}. Leave precision at 'exact'."
-        )
-    return chosen
 
 
 class Chip(LabVerbs):
@@ -134,36 +117,14 @@ class Chip(LabVerbs):
         trusted_keys: Sequence[str | PathLike[str] | PublicKey] = (),
         refuse_rollback: bool | None = None,
     ) -> None:
-        engines: tuple[EngineKind, ...] = ("fast", "reference")
-        conversions: tuple[Converters, ...] = ("profile", "ideal")
-        noises: tuple[ReadNoise, ...] = ("additive", "off", "input-dependent")
-        chosen = (one_of("engine", engine, engines), one_of("converters", converters, conversions))
-        noise = one_of("read_noise", read_noise, noises)
-        arithmetic = chosen_precision(precision, chosen[0], chosen[1])
-        at_once = default_threads(available_cores()) if threads is None else whole("threads", threads, 1, MOST_THREADS)
-        if serial is not None:
-            serial = text("serial", serial, MOST_SERIAL)
-        if seed is not None:
-            seed = whole("seed", seed, 0, np.iinfo(np.int64).max)
+        circuits = circuits_of(
+            engine=engine, converters=converters, read_noise=read_noise, precision=precision, threads=threads
+        )
         own = own_technology(technology)
+        identity = device_as_asked(
+            technology=technology, serial=serial, seed=seed, profile=profile, comes_with=described(faults)
+        )
         self._trust = Trust.of(signatures, trusted_keys, refuse_rollback)
-        comes_with = described(faults)
-
-        def identity(stored: DeviceRecord | None) -> DeviceRecord:
-            return device_record(
-                stored, technology=technology, serial=serial, seed=seed, profile=profile, comes_with=comes_with
-            )
-
-        def circuits(device: DeviceRecord) -> Circuits:
-            return Circuits(
-                technology=own or get_technology(device.technology),
-                engine=chosen[0],
-                converters=chosen[1],
-                read_noise=noise,
-                precision=arithmetic,
-                threads=at_once,
-            )
-
         self._process = os.getpid()
         self._default_policy = default_policy
         opened = Store(None if store is None else folder("store", store), max_bytes=store_max_bytes)
@@ -173,7 +134,7 @@ class Chip(LabVerbs):
                 clock=Clock.real() if clock is None else clock,
                 keep_clock_mode=clock is not None,
                 identity=identity,
-                circuits=circuits,
+                circuits=lambda device: circuits(own or get_technology(device.technology)),
                 same_read=same_read,
                 journal=journal,
             )
@@ -201,10 +162,7 @@ class Chip(LabVerbs):
         if os.getpid() != self._process:
             return
         self._maintenance.stop()
-        self._state.operations.stop()
-        self._state.journal.close()
-        with self._state.changing:
-            self._state.store.close()
+        self._state.close()
 
     @property
     def operations(self) -> Operations:

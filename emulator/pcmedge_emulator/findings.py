@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pcmedge_emulator import codec
 from pcmedge_emulator.outcomes import TileDiagnosis
-from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.store import Store
+from pcmedge_emulator.store_tables import Transaction
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from pcmedge_emulator import codec
 from pcmedge_emulator.outcomes import SelfTestRecord
-from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.store import Store
+from pcmedge_emulator.store_tables import Transaction
 
 KEPT_SELF_TESTS = 256
 _COLLECTION = "self-tests"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from pcmedge.errors import CancelledError, CapacityError, Error, ImageTrustError, StoreUnwritableError
+from pcmedge.errors import CancelledError, Error, ImageTrustError, StoreUnwritableError
 from pcmedge.image import ChipImage
 
 from pcmedge_emulator import stored_models
 from pcmedge_emulator.born import with_born_faults
 from pcmedge_emulator.calibration.policy import Policy
 from pcmedge_emulator.engine import Parameters
+from pcmedge_emulator.fit import check_features
 from pcmedge_emulator.history import SelfTestHistory
 from pcmedge_emulator.operations import Cancelled, Progress
 from pcmedge_emulator.outcomes import (
@@ -22,13 +23,13 @@ from pcmedge_emulator.outcomes import (
     ProgramAndVerify,
     ProgramOutcome,
 )
-from pcmedge_emulator.programming import check_features, check_profile, program_image, program_on, with_residents
+from pcmedge_emulator.programming import IMAGE_FEATURES, check_profile, program_image, program_on
 from pcmedge_emulator.records import ModelRecord
 from pcmedge_emulator.resident import Counters, Programmed, Resident
 from pcmedge_emulator.selftest import tested_as_programmed
 from pcmedge_emulator.state import State
-from pcmedge_emulator.store import Transaction
-from pcmedge_emulator.tile_allocator import TileAllocator
+from pcmedge_emulator.store_tables import Transaction
+from pcmedge_emulator.tile_allocator import place
 from pcmedge_emulator.trust import Trust
 
 
@@ -50,8 +51,7 @@ def info(state: State, resident: Resident) -> ModelInfo:
 
 def check_program(state: State, size: int, mutation: Mutation) -> None:
     """See :meth:`pcmedge_emulator.chip.Chip.check_program`."""
-    request_id = mutation.request_id
-    if state.requests.running(request_id) or state.requests.answered(request_id, "program", ProgramOutcome) is not None:
+    if state.repeated(mutation, "program", ProgramOutcome):
         return
     state.leases.check(mutation.lease_id)
     state.check(mutation, None)
@@ -121,12 +121,19 @@ def _program(
     trust.check_version(state.store, image)
     adopted = state.profile is None
     profile = state.profile or image.manifest.profile
-    check_features(image)
+    check_features(image, IMAGE_FEATURES)
     check_profile(image, profile)
     made = with_born_faults(replace(state.device, profile=profile.SerializeToString())) if adopted else state.device
     chip_program = program_on(profile, image)
     progress("verify", 1, 1)
-    physical, gone = _place(state, image, profile.tiles, replace_residents, use_retired)
+    physical, gone = place(
+        profile.tiles,
+        state.placed,
+        image.name,
+        len(image.tiles()),
+        over=replace_residents,
+        retired=() if use_retired else state.device.retired,
+    )
     generation = state.device.program_generation + 1
     # Models of other names, and the old one of this name if its tiles are needed, stop answering from here on.
     overwritten = [name for name in gone if set(state.residents[name].record.physical) & set(physical)]
@@ -193,31 +200,6 @@ def _program(
             state.set_faults(state.device)
 
 
-def _place(
-    state: State, image: ChipImage, tiles: int, replace_residents: bool, use_retired: bool
-) -> tuple[tuple[int, ...], list[str]]:
-    """(physical tiles, models that go). Beside the residents if there is room, else over them if that is allowed."""
-    retired = () if use_retired else state.device.retired
-    same = [image.name] if image.name in state.residents else []
-    count = len(image.tiles())
-
-    def without(gone: list[str]) -> TileAllocator:
-        kept = ((name, r.record.physical) for name, r in state.residents.items() if name not in gone)
-        return with_residents(tiles, kept, retired)
-
-    new_owner = f"{image.name} (new)"
-    try:
-        return without([]).allocate(new_owner, count), same
-    except CapacityError:
-        if not replace_residents:
-            raise
-    try:
-        return without(same).allocate(new_owner, count), same
-    except CapacityError:
-        everything = list(state.residents)
-        return without(everything).allocate(new_owner, count), everything
-
-
 def _fresh(state: State, programmed: Programmed, activate: bool, policy: Policy, physical: tuple[int, ...]) -> Resident:
     """A model right after programming: factors 1, statistics as compiled, nothing compensated yet."""
     image = programmed.image
@@ -238,7 +220,7 @@ def _fresh(state: State, programmed: Programmed, activate: bool, policy: Policy,
         parameters=Parameters(),
         previous=None,
         buffer=None,
-        engine=state.inference_engine(programmed, 0.0),
+        engine=state.readout.inference_engine(programmed, 0.0),
         engine_age_s=0.0,
         first_seed=state.streams.products(programmed.generation, state.device.boots),
         counters=Counters(),

@@ -15,6 +15,7 @@ from pcmedge_emulator.engine.program import ChipProgram
 from pcmedge_emulator.outcomes import CheckedRequest, InferOutcome
 from pcmedge_emulator.resident import Resident
 from pcmedge_emulator.state import State
+from pcmedge_emulator.together import checked_request, merged, parted
 
 Array = NDArray[Any]
 
@@ -43,14 +44,7 @@ def check(state: State, name: str, inputs: Mapping[str, Array]) -> CheckedReques
         state.activity.failed()
         raise
     generation = resident.record.program_generation
-    shapes = tuple((key, values.dtype.str, values.shape[1:]) for key, values in checked.items())
-    return CheckedRequest(
-        name=name,
-        inputs=checked,
-        samples=samples,
-        generation=generation,
-        kind=(name, generation, shapes) if _free_batch(program) else None,
-    )
+    return checked_request(name, generation, checked, samples, shares=_free_batch(program))
 
 
 def infer_together(state: State, requests: Sequence[CheckedRequest]) -> tuple[InferOutcome, ...]:
@@ -70,18 +64,14 @@ def infer_together(state: State, requests: Sequence[CheckedRequest]) -> tuple[In
             found=found,
             what="program",
         )
-    merged = {name: np.concatenate([request.inputs[name] for request in requests]) for name in first.inputs}
     noise = resident.engine.snapshot.read_noise != "off"
-    outputs = resident.engine.run(merged, resident.parameters, noise_seed=_seed(resident) if noise else None)
-    ends = np.cumsum([request.samples for request in requests]).tolist()
+    outputs = resident.engine.run(merged(requests), resident.parameters, noise_seed=_seed(resident) if noise else None)
+    samples = sum(request.samples for request in requests)
     for name, values in outputs.items():
-        if not values.ndim or values.shape[0] != ends[-1]:
-            raise InternalError(f"output {name!r} has shape {values.shape} for {ends[-1]} samples; please report it")
-    _served(state, resident, ends[-1], requests=len(requests))
-    return tuple(
-        _outcome(resident, {name: values[end - request.samples : end] for name, values in outputs.items()})
-        for request, end in zip(requests, ends, strict=True)
-    )
+        if not values.ndim or values.shape[0] != samples:
+            raise InternalError(f"output {name!r} has shape {values.shape} for {samples} samples; please report it")
+    _served(state, resident, samples, requests=len(requests))
+    return tuple(_outcome(resident, own) for own in parted(outputs, requests))
 
 
 def _answering(state: State, name: str) -> Resident:
@@ -111,8 +101,7 @@ def _free_batch(program: ChipProgram) -> bool:
 
 def _served(state: State, resident: Resident, samples: int, *, requests: int) -> None:
     resident.counters.count(samples)
-    for _ in range(requests):
-        state.activity.served()
+    state.activity.served(requests)
     if state.clock.mode is not ClockMode.MANUAL and state.is_stale(resident):
         state.wake.set()
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pcmedge_emulator import codec
 from pcmedge_emulator.arguments import whole
 from pcmedge_emulator.outcomes import Event
-from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.store import Store
+from pcmedge_emulator.store_tables import Transaction
 
 DEFAULT_LIMIT = 1000
 MOST_EVENTS, MOST_BYTES = 1 << 20, 1 << 30

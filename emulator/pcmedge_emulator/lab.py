@@ -10,14 +10,14 @@ import numpy as np
 from pcmedge.errors import CancelledError, ClockError, Error, InputValueError, NotFoundError
 
 from pcmedge_emulator import stored_models
+from pcmedge_emulator.circuits import ReadNoise
 from pcmedge_emulator.clock import LONGEST_S, ClockMode
 from pcmedge_emulator.operations import Cancelled
 from pcmedge_emulator.outcomes import AdvanceOutcome, ClockReading, Mutation, SnapshotInfo
 from pcmedge_emulator.policies import act, due_age_s
 from pcmedge_emulator.records import SnapshotRecord
-from pcmedge_emulator.resident import ReadNoise
 from pcmedge_emulator.state import State
-from pcmedge_emulator.store import Transaction
+from pcmedge_emulator.store_tables import Transaction
 
 MOST_ACTIONS = 256
 """Policy actions (looks and recalibrations) one advance runs; what a policy wanted beyond is one action at the end."""

@@ -15,8 +15,7 @@ from pcmedge.errors import Error
 from pcmedge_emulator.clock import ClockMode
 from pcmedge_emulator.policies import act, due_age_s
 from pcmedge_emulator.resident import Resident
-from pcmedge_emulator.state import GRID_RATIO, State
-from pcmedge_emulator.streams import cell_start_s, log_time_cell
+from pcmedge_emulator.state import State
 
 LONGEST_SLEEP_S = 60.0
 SHORTEST_SLEEP_S = 0.02
@@ -95,6 +94,5 @@ def _due_in_s(state: State) -> float:
 
 def _wait_s(state: State, resident: Resident) -> float:
     """Device seconds until the next cell of the log-time grid or the next wish of the policy."""
-    t0_s, age_s = state.circuits.technology.t0_s, state.age_s(resident)
-    next_cell_s = cell_start_s(log_time_cell(age_s, t0_s, GRID_RATIO) + 1, t0_s, GRID_RATIO)
-    return min(next_cell_s, due_age_s(resident)) - age_s
+    age_s = state.age_s(resident)
+    return min(state.readout.next_cell_s(age_s), due_age_s(resident)) - age_s

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,13 +17,10 @@ from pcmedge_emulator.programming import IMAGE_FEATURES
 from pcmedge_emulator.resident import ProgrammedTile, Resident
 from pcmedge_emulator.state import State
 
-SERVING_WINDOW_S = 2.0
-"""The device says "serving" for this long after a request."""
-
 
 def identity(state: State) -> Identity:
     """What the device says of itself; the geometry is empty until a profile is adopted."""
-    profile, allocator = state.profile, state.allocator()
+    profile, allocator = state.profile, state.allocator
     geometry = Geometry()
     if profile is not None and allocator is not None:
         geometry = Geometry(
@@ -50,13 +46,13 @@ def identity(state: State) -> Identity:
 
 def telemetry(state: State, *, include_tiles: bool, include_self_tests: bool) -> Telemetry:
     """Figures of this moment. Counters start with the emulator, recalibrations count since programming."""
-    activity, profile, allocator = state.activity, state.profile, state.allocator()
+    activity, profile, allocator = state.activity, state.profile, state.allocator
     reasons = _degraded_reasons(state)
     return Telemetry(
         time_unix_s=state.clock.wall_unix_s(),
         device_time_s=state.clock.now(),
-        uptime_s=time.monotonic() - activity.started_s,
-        state=_what(state, degraded=bool(reasons)),
+        uptime_s=activity.uptime_s,
+        state=activity.state() or ("degraded" if reasons else "idle"),
         models=tuple(_model(state, r, include_tiles, include_self_tests) for r in state.residents.values()),
         tiles=profile.tiles if profile else 0,
         free_tiles=allocator.free if allocator else 0,
@@ -68,14 +64,6 @@ def telemetry(state: State, *, include_tiles: bool, include_self_tests: bool) ->
         store_bytes=state.store.size_bytes(),
         retired_tiles=len(state.device.retired),
     )
-
-
-def _what(state: State, *, degraded: bool) -> str:
-    if state.activity.busy:
-        return state.activity.busy
-    if time.monotonic() - state.activity.last_request_s < SERVING_WINDOW_S:
-        return "serving"
-    return "degraded" if degraded else "idle"
 
 
 def _health(state: State, *, degraded: bool) -> Health:

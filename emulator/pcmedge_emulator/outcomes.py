@@ -2,18 +2,71 @@
 
 The service layer turns them into messages of the device contract (``proto/pcm/device/v1``), field by field; names and
 units are those of the contract. Seconds end in ``_s``, ages count from the end of programming on the device's clock.
+Values that a client has in the same form are :mod:`pcmedge.protocol.values`'s; four of them have another name here,
+because a chip has a clock, snapshots and self-tests of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pcmedge.protocol.values import Advance as AdvanceOutcome
+from pcmedge.protocol.values import Clock as ClockReading
+from pcmedge.protocol.values import (
+    Diagnosis,
+    Event,
+    FaultFinding,
+    Geometry,
+    Lease,
+    Mutation,
+    ProgramAndVerify,
+    SelfTestRecord,
+    TileDiagnosis,
+    TileProgramming,
+    TileTelemetry,
+)
+from pcmedge.protocol.values import SelfTest as SelfTestOutcome
+from pcmedge.protocol.values import Snapshot as SnapshotInfo
 from pcmedge.protocol.version import CONTRACT_MINOR, CONTRACT_VERSION
+
+__all__ = [
+    "NO_MUTATION",
+    "AdvanceOutcome",
+    "BufferDescription",
+    "CheckedRequest",
+    "ClockReading",
+    "Diagnosis",
+    "Digest",
+    "EraseOutcome",
+    "Event",
+    "FaultFinding",
+    "Geometry",
+    "Health",
+    "Identity",
+    "InferOutcome",
+    "Lease",
+    "Method",
+    "ModelInfo",
+    "ModelTelemetry",
+    "Mutation",
+    "ProgramAndVerify",
+    "ProgramOutcome",
+    "RecalibrationOutcome",
+    "RollbackOutcome",
+    "SelfTestOutcome",
+    "SelfTestRecord",
+    "SnapshotInfo",
+    "Telemetry",
+    "TileDiagnosis",
+    "TileProgramming",
+    "TileReadout",
+    "TileTelemetry",
+]
 
 Digest = bytes
 """A SHA-256, 32 bytes."""
@@ -34,36 +87,7 @@ class Method(StrEnum):
     """Adaptive statistics moved only by what differs from the digital ones on the same buffer."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mutation:
-    """What every call that changes the device carries.
-
-    ``request_id``: repeating it returns the first outcome and does nothing twice; empty for no protection.
-    ``expected_*_generation``: the call is refused (GenerationMismatchError) when the device is elsewhere.
-    ``lease_id``: the programming lease to act under; empty if the caller holds none.
-    """
-
-    request_id: str = ""
-    expected_program_generation: int | None = None
-    expected_statistics_generation: int | None = None
-    lease_id: str = ""
-
-
 NO_MUTATION = Mutation()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """The chip's tiles and converters; all zero and an empty name while a chip has not adopted a profile yet."""
-
-    profile: str = ""
-    tile_rows: int = 0
-    tile_columns: int = 0
-    tiles: int = 0
-    free_tiles: int = 0
-    dac_bits: int = 0
-    adc_bits: int = 0
-    g_max_microsiemens: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +107,6 @@ class Identity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lease:
-    lease_id: str
-    holder: str
-    remaining_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """One resident image (ResidentImage of the contract)."""
 
@@ -103,16 +120,6 @@ class ModelInfo:
     programmed_at_unix_s: float
     age_s: float
     size_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class TileProgramming:
-    """``tile`` is the physical tile; ``converged_fraction`` is 1 for single programming."""
-
-    tile: int
-    layer: str
-    converged_fraction: float
-    rms_error_microsiemens: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,50 +204,6 @@ class BufferDescription:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfTestOutcome:
-    """``relative_error``: root mean square of (device - digital) over the standard deviation of the digital outputs.
-    ``mean_absolute_difference``: mean of abs(device - digital), in the unit of the output.
-    """
-
-    agreement: float
-    relative_error: float
-    reference_inputs: int
-    passed: bool
-    threshold: float
-    age_s: float
-    program_generation: int
-    statistics_generation: int
-    mean_absolute_difference: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelfTestRecord:
-    """One line of the history of agreement. ``cause``: "programmed", "request", "policy" or "recalibration"."""
-
-    time_unix_s: float
-    device_time_s: float
-    age_s: float
-    agreement: float
-    relative_error: float
-    mean_absolute_difference: float
-    statistics_generation: int
-    cause: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class TileTelemetry:
-    tile: int
-    layer: str
-    drift_factor: float
-    adc_saturation: float
-    mvms: int
-    age_s: float
-    retired: bool = False
-    findings: tuple[FaultFinding, ...] = ()
-    faulty_cells: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class ModelTelemetry:
     """``last_recalibration_age_s`` and ``last_agreement`` are negative if there was none.
 
@@ -298,23 +261,6 @@ class Telemetry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event:
-    """One line of the journal. ``sequence`` grows by one per event and is never reused.
-
-    ``lost_before``: events that a reader asked for and the bounded journal no longer has, right before this one.
-    """
-
-    sequence: int
-    time_unix_s: float
-    device_time_s: float
-    kind: str
-    message: str
-    model: str = ""
-    details: Mapping[str, str] = field(default_factory=dict)
-    lost_before: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class TileReadout:
     """Conductances of one physical tile at this moment with one realisation of read noise.
 
@@ -328,70 +274,3 @@ class TileReadout:
     g_plus: NDArray[np.float32]
     g_minus: NDArray[np.float32]
     age_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClockReading:
-    """``mode``: "real", "accelerated" or "manual"; ``rate``: device seconds per wall-clock second, 0 for manual."""
-
-    mode: str
-    rate: float
-    device_time_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdvanceOutcome:
-    clock: ClockReading
-    recalibrations: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class SnapshotInfo:
-    name: str
-    created_unix_s: float
-    device_time_s: float
-    bytes: int
-    models: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProgramAndVerify:
-    """Iterative programming; 0 is the technology's default."""
-
-    margin_microsiemens: float = 0.0
-    max_iterations: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class FaultFinding:
-    """One departure of a tile from a healthy one; kinds and units are those of the contract."""
-
-    kind: str
-    row: int | None = None
-    column: int | None = None
-    measured: float
-    expected: float
-    bound: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class TileDiagnosis:
-    """``tile`` is the physical tile, ``faulty_cells`` how many of its ``cells`` were found to be off one by one."""
-
-    tile: int
-    layer: str
-    cells: int
-    faulty_cells: int
-    retired: bool
-    findings: tuple[FaultFinding, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """``retired_tiles``: all physical tiles of the device that are not programmed again."""
-
-    tiles: tuple[TileDiagnosis, ...]
-    retired_tiles: tuple[int, ...]
-    false_alarm_rate: float
-    age_s: float
-    program_generation: int

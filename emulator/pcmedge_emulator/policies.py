@@ -12,6 +12,7 @@ import numpy as np
 from pcmedge.errors import DeviceStateError, Error
 
 from pcmedge_emulator import stored_models
+from pcmedge_emulator.calibration.agreement import reference_inputs
 from pcmedge_emulator.calibration.policy import (
     Policy,
     PolicyKind,
@@ -19,12 +20,12 @@ from pcmedge_emulator.calibration.policy import (
     next_run_age_s,
     next_self_test_age_s,
 )
-from pcmedge_emulator.calibration.proposal import median_factor, read_out
+from pcmedge_emulator.calibration.proposal import median_factor
 from pcmedge_emulator.outcomes import Mutation
 from pcmedge_emulator.recalibration import Asked, recalibrate
 from pcmedge_emulator.records import ModelRecord
 from pcmedge_emulator.resident import Resident
-from pcmedge_emulator.selftest import reference_inputs, self_test
+from pcmedge_emulator.selftest import self_test
 from pcmedge_emulator.state import State
 
 
@@ -51,7 +52,7 @@ def set_policy(state: State, name: str, policy: Policy, mutation: Mutation) -> P
     with state.busy(""):
         resident = state.resident(name)
         state.check(mutation, resident)
-        if policy.tests_itself and not reference_inputs(resident.programmed):
+        if policy.tests_itself and not reference_inputs(resident.programmed.image):
             raise DeviceStateError(
                 f"The image of '{name}' has no reference inputs, so a policy cannot test it; choose one without "
                 "self-tests, or compile the image with reference inputs.",
@@ -111,13 +112,7 @@ def _wish(state: State, resident: Resident, age_s: float) -> _Wish | None:
 def _moved(state: State, resident: Resident, age_s: float) -> bool:
     """Whether the drift factor has moved by what a DRIFT policy asks for."""
     read, programmed = state.take_reads(1), resident.programmed
-    factors = read_out(
-        programmed,
-        age_s,
-        state.circuits,
-        lambda tile: state.recalibration_stream(programmed, tile, age_s, read),
-        lambda tile: state.streams.recalibration_products(read, tile),
-    )
+    factors = state.readout.drift_factors(programmed, age_s, read)
     return drift_moved(resident.record.policy, median_factor(factors), resident.record.factor_at_last_run)
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from pcmedge._contract.image_pb2 import ChipProfile
-from pcmedge.errors import CancelledError, ImageFeatureError, ImageProfileError
+from pcmedge.errors import CancelledError, ImageProfileError
 from pcmedge.image import ChipImage, Tile
 
 from pcmedge_emulator import outcomes
 from pcmedge_emulator.calibration.gdc import cell_weights, probe
+from pcmedge_emulator.circuits import Circuits
 from pcmedge_emulator.crossbar.converters import converter_spread
 from pcmedge_emulator.crossbar.tile import conductances, program_tile
 from pcmedge_emulator.engine import ChipProgram
+from pcmedge_emulator.fit import differences
 from pcmedge_emulator.physics.programming import ProgramAndVerify
-from pcmedge_emulator.resident import Circuits, Programmed, ProgrammedTile, drive
+from pcmedge_emulator.resident import Programmed, ProgrammedTile, drive
 from pcmedge_emulator.streams import Streams
-from pcmedge_emulator.tile_allocator import RETIRED, TileAllocator
 
 IMAGE_FEATURES = (
     "pcm-analog-1",
@@ -29,25 +30,11 @@ IMAGE_FEATURES = (
 )
 """What this device can do of what an image may require."""
 
-_MUST_EQUAL = ("tile_rows", "tile_columns", "dac_bits", "adc_bits", "g_max_microsiemens")
-
-
-def check_features(image: ChipImage) -> None:
-    """ImageFeatureError when the image requires what this device cannot do."""
-    missing = sorted(set(image.manifest.required_features) - set(IMAGE_FEATURES))
-    if missing:
-        raise ImageFeatureError(
-            f"Image '{image.name}' requires {', '.join(missing)}, which this device does not have.",
-            check="required-features",
-            features=",".join(missing),
-        )
-
 
 def check_profile(image: ChipImage, profile: ChipProfile) -> None:
     """ImageProfileError when the image was compiled for another geometry or other converters than the chip's."""
     wanted = image.manifest.profile
-    different = [name for name in _MUST_EQUAL if getattr(wanted, name) != getattr(profile, name)]
-    if different:
+    if different := differences(image, profile):
         facts = ", ".join(f"{name} {getattr(wanted, name)} (chip: {getattr(profile, name)})" for name in different)
         raise ImageProfileError(
             f"Image '{image.name}' was compiled for the profile '{wanted.name}', this chip is '{profile.name}': "
@@ -65,21 +52,6 @@ def program_on(profile: ChipProfile, image: ChipImage) -> ChipProgram:
     Raises ImageCorruptError when the parts of the image disagree.
     """
     return replace(ChipProgram.from_image(image), profile=profile)
-
-
-def with_residents(
-    tiles: int, residents: Iterable[tuple[str, tuple[int, ...]]], retired: Iterable[int] = ()
-) -> TileAllocator:
-    """An allocator in which (name, physical tiles) of each resident are taken, and the ``retired`` ones no one has."""
-    allocator = TileAllocator(tiles)
-    used: set[int] = set()
-    for name, physical in residents:
-        allocator.reserve(name, physical)
-        used.update(physical)
-    # No model has a name with an empty owner's marks.
-    if unused := sorted(set(retired) - used):
-        allocator.reserve(RETIRED, unused)
-    return allocator
 
 
 def program_image(

@@ -12,16 +12,15 @@ from pcmedge_emulator import stored_models
 from pcmedge_emulator.buffers import buffer_in_use
 from pcmedge_emulator.calibration import guard
 from pcmedge_emulator.calibration.adabs import default_reads, sample_count
-from pcmedge_emulator.calibration.proposal import Proposal, choose_method, image_statistics, propose, read_out
+from pcmedge_emulator.calibration.agreement import NOT_MEASURED, Agreement, mean_agreement, reference, reference_inputs
+from pcmedge_emulator.calibration.proposal import Proposal, choose_method, image_statistics, propose
 from pcmedge_emulator.engine import FastEngine, Parameters, ReferenceEngine
 from pcmedge_emulator.operations import Cancelled, Progress, never, no_progress
 from pcmedge_emulator.outcomes import Method, Mutation, RecalibrationOutcome, RollbackOutcome
 from pcmedge_emulator.records import DeviceRecord
 from pcmedge_emulator.resident import Resident
-from pcmedge_emulator.selftest import reference, reference_inputs, remember
+from pcmedge_emulator.selftest import remember
 from pcmedge_emulator.state import State
-
-NOT_MEASURED = guard.Agreement(agreement=-1.0, relative_error=-1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +68,7 @@ class _Run:
         self.programmed = resident.programmed
         self.asked = asked
         self.age_s = state.age_s(resident)
-        self.guard_reads = 1 if state.same_read else guard.GUARD_READS
+        self.guard_reads = 1 if state.readout.same_read else guard.GUARD_READS
         self.buffer, self.digital = buffer_in_use(resident)
         self.method, self.message, self.refusal = choose_method(
             asked.method,
@@ -106,15 +105,10 @@ class _Run:
             self.refusal = self._judge(candidate)
 
     def _measure(self) -> Proposal:
-        state, programmed, read = self.state, self.programmed, self.first_read
+        programmed, read = self.programmed, self.first_read
         self.asked.progress("read", 0, len(programmed.tiles))
-        factors = read_out(
-            programmed,
-            self.age_s,
-            state.circuits,
-            lambda tile: state.recalibration_stream(programmed, tile, self.age_s, read),
-            lambda tile: state.streams.recalibration_products(read, tile),
-            per_column=self.method is Method.GDC_PER_COLUMN,
+        factors = self.state.readout.drift_factors(
+            programmed, self.age_s, read, per_column=self.method is Method.GDC_PER_COLUMN
         )
         self.asked.progress("read", len(programmed.tiles), len(programmed.tiles))
         self._stop_if_cancelled()
@@ -135,20 +129,20 @@ class _Run:
 
     def _read(self, number: int) -> tuple[FastEngine | ReferenceEngine, int]:
         """The chip as one read of it finds it, and the seed of the noise of its products."""
-        engine = self.state.recalibration_engine(self.programmed, self.age_s, number)
+        engine = self.state.readout.recalibration_engine(self.programmed, self.age_s, number)
         return engine, self.state.streams.recalibration_seed(number)
 
     def _compare(self, candidate: Parameters) -> None:
         """Old parameters, new ones and drift compensation alone on the same reads with the same noise, none of them the
         one measured on.
         """
-        compared = reference(self.programmed)
+        compared = reference(self.programmed.image)
         if compared is None:
             return
         inputs, agreement = compared
-        old: list[guard.Agreement] = []
-        new: list[guard.Agreement] = []
-        alone: list[guard.Agreement] = []
+        old: list[Agreement] = []
+        new: list[Agreement] = []
+        alone: list[Agreement] = []
         for number in range(self.guard_reads):
             self._stop_if_cancelled()
             engine, seed = self._read(self.first_read + self.reads + number)
@@ -163,14 +157,14 @@ class _Run:
                 self.resident.counters.saturation(saturation)
             new.append(agreement(outputs))
             self.asked.progress("guard", number + 1, self.guard_reads)
-        self.before, self.after = guard.mean_agreement(old), guard.mean_agreement(new)
-        self.alone = guard.mean_agreement(alone) if alone else NOT_MEASURED
+        self.before, self.after = mean_agreement(old), mean_agreement(new)
+        self.alone = mean_agreement(alone) if alone else NOT_MEASURED
 
     def _judge(self, candidate: Parameters) -> str:
         refusal = guard.statistics_refusal(candidate.statistics, image_statistics(self.programmed))
         if refusal or self.before is NOT_MEASURED:
             return refusal
-        inputs = reference_inputs(self.programmed)
+        inputs = reference_inputs(self.programmed.image)
         refusal = guard.agreement_refusal(self.before, self.after, inputs)
         if refusal or self.alone is NOT_MEASURED:
             return refusal
@@ -181,7 +175,7 @@ class _Run:
             raise CancelledError("The recalibration was cancelled; factors and statistics are as before.")
 
     @property
-    def in_force(self) -> guard.Agreement:
+    def in_force(self) -> Agreement:
         """Agreement of what requests get afterwards, over the guard's reads."""
         return self.before if self.refusal else self.after
 

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from pcmedge.errors import InputValueError
 
 from pcmedge_emulator import codec
-from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.store import Store
+from pcmedge_emulator.store_tables import Transaction
 
 KEPT_REQUESTS = 1024
 """Answers kept; a request id older than the last 1024 mutations is new again."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +18,15 @@ from pcmedge.image import ChipImage, Tile
 
 from pcmedge_emulator import codec
 from pcmedge_emulator.calibration.gdc import GdcReading
+from pcmedge_emulator.circuits import Circuits
 from pcmedge_emulator.crossbar.converters import dac_limits
-from pcmedge_emulator.crossbar.faults import NO_FAULTS, TileFaults
 from pcmedge_emulator.crossbar.idle import idle_cells
 from pcmedge_emulator.crossbar.tile import TileDevices, column_noise_sigma, conductances, net, total
-from pcmedge_emulator.engine import ChipProgram, FastEngine, Parameters, Precision, ReferenceEngine, Snapshot
+from pcmedge_emulator.engine import ChipProgram, FastEngine, Parameters, ReferenceEngine, Snapshot
 from pcmedge_emulator.history import SelfTestHistory
-from pcmedge_emulator.physics.technology import Technology
 from pcmedge_emulator.records import ModelRecord
 
 FloatArray = NDArray[np.float32]
-EngineKind = Literal["fast", "reference"]
-Converters = Literal["profile", "ideal"]
-ReadNoise = Literal["off", "additive", "input-dependent"]
 
 
 class Engine(Protocol):
@@ -39,27 +35,6 @@ class Engine(Protocol):
     def run(
         self, inputs: Mapping[str, NDArray[Any]], parameters: Parameters, *, noise_seed: int | None
     ) -> dict[str, NDArray[Any]]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Circuits:
-    """How the chip reads its tiles: the same for every resident image. ``faults``: by physical tile."""
-
-    technology: Technology
-    engine: EngineKind = "fast"
-    converters: Converters = "profile"
-    read_noise: ReadNoise = "additive"
-    precision: Precision = "exact"
-    threads: int = 1
-    faults: Mapping[int, TileFaults] = field(default_factory=dict, compare=False, repr=False)
-
-    @property
-    def noisy(self) -> bool:
-        """Whether a matrix-vector product draws noise of its own."""
-        return self.read_noise != "off" and self.technology.short_term_noise > 0.0
-
-    def faults_of(self, physical: int) -> TileFaults:
-        return self.faults.get(physical, NO_FAULTS)
 
 
 @dataclass(frozen=True, kw_only=True)

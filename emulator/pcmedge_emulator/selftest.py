@@ -1,34 +1,16 @@
-"""Agreement with the digital network on the reference inputs an image brings along: for self-tests and the guard."""
+"""Self-tests: agreement of the device with the digital network, and the history of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from pcmedge.errors import DeviceStateError, Error
 
 from pcmedge_emulator import stored_models
-from pcmedge_emulator.buffers import Inputs
-from pcmedge_emulator.calibration import guard
-from pcmedge_emulator.calibration.adabs import sample_count
+from pcmedge_emulator.calibration.agreement import Agreement, reference, reference_inputs
 from pcmedge_emulator.outcomes import SelfTestOutcome, SelfTestRecord
-from pcmedge_emulator.resident import Programmed, Resident
+from pcmedge_emulator.resident import Resident
 from pcmedge_emulator.state import State
-
-
-def reference(programmed: Programmed) -> tuple[Inputs, Callable[[Inputs], guard.Agreement]] | None:
-    """The image's reference inputs, and how outputs for them agree with the digital ones; None if it has none."""
-    inputs, outputs = programmed.image.reference_set()
-    if not sample_count(inputs) or not outputs:
-        return None
-    wanted = programmed.image.manifest.application.class_output
-    name = wanted if wanted in outputs else next(iter(outputs))
-    return inputs, lambda got: guard.agreement(got[name], outputs[name])
-
-
-def reference_inputs(programmed: Programmed) -> int:
-    """How many reference inputs the image has."""
-    return sample_count(programmed.image.reference_set()[0])
 
 
 def tested_as_programmed(state: State, resident: Resident) -> Resident:
@@ -65,7 +47,7 @@ def self_test(state: State, name: str, cause: str = "request") -> SelfTestOutcom
     return SelfTestOutcome(
         agreement=found.agreement,
         relative_error=found.relative_error,
-        reference_inputs=reference_inputs(resident.programmed),
+        reference_inputs=reference_inputs(resident.programmed.image),
         passed=found.agreement >= floor,
         threshold=floor,
         age_s=resident.engine_age_s,
@@ -75,8 +57,8 @@ def self_test(state: State, name: str, cause: str = "request") -> SelfTestOutcom
     )
 
 
-def _measure(state: State, resident: Resident, *, count_saturation: bool = False) -> guard.Agreement | None:
-    compared = reference(resident.programmed)
+def _measure(state: State, resident: Resident, *, count_saturation: bool = False) -> Agreement | None:
+    compared = reference(resident.programmed.image)
     if compared is None:
         return None
     inputs, compare = compared
@@ -89,7 +71,7 @@ def _measure(state: State, resident: Resident, *, count_saturation: bool = False
     return compare(outputs)
 
 
-def remember(state: State, resident: Resident, found: guard.Agreement, age_s: float, cause: str) -> None:
+def remember(state: State, resident: Resident, found: Agreement, age_s: float, cause: str) -> None:
     """A line of the history; stored now if nobody is changing the device, else, or if that fails, with the next one."""
     history = resident.history
     history.add(_line(state, resident, found, age_s, cause))
@@ -108,7 +90,7 @@ def remember(state: State, resident: Resident, found: guard.Agreement, age_s: fl
         state.changing.release()
 
 
-def _line(state: State, resident: Resident, found: guard.Agreement, age_s: float, cause: str) -> SelfTestRecord:
+def _line(state: State, resident: Resident, found: Agreement, age_s: float, cause: str) -> SelfTestRecord:
     return SelfTestRecord(
         time_unix_s=state.clock.wall_unix_s(),
         device_time_s=state.clock.now(),

@@ -3,13 +3,8 @@
 Write-ahead log, synchronous FULL, every mutation one transaction: after a kill or a power cut the file holds the state
 before or after it. Disks are not trusted to spare the bytes beside a write that the cut interrupts: ``psow=0`` has
 sqlite pad each commit to the end of its sector, so that the next one writes into no sector that was acknowledged.
-Two kinds of rows:
+What is written in it is in ``store_tables.py``, whether it is intact when it is opened in ``store_integrity.py``.
 
-* *records*, small and changing, in collections by key; named snapshots are copies of some collections;
-* *contents*, large and never changed after they were written (an image, the conductances of one programming), under an
-  owner (the program generation); they go when no record and no snapshot needs the owner any more.
-
-Every value carries a CRC-32, so that a rotten sector is an error when it is read and not a wrong conductance.
 A directory holds the file ``device.sqlite3``, sqlite's log beside it, ``device.count`` and ``device.lock``, which the
 owner keeps locked (``durable.py``); no directory: memory.
 """
@@ -21,74 +16,20 @@ import os
 import sqlite3
 import threading
 import weakref
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from pcmedge.errors import StoreCorruptError, StoreUnwritableError
+from pcmedge.errors import StoreUnwritableError
 from pcmedge.forks import in_children, leak
 
-from pcmedge_emulator.durable import COUNT, CountFile, OpenFiles, own
+from pcmedge_emulator.durable import CountFile, OpenFiles, own
 from pcmedge_emulator.store_errors import checked, translated
+from pcmedge_emulator.store_integrity import inspect
+from pcmedge_emulator.store_tables import SCHEMA, Transaction, commits
 
-SCHEMA_VERSION = 1
 DATABASE = "device.sqlite3"
 _PAGE_BYTES = 4096
-_FIRST_PAGE = 1
-
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS records (
-    space TEXT NOT NULL, collection TEXT NOT NULL, key TEXT NOT NULL, crc INTEGER NOT NULL, value BLOB NOT NULL,
-    UNIQUE (space, collection, key));
-CREATE TABLE IF NOT EXISTS contents (
-    owner INTEGER NOT NULL, part TEXT NOT NULL, crc INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE (owner, part));
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
-
-
-class Transaction:
-    """Changes that happen together or not at all; made by :meth:`Store.transaction`."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def put(self, collection: str, key: str, value: bytes, *, space: str = "") -> None:
-        self._connection.execute(
-            "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", (space, collection, key, zlib.crc32(value), value)
-        )
-
-    def delete(self, collection: str, key: str) -> None:
-        self._connection.execute(
-            "DELETE FROM records WHERE space = '' AND collection = ? AND key = ?", (collection, key)
-        )
-
-    def delete_before(self, collection: str, key: str) -> None:
-        """Deletes the records of a collection with smaller keys."""
-        self._connection.execute(
-            "DELETE FROM records WHERE space = '' AND collection = ? AND key < ?", (collection, key)
-        )
-
-    def put_content(self, owner: int, part: str, value: bytes | memoryview) -> None:
-        self._connection.execute("INSERT INTO contents VALUES (?, ?, ?, ?)", (owner, part, zlib.crc32(value), value))
-
-    def keep_contents(self, owners: Iterable[int]) -> None:
-        """Deletes the contents of every other owner."""
-        kept = sorted(set(owners))
-        self._connection.execute(f"DELETE FROM contents WHERE owner NOT IN ({','.join('?' * len(kept))})", kept)
-
-    def copy_space(self, source: str, target: str, collections: Iterable[str]) -> None:
-        """Replaces the named collections of one space by those of another; the space "" is the live state."""
-        for collection in collections:
-            self._connection.execute("DELETE FROM records WHERE space = ? AND collection = ?", (target, collection))
-            self._connection.execute(
-                "INSERT INTO records SELECT ?, collection, key, crc, value FROM records "
-                "WHERE space = ? AND collection = ?",
-                (target, source, collection),
-            )
-
-    def delete_space(self, space: str) -> None:
-        self._connection.execute("DELETE FROM records WHERE space = ?", (space,))
 
 
 class Store:
@@ -108,9 +49,9 @@ class Store:
         try:
             with self._errors():
                 if directory is not None:
-                    self._inspect(directory / DATABASE)
+                    inspect(directory / DATABASE, self._where, self._count_file.read() if self._count_file else 0)
                 self._connection = self._open(directory, max_bytes)
-                self._commits = _commits(self._connection)
+                self._commits = commits(self._connection)
         except BaseException:
             if lock_file is not None:
                 lock_file.close()
@@ -120,49 +61,6 @@ class Store:
         self._lock_file = lock_file
         self._give_up = weakref.finalize(self, _close, self._connection, self._count_file, lock_file)
         in_children(self, Store._disown)
-
-    def _inspect(self, database: Path) -> None:
-        """Refuses what is not an intact and complete store before anything can change it.
-
-        Closing a connection that may write folds sqlite's log into the database, also one whose rest was damaged.
-        """
-        acknowledged = 0 if self._count_file is None else self._count_file.read()
-        if not database.exists():
-            self._refuse_older(0, acknowledged)
-            return
-        with contextlib.closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            try:
-                # Not the quick one: a row whose key rotted in the table or the index is not found, and not missed.
-                (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-            except sqlite3.OperationalError:
-                if database.with_name(f"{DATABASE}-journal").exists():
-                    # Cut off while it was made: there is nothing yet, and the next connection takes the rest back.
-                    return
-                raise
-            if verdict == "ok" and not _writable_format(database):
-                verdict = "a format that sqlite may only read"
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(f"malformed: {verdict}")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > SCHEMA_VERSION:
-                raise StoreCorruptError(
-                    f"The store {self._where} has format {version}, this emulator knows up to {SCHEMA_VERSION}. "
-                    "Use the release that wrote it, or start with another directory.",
-                    store=self._where,
-                )
-            self._refuse_older(_commits(connection) if version else 0, acknowledged)
-
-    def _refuse_older(self, found: int, acknowledged: int) -> None:
-        if found < acknowledged:
-            raise StoreCorruptError(
-                f"The store {self._where} has lost its last {acknowledged - found} changes: it holds {found}, and "
-                f"{acknowledged} were acknowledged. {DATABASE}-wal was damaged, deleted or not copied along, or "
-                f"{DATABASE} is an older one. Restore a copy of the whole directory, or delete {COUNT} in it to go on "
-                "with the older state.",
-                store=self._where,
-                found=found,
-                acknowledged=acknowledged,
-            )
 
     def _open(self, directory: Path | None, max_bytes: int | None) -> sqlite3.Connection:
         database = ":memory:" if directory is None else f"{(directory / DATABASE).absolute().as_uri()}?psow=0"
@@ -184,7 +82,7 @@ class Store:
                 connection.execute(f"PRAGMA max_page_count = {max(1, max_bytes // _PAGE_BYTES)}")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
+                connection.executescript(f"BEGIN;{SCHEMA}COMMIT;")
         except BaseException:
             connection.close()
             raise
@@ -319,35 +217,6 @@ class Store:
                 "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM contents WHERE owner = ?", (owner,)
             ).fetchone()
         return int(size)
-
-
-def _writable_format(database: Path) -> bool:
-    """Whether sqlite's header says who may write the file: by rollback (1) or by a log (2).
-
-    A power cut while the log is folded in may spoil the header; the log, which is still there, brings it back.
-    """
-    with database.open("rb") as file:
-        header = file.read(19)
-    log = database.with_name(f"{DATABASE}-wal")
-    return len(header) < 19 or header[18] in (1, 2) or _FIRST_PAGE in _pages_in(log)
-
-
-def _pages_in(log: Path) -> set[int]:
-    """Numbers of the pages in sqlite's log: a header of 32 bytes, then frames of 24 bytes and a page (Write-Ahead Log
-    Format, sqlite.org/fileformat2.html section 4).
-    """
-    try:
-        data = log.read_bytes()
-    except FileNotFoundError:
-        return set()
-    page_bytes = int.from_bytes(data[8:12], "big")
-    return {int.from_bytes(data[start : start + 4], "big") for start in range(32, len(data), 24 + page_bytes)}
-
-
-def _commits(connection: sqlite3.Connection) -> int:
-    """How many transactions a database holds."""
-    row = connection.execute("SELECT value FROM records WHERE collection = 'store' AND key = 'commits'").fetchone()
-    return 0 if row is None else int(row[0])
 
 
 def _size(file: Path) -> int:

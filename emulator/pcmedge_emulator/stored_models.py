@@ -21,7 +21,8 @@ from pcmedge_emulator.outcomes import SelfTestRecord
 from pcmedge_emulator.programming import program_on
 from pcmedge_emulator.records import ModelRecord, SnapshotRecord, pack_parameters, unpack_parameters
 from pcmedge_emulator.resident import Buffer, Programmed, ProgrammedTile, Resident
-from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.store import Store
+from pcmedge_emulator.store_tables import Transaction
 
 _COLLECTIONS = ("models", "parameters", "buffers")
 """What a snapshot copies. Journal, request ids, clock and the device's own record go on."""

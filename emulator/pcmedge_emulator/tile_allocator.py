@@ -1,4 +1,4 @@
-"""Which of the chip's physical tiles are taken, and by whom."""
+"""Which of the chip's physical tiles are taken, by whom, and which an image gets."""
 
 from __future__ import annotations
 
@@ -104,3 +104,42 @@ class TileAllocator:
                 f"cannot rename {owner!r} to {new_owner!r}: the first must hold tiles, the second none", owner=owner
             )
         self._owned[new_owner] = self._owned.pop(owner)
+
+
+def with_residents(tiles: int, residents: Mapping[str, tuple[int, ...]], retired: Iterable[int] = ()) -> TileAllocator:
+    """An allocator in which the physical tiles of each resident are taken, and the ``retired`` ones no one has."""
+    allocator = TileAllocator(tiles)
+    for name, physical in residents.items():
+        allocator.reserve(name, physical)
+    # No model has a name with an empty owner's marks.
+    if unused := sorted(set(retired).difference(*residents.values())):
+        allocator.reserve(RETIRED, unused)
+    return allocator
+
+
+def place(
+    tiles: int,
+    residents: Mapping[str, tuple[int, ...]],
+    name: str,
+    count: int,
+    *,
+    over: bool,
+    retired: Iterable[int] = (),
+) -> tuple[tuple[int, ...], list[str]]:
+    """(physical tiles of a model, models that go): beside the residents if there is room, else over them if ``over``.
+
+    A resident of the same name goes in any case. Over all of them only if over that one is not enough.
+    CapacityError, ImageTooLargeError.
+    """
+    same = [name] if name in residents else []
+    attempts: list[tuple[list[str], list[str]]] = [([], same)]
+    if over:
+        attempts += [(same, same), (list(residents), list(residents))]
+    for number, (without, gone) in enumerate(attempts, 1):
+        kept = {resident: held for resident, held in residents.items() if resident not in without}
+        try:
+            return with_residents(tiles, kept, retired).allocate(f"{name} (new)", count), gone
+        except CapacityError:
+            if number == len(attempts):
+                raise
+    raise AssertionError("unreachable: the last attempt raises")

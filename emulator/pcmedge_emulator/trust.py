@@ -12,7 +12,8 @@ from pcmedge.image import ChipImage
 from pcmedge.image.signing import PublicKey, check_signed
 
 from pcmedge_emulator.arguments import one_of
-from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.store import Store
+from pcmedge_emulator.store_tables import Transaction
 
 _LOG = logging.getLogger("pcmedge_emulator.trust")
 _MODES = ("off", "warn", "require")

@@ -18,9 +18,10 @@ from pcmedge.errors import CancelledError
 
 from pcmedge_emulator.calibration import adabs
 from pcmedge_emulator.calibration.gdc import cell_weights, compensation, probe
+from pcmedge_emulator.circuits import Circuits
 from pcmedge_emulator.engine import FastEngine, Parameters, ReferenceEngine
 from pcmedge_emulator.outcomes import Method
-from pcmedge_emulator.resident import Circuits, Programmed
+from pcmedge_emulator.resident import Programmed
 
 FloatArray = NDArray[np.float32]
 Statistics = dict[str, tuple[FloatArray, FloatArray]]

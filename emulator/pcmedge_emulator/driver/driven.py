@@ -1,39 +1,31 @@
-"""A chip of the device contract made of a few verbs of hardware."""
+"""A chip of the device contract made of a few verbs of hardware.
+
+:class:`DrivenChip` is a face with one verb per line of the contract; what changes lives in ``state.py``, and the verbs
+are functions on it in ``images.py``, ``inference.py``, ``recalibration.py``, ``buffers.py`` and ``observe.py``.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pcmedge.errors import (
-    CancelledError,
-    Error,
-    GenerationMismatchError,
-    NotProgrammedError,
-    UnavailableError,
-    UnimplementedError,
-)
+from pcmedge.errors import UnimplementedError
 from pcmedge.image import ChipImage
 
-from pcmedge_emulator.driver import residents
-from pcmedge_emulator.driver.book import Book
-from pcmedge_emulator.driver.compensating import Compensating
-from pcmedge_emulator.driver.hardware import AS_PROGRAMMED, Arrays, Hardware, Step
-from pcmedge_emulator.driver.placing import allocator, check_fit, place
-from pcmedge_emulator.driver.residents import Model, Record
-from pcmedge_emulator.driver.telling import Telling
-from pcmedge_emulator.inputs import check_tensors
+from pcmedge_emulator.calibration.policy import Policy, PolicyKind
+from pcmedge_emulator.driver import buffers, images, inference, observe, recalibration
+from pcmedge_emulator.driver.hardware import Arrays, Hardware
+from pcmedge_emulator.driver.state import State
 from pcmedge_emulator.operations import Cancelled, Operations, Progress, never, no_progress
 from pcmedge_emulator.outcomes import (
     NO_MUTATION,
+    BufferDescription,
     CheckedRequest,
+    Diagnosis,
     EraseOutcome,
-    Geometry,
+    Event,
     Identity,
     InferOutcome,
     Lease,
@@ -42,16 +34,15 @@ from pcmedge_emulator.outcomes import (
     Mutation,
     ProgramAndVerify,
     ProgramOutcome,
+    RecalibrationOutcome,
+    RollbackOutcome,
+    SelfTestOutcome,
+    Telemetry,
+    TileReadout,
 )
 
-_METHOD_CAPABILITIES = {
-    Method.GDC: "recalibrate.gdc",
-    Method.GDC_PER_COLUMN: "recalibrate.gdc-per-column",
-    Method.ADABS: "recalibrate.adabs",
-}
 
-
-class DrivenChip(Compensating, Telling):
+class DrivenChip:
     """Leases, request ids, generations, operations, journal, storage and the rest around :class:`Hardware`.
 
     ``store``: a directory for what survives a power cut, or None for memory. A context manager; closing it closes the
@@ -62,11 +53,8 @@ class DrivenChip(Compensating, Telling):
     """
 
     def __init__(self, hardware: Hardware, *, store: str | PathLike[str] | None = None) -> None:
-        super().__init__()
         self.hardware = hardware
-        self.description = hardware.describe()
-        self.book = Book(None if store is None else Path(store), hardware.load)
-        self._out_of_service: frozenset[str] = frozenset()
+        self._state = State(hardware, None if store is None else Path(store))
 
     def __enter__(self) -> DrivenChip:
         return self
@@ -76,71 +64,35 @@ class DrivenChip(Compensating, Telling):
 
     def close(self) -> None:
         """Cancels operations, gives the store up, closes the hardware."""
-        self.book.close()
+        self._state.close()
         self.hardware.close()
-
-    # ------------------------------------------------------------------------------------------------ who it is
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        names = ["events", "events.watch", "images", "infer", "infer.stream", "lease", "operations", "program"]
-        names += ["program.replace", "self-test", "telemetry", "telemetry.watch"]
-        if self.description.methods:
-            names += ["buffer", "rollback"]
-            names += [_METHOD_CAPABILITIES[m] for m in self.description.methods if m in _METHOD_CAPABILITIES]
-        if self.description.reads_tiles:
-            names.append("tile.read")
-        return tuple(sorted(names))
+        return observe.capabilities(self._state.description)
 
     @property
     def operations(self) -> Operations:
-        return self.book.operations
+        return self._state.operations
 
     def identity(self) -> Identity:
-        known, profile = self.description, self.description.profile
-        geometry = Geometry(
-            profile=profile.name,
-            tile_rows=profile.tile_rows,
-            tile_columns=profile.tile_columns,
-            tiles=profile.tiles,
-            free_tiles=allocator(self.description, self.book.models).free,
-            dac_bits=profile.dac_bits,
-            adc_bits=profile.adc_bits,
-            g_max_microsiemens=profile.g_max_microsiemens,
-        )
-        return Identity(
-            vendor=known.vendor,
-            product=known.product,
-            serial=known.serial,
-            firmware_version=known.firmware_version,
-            technology=known.technology,
-            geometry=geometry,
-            image_features=known.image_features,
-            emulated=known.emulated,
-        )
+        return observe.identity(self._state)
 
     # ------------------------------------------------------------------------------------------------------------ lease
 
     def acquire_lease(self, holder: str, duration_s: float = 0.0, request_id: str = "") -> Lease:
-        return self.book.leases.acquire(holder, duration_s, request_id)
+        return self._state.leases.acquire(holder, duration_s, request_id)
 
     def renew_lease(self, lease_id: str, duration_s: float = 0.0) -> Lease:
-        return self.book.leases.renew(lease_id, duration_s)
+        return self._state.leases.renew(lease_id, duration_s)
 
     def release_lease(self, lease_id: str) -> None:
-        self.book.leases.release(lease_id)
+        self._state.leases.release(lease_id)
 
     # ----------------------------------------------------------------------------------------------------------- images
 
     def check_program(self, size: int, *, mutation: Mutation = NO_MUTATION) -> None:
-        """Raises what :meth:`program` would, as far as that is known before the image's bytes."""
-        book, request_id = self.book, mutation.request_id
-        if book.requests.running(request_id):
-            return
-        if book.requests.answered(request_id, "program", ProgramOutcome) is not None:
-            return
-        book.leases.check(mutation.lease_id)
-        book.check(mutation, None)
+        images.check_program(self._state, mutation)
 
     def program(
         self,
@@ -154,178 +106,158 @@ class DrivenChip(Compensating, Telling):
         cancelled: Cancelled | None = None,
         mutation: Mutation = NO_MUTATION,
     ) -> ProgramOutcome:
+        """``use_retired`` changes nothing: no tile is ever retired."""
         if program_and_verify is not None:
             raise UnimplementedError("this chip does not program and verify", capability="program.verify")
-        report, stop = progress or no_progress, cancelled or never
-
-        def body() -> ProgramOutcome:
-            purpose = f"programming '{image.name}'"
-            with self.book.leases.exclusive(mutation.lease_id, purpose), self.book.busy("programming", stop):
-                self.book.check(mutation, None)
-                try:
-                    return self._program(image, replace, activate, report, stop, mutation)
-                except Error as error:
-                    kind = "cancelled" if isinstance(error, CancelledError) else "failed"
-                    self.book.report(kind, error, image.name)
-                    raise
-
-        return self.book.once(mutation, "program", ProgramOutcome, body)
-
-    def _program(
-        self, image: ChipImage, over: bool, activate: bool, progress: Progress, stop: Cancelled, mutation: Mutation
-    ) -> ProgramOutcome:
-        image.verify()
-        check_fit(self.description, image)
-        self.hardware.check(image)
-        tiles, gone = place(self.description, self.book.models, image, over)
-        overwritten = [name for name in gone if set(self.book.models[name].record.tiles) & set(tiles)]
-        stopped_s = time.monotonic()
-        self._out_of_service = frozenset(overwritten)
-        try:
-            reports = self.hardware.program(image, tiles, stepping("program", progress, stop))
-            progress("store", 0, 1)
-            generation = self.book.counters.program_generation + 1
-            record = Record(
-                name=image.name,
-                version=image.version,
-                image_sha256=image.sha256,
-                active=activate,
-                tiles=tiles,
-                program_generation=generation,
-                programmed_at_s=self.book.clock.now(),
-                programmed_at_unix_s=time.time(),
-            )
-            loaded = self.hardware.load(image, tiles)
-            model = Model(record=record, image=image, loaded=loaded, compensation=AS_PROGRAMMED)
-            outage_s = time.monotonic() - stopped_s if overwritten else 0.0
-            info = model.info(self.book.clock.now())
-            outcome = ProgramOutcome(model=info, replaced_models=tuple(gone), outage_s=outage_s, tiles=reports)
-            before = [self.book.models[name] for name in gone]
-            text = f"Programmed '{image.name}' version {image.version} on {len(tiles)} tiles."
-            self.book.commit(
-                lambda transaction: residents.write_image(transaction, model),
-                events=[self.book.event("programmed", text, image.name, {"program_generation": str(generation)})],
-                counters=self._counted(generation),
-                put=[model],
-                gone=gone,
-                remember=(mutation, "program", outcome),
-            )
-        except BaseException:
-            self.hardware.release(tiles)
-            raise
-        finally:
-            self._out_of_service = frozenset()
-        for old in before:
-            self.hardware.release(tuple(set(old.record.tiles) - set(tiles)))
-        return outcome
-
-    def _counted(self, program_generation: int) -> Any:
-        return replace(self.book.counters, program_generation=program_generation)
+        return self._state.once(
+            mutation,
+            "program",
+            ProgramOutcome,
+            lambda: images.program(
+                self._state,
+                image,
+                over=replace,
+                activate=activate,
+                progress=progress or no_progress,
+                cancelled=cancelled or never,
+                mutation=mutation,
+            ),
+        )
 
     def models(self) -> tuple[ModelInfo, ...]:
-        now_s = self.book.clock.now()
-        return tuple(model.info(now_s) for model in self.book.models.values())
+        return tuple(model.info(self._state.age_s(model)) for model in self._state.models.values())
 
     def image(self, name: str) -> ChipImage:
-        return self.book.model(name).image
+        return self._state.model(name).image
 
     def activate(self, name: str, *, mutation: Mutation = NO_MUTATION) -> ModelInfo:
-        return self._set_active(name, True, mutation)
+        return self._state.once(
+            mutation, "activate", ModelInfo, lambda: images.set_active(self._state, name, True, mutation)
+        )
 
     def deactivate(self, name: str, *, mutation: Mutation = NO_MUTATION) -> ModelInfo:
-        return self._set_active(name, False, mutation)
-
-    def _set_active(self, name: str, active: bool, mutation: Mutation) -> ModelInfo:
-        verb = "activate" if active else "deactivate"
-
-        def body() -> ModelInfo:
-            with self.book.leases.exclusive(mutation.lease_id, f"{verb} '{name}'"), self.book.busy(""):
-                model = self.book.model(name)
-                self.book.check(mutation, model)
-                changed = replace(model, record=replace(model.record, active=active))
-                outcome = changed.info(self.book.clock.now())
-                event = self.book.event(f"{verb}d", f"Model '{name}' was {verb}d.", name)
-                self.book.commit(events=[event], put=[changed], remember=(mutation, verb, outcome))
-                return outcome
-
-        return self.book.once(mutation, verb, ModelInfo, body)
+        return self._state.once(
+            mutation, "deactivate", ModelInfo, lambda: images.set_active(self._state, name, False, mutation)
+        )
 
     def erase(self, name: str, *, mutation: Mutation = NO_MUTATION) -> EraseOutcome:
-        def body() -> EraseOutcome:
-            with self.book.leases.exclusive(mutation.lease_id, f"erasing '{name}'"), self.book.busy(""):
-                model = self.book.model(name)
-                self.book.check(mutation, model)
-                outcome = EraseOutcome(freed_tiles=len(model.record.tiles))
-                event = self.book.event("erased", f"Model '{name}' was erased.", name)
-                self.book.commit(events=[event], gone=[name], remember=(mutation, "erase", outcome))
-                self.hardware.release(model.record.tiles)
-                return outcome
-
-        return self.book.once(mutation, "erase", EraseOutcome, body)
+        return self._state.once(mutation, "erase", EraseOutcome, lambda: images.erase(self._state, name, mutation))
 
     # -------------------------------------------------------------------------------------------------------- inference
 
     def infer(self, name: str, inputs: Arrays) -> InferOutcome:
-        return self.infer_together([self.check_inference(name, inputs)])[0]
+        return inference.infer(self._state, name, inputs)
 
     def check_inference(self, name: str, inputs: Arrays) -> CheckedRequest:
-        try:
-            model = self._answering(name)
-            checked, samples = check_tensors(model.inputs, inputs)
-        except Error:
-            self._count(failed=1)
-            raise
-        shapes = tuple((key, values.dtype.str, values.shape[1:]) for key, values in checked.items())
-        generation = model.record.program_generation
-        return CheckedRequest(
-            name=name, inputs=checked, samples=samples, generation=generation, kind=(name, generation, shapes)
-        )
+        return inference.check(self._state, name, inputs)
 
     def infer_together(self, requests: Sequence[CheckedRequest]) -> tuple[InferOutcome, ...]:
-        """Requests of one kind in one run of the hardware."""
-        first = requests[0]
-        model = self._answering(first.name)
-        record = model.record
-        if record.program_generation != first.generation:
-            if len(requests) == 1:
-                return (self.infer(first.name, first.inputs),)
-            raise GenerationMismatchError("the model was programmed again since these requests were checked")
-        merged = {key: np.concatenate([request.inputs[key] for request in requests]) for key in first.inputs}
-        age_s = model.age_s(self.book.clock.now())
-        try:
-            answer = self.hardware.infer(model.loaded, merged, model.compensation)
-        except Error:
-            self._count(failed=1 if len(requests) == 1 else 0)
-            raise
-        samples = sum(request.samples for request in requests)
-        self._count(served=len(requests), model=model, samples=samples)
-        ends = np.cumsum([request.samples for request in requests]).tolist()
-        return tuple(
-            InferOutcome(
-                outputs={key: values[end - request.samples : end] for key, values in answer.outputs.items()},
-                age_s=age_s,
-                program_generation=record.program_generation,
-                statistics_generation=record.statistics_generation,
-                noise=answer.noise,
-            )
-            for request, end in zip(requests, ends, strict=True)
+        return inference.infer_together(self._state, requests)
+
+    # ---------------------------------------------------------------------------------------------------- compensation
+
+    def recalibrate(
+        self,
+        name: str,
+        method: Method | str = Method.DEFAULT,
+        *,
+        batches: int = 0,
+        batch_size: int = 0,
+        reads: int = 0,
+        gdc_everywhere: bool = False,
+        force: bool = False,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+        mutation: Mutation = NO_MUTATION,
+    ) -> RecalibrationOutcome:
+        """Measures, and commits unless self-test agreement fell. Batches and reads are the hardware's choice."""
+        chosen = recalibration.chosen_method(self._state, Method(method))
+        return self._state.once(
+            mutation,
+            "recalibrate",
+            RecalibrationOutcome,
+            lambda: recalibration.recalibrate(
+                self._state,
+                name,
+                chosen,
+                force=force,
+                progress=progress or no_progress,
+                cancelled=cancelled or never,
+                mutation=mutation,
+            ),
         )
 
-    def _answering(self, name: str) -> Model:
-        if name in self._out_of_service:
-            raise UnavailableError(f"Model '{name}' does not answer while its tiles are programmed.", model=name)
-        model = self.book.model(name)
-        if not model.record.active:
-            raise NotProgrammedError(f"Model '{name}' is resident but not active. Activate it first.", model=name)
-        return model
+    def rollback(self, name: str, *, mutation: Mutation = NO_MUTATION) -> RollbackOutcome:
+        recalibration.check_recalibrates(self._state, "rollback")
+        return self._state.once(
+            mutation, "rollback", RollbackOutcome, lambda: recalibration.rollback(self._state, name, mutation)
+        )
 
+    def policy(self, name: str) -> tuple[Policy, float]:
+        """Manual, always: the chip recalibrates when it is asked to."""
+        self._state.model(name)
+        return Policy(kind=PolicyKind.MANUAL), -1.0
 
-def stepping(phase: str, progress: Progress, stop: Cancelled) -> Step:
-    """Reports a step of a long verb, and ends it if somebody wants that."""
+    def set_policy(self, name: str, policy: Policy, *, mutation: Mutation = NO_MUTATION) -> tuple[Policy, float]:
+        if policy.kind is not PolicyKind.MANUAL:
+            raise UnimplementedError(
+                f"this chip recalibrates on request only; asked for the policy {policy.kind.value}",
+                capability=f"policy.{policy.kind.value}",
+            )
+        return self.policy(name)
 
-    def step(done: int, total: int) -> None:
-        progress(phase, done, total)
-        if stop():
-            raise CancelledError(f"Cancelled in phase '{phase}', after {done} of {total}; the device is as before.")
+    def describe_buffer(self, name: str) -> BufferDescription:
+        return buffers.describe_buffer(self._state, name)
 
-    return step
+    def replace_buffer(
+        self,
+        name: str,
+        samples: Arrays,
+        *,
+        statistics: Any = None,
+        image_sha256: bytes = b"",
+        mutation: Mutation = NO_MUTATION,
+    ) -> BufferDescription:
+        return buffers.set_buffer(self._state, name, samples, append=False, statistics=statistics, mutation=mutation)
+
+    def append_buffer(
+        self,
+        name: str,
+        samples: Arrays,
+        *,
+        statistics: Any = None,
+        image_sha256: bytes = b"",
+        mutation: Mutation = NO_MUTATION,
+    ) -> BufferDescription:
+        return buffers.set_buffer(self._state, name, samples, append=True, statistics=statistics, mutation=mutation)
+
+    def self_test(self, name: str) -> SelfTestOutcome:
+        return recalibration.self_test(self._state, name)
+
+    # ---------------------------------------------------------------------------------------------------- what goes on
+
+    def telemetry(self, *, include_tiles: bool = False, include_self_tests: bool = False) -> Telemetry:
+        """No history of self-tests is kept (capability ``self-test.history``), so none is ever included."""
+        return observe.telemetry(self._state, include_tiles=include_tiles)
+
+    def events(self, after: int = 0, limit: int = 0) -> tuple[Event, ...]:
+        return self._state.journal.after(after, limit)
+
+    def wait_events(self, after: int, timeout_s: float) -> tuple[Event, ...]:
+        return self._state.journal.wait(after, timeout_s)
+
+    def read_tile(self, name: str, tile: int) -> TileReadout:
+        return observe.read_tile(self._state, name, tile)
+
+    def diagnose(
+        self,
+        name: str,
+        *,
+        false_alarm_rate: float = 0.0,
+        tolerated_cells: float | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+        mutation: Mutation = NO_MUTATION,
+    ) -> Diagnosis:
+        """What healthy devices of a technology read at an age is their maker's to know."""
+        raise UnimplementedError("this chip does not diagnose its tiles", capability="diagnose")

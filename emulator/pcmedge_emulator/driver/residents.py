@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,8 @@ from pcmedge.image.datatypes import numpy_dtype
 from pcmedge_emulator import codec
 from pcmedge_emulator.driver.hardware import Arrays
 from pcmedge_emulator.outcomes import BufferDescription, ModelInfo
-from pcmedge_emulator.store import Store, Transaction
+from pcmedge_emulator.store import Store
+from pcmedge_emulator.store_tables import Transaction
 
 _MODELS, _IMAGE = "models", "image"
 
@@ -48,6 +50,18 @@ class InputSpec:
     shape: tuple[int | None, ...]
 
 
+@dataclass
+class Tally:
+    """Samples answered since the device started; the only thing about a model that changes in place."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    samples: int = 0
+
+    def add(self, samples: int) -> None:
+        with self.lock:
+            self.samples += samples
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """A resident image as it answers now; immutable and replaced whole, so that a request sees one consistent set.
@@ -61,7 +75,7 @@ class Model:
     compensation: Arrays
     previous: Arrays | None = None
     buffer: Arrays | None = None
-    counts: dict[str, int] = field(default_factory=lambda: {"inferences": 0})
+    inferences: Tally = field(default_factory=Tally)
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
@@ -90,11 +104,7 @@ class Model:
             sha256=digest(*ordered) if ordered else b"",
         )
 
-    def age_s(self, now_s: float) -> float:
-        """At device time ``now_s``."""
-        return max(0.0, now_s - self.record.programmed_at_s)
-
-    def info(self, now_s: float) -> ModelInfo:
+    def info(self, age_s: float) -> ModelInfo:
         record = self.record
         return ModelInfo(
             name=record.name,
@@ -105,7 +115,7 @@ class Model:
             program_generation=record.program_generation,
             statistics_generation=record.statistics_generation,
             programmed_at_unix_s=record.programmed_at_unix_s,
-            age_s=self.age_s(now_s),
+            age_s=age_s,
             size_bytes=self.image.size,
         )
 
