@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from typing import Any
 import numpy as np
 import pcmedge
 from pcmedge.errors import DeviceStateError
+
+# Said of every fork with threads since Python 3.12; that it goes well all the same is what is tested.
+warnings.filterwarnings("ignore", message=".*use of fork", category=DeprecationWarning)
 
 PATIENCE_S = 25
 SHAPE = (1, 1, 6, 6)

@@ -184,7 +184,7 @@ def test_a_study_goes_on_where_ctrl_c_stopped_it(
     assert (output / "drift.parquet").read_bytes() == whole
 
 
-IMPORT_THAT_MISREADS_CTRL_C = """
+IMPORTS_THAT_MISTAKE_CTRL_C = """
 import os, signal, sys, time
 
 class Finder:
@@ -194,7 +194,7 @@ class Finder:
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(60)
             except KeyboardInterrupt:
-                raise ImportError("onnxruntime failed to import") from None
+                {answer}
 
 sys.meta_path.insert(0, Finder())
 from pcmedge.cli.main import main
@@ -202,14 +202,36 @@ main()
 """
 
 
-def test_ctrl_c_while_a_package_is_imported_is_no_missing_package(
-    sources: Sources, image: Path, tmp_path: Path
+@pytest.mark.parametrize("answer", ['raise ImportError("failed to import") from None', "pass"], ids=["misread", "lost"])
+def test_ctrl_c_while_a_package_is_imported_ends_the_command(
+    answer: str, sources: Sources, image: Path, tmp_path: Path
 ) -> None:
-    entry = (sys.executable, "-c", IMPORT_THAT_MISREADS_CTRL_C)
-    result = run_process(*study(sources, image, tmp_path / "out", "--json"), entry=entry)
+    entry = (sys.executable, "-c", IMPORTS_THAT_MISTAKE_CTRL_C.format(answer=answer))
+    result = run_process(*study(sources, image, tmp_path / "out", "--chips", "500", "--json"), entry=entry)
     assert (result.code, result.err) == (130, "")
     assert result.error["reason"] == "CANCELLED"
     assert not (tmp_path / "out").exists()
+
+
+CLEANING_UP = """
+import os, signal, time
+from pcmedge.cli.interrupts import remembered
+try:
+    with remembered():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        finally:
+            time.sleep(1)
+            print("tidy")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_once_does_not_disturb_what_tidies_up_after_it() -> None:
+    found = run_process(entry=(sys.executable, "-c", CLEANING_UP))
+    assert (found.code, found.out.split(), found.err) == (0, ["tidy", "interrupted"], "")
 
 
 def test_demo_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,15 +194,16 @@ def _after_the_verb(arguments: list[str]) -> list[str]:
 
 def _execute(arguments: list[str], *, as_json: bool) -> int:
     command = get_command(app)
-    with remembered() as interrupts:
-        try:
-            outcome = command.main(args=arguments, prog_name="pcmedge", standalone_mode=False, obj=as_json)
-        except KeyboardInterrupt:
-            outcome = INTERRUPTED
-        except Exception as problem:
-            if interrupts.seen and not isinstance(problem, CancelledError):
-                raise CancelledError("interrupted") from problem
-            raise
+    try:
+        with remembered() as interrupts:
+            try:
+                outcome = command.main(args=arguments, prog_name="pcmedge", standalone_mode=False, obj=as_json)
+            except Exception as problem:
+                if interrupts.seen and not isinstance(problem, CancelledError):
+                    raise CancelledError("interrupted") from problem
+                raise
+    except KeyboardInterrupt:
+        outcome = INTERRUPTED
     if outcome == INTERRUPTED:
         raise CancelledError("interrupted")
     sys.stdout.flush()
