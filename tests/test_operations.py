@@ -88,6 +88,15 @@ def test_what_it_prints_is_a_configuration_that_means_the_same(
         ('read_noise = "loud"', "'additive', 'off' or 'input-dependent'"),
         ("lab = ", "is not TOML"),
         ("json = true", "no setting 'json'"),
+        ('drain_timeout = "soon"', ": drain_timeout: expected a duration"),
+        ('max_queue_delay = "-1s"', ": max_queue_delay: expected a duration"),
+        ('max_connection_age = "old"', ": max_connection_age: expected a duration"),
+        ('clock = "fast"', ": clock: "),
+        ('listen = "7390"', ": listen: expected grpc://host:port"),
+        ('metrics = "yes"', ": metrics: expected grpc://host:port"),
+        ('faults = "some"', ": faults: expected faults as KIND=RATE"),
+        ('physics = "pcm-1nm"', ": physics: expected one of"),
+        ('trusted_key = "vendor.key.pub"', """trusted_key: Input should be a valid list, as in trusted_key = ["""),
     ],
 )
 def test_a_wrong_file_is_told_and_nothing_starts(
@@ -108,6 +117,32 @@ def test_a_missing_file_and_unknown_variables_are_told(
     monkeypatch.setenv(f"{TEXT}LISTN", "127.0.0.1:0")
     error = run(capsys, "serve", "--json").error
     assert (error["reason"], error["metadata"]["nearest"]) == ("INPUT_VALUE", f"{TEXT}LISTEN")
+
+
+def test_a_text_that_cannot_be_read_is_told_with_its_option_or_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = run(capsys, "serve", "--drain-timeout", "soon", "--print-config", "--json").error
+    assert (given["reason"], given["metadata"]) == ("INPUT_VALUE", {"key": "drain_timeout", "value": "soon"})
+    assert given["message"].startswith("--drain-timeout: expected a duration")
+    monkeypatch.setenv(f"{TEXT}DRAIN_TIMEOUT", "later")
+    told = run(capsys, "serve", "--json").error["message"]
+    assert told.startswith(f"environment {TEXT}DRAIN_TIMEOUT: drain_timeout: expected a duration")
+    unknown = run(capsys, "serve", "--drain-timeout", "1s", "--profile", "pcm-1x1", "--json")
+    assert unknown.error["reason"] == "NOT_FOUND"
+    assert unknown.error["message"].startswith("--profile: no chip profile")
+
+
+def test_a_list_in_a_variable_is_json_and_a_bare_word_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"{TEXT}TRUSTED_KEY", "vendor.key.pub")
+    told = run(capsys, "serve", "--json").error["message"]
+    example = f"""{TEXT}TRUSTED_KEY='["first", "second"]'"""
+    assert told.endswith(f"trusted_key: Input should be a valid list, as in {example} (JSON)")
+    monkeypatch.setenv(f"{TEXT}TRUSTED_KEY", example.partition("=")[2].strip("'"))
+    found = run(capsys, "serve", "--print-config", "--json").document["config"]
+    assert found["trusted_key"]["value"] == ["first", "second"]
 
 
 def verb(
