@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from pcmedge.log_events import event
 from pcmedge.protocol.address import parse_address
 from pcmedge.protocol.services import LAB_SERVICE, SERVICES
 
@@ -106,9 +107,11 @@ class Server:
         for service in healthy:
             self._health.serving(service)
         if not self._address.local and tls is None:
-            _LOG.warning("%s is readable and changeable by everybody on the way: no TLS", self._address)
+            told = event("without-tls", address=self.address)
+            _LOG.warning("%s is readable and changeable by everybody on the way: no TLS", self._address, extra=told)
         if not self._address.local and access.open and (tls is None or tls.client_ca_file is None):
-            _LOG.warning("%s answers everybody who can reach it: no tokens, no client certificates", self._address)
+            open_to_all = "%s answers everybody who can reach it: no tokens, no client certificates"
+            _LOG.warning(open_to_all, self._address, extra=event("without-tokens", address=self.address))
         self._stopping = threading.Lock()
         self._stopped = False
         self._process = os.getpid()

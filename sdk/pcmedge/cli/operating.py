@@ -22,7 +22,9 @@ checked_address = checked(partial(parse_address, listen=True))
 
 LogFormatOption = Annotated[LogFormat, typer.Option(help="Logs on stderr: lines for people, or a JSON document each.")]
 LogLevelOption = Annotated[LogLevel, typer.Option(help="The least important lines to log.")]
-AccessLog = Annotated[bool, typer.Option("--access-log", help="Also log every call: id, status, duration.")]
+AccessLog = Annotated[
+    bool, typer.Option("--access-log", help="Also log every call: id, status, duration. Health: level debug.")
+]
 MetricsOption = Annotated[
     str | None,
     typer.Option(
