@@ -162,6 +162,15 @@ def _write(file: Path, entries: tuple[TokenEntry, ...]) -> None:
     write_atomically(file, (_HEADER + "".join(entry.line() for entry in entries)).encode(), mode=0o600)
 
 
+def exposed_mode(path: str | os.PathLike[str]) -> int | None:
+    """The mode of a client's token file if others may read it, or others of its group change it; else None."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        return None
+    return mode if mode & _OTHERS_MAY else None
+
+
 def read_token(path: str | os.PathLike[str]) -> str:
     """The token in a client's file: its only line. FileMissingError; InputValueError, which does not quote it."""
     file = Path(path)
