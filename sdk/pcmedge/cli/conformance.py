@@ -126,8 +126,9 @@ def _draw(console: Screen, report: Report, path: Path | None) -> None:
     from rich.text import Text
 
     device = report.device
+    maker = f" by {device.vendor}" if device.vendor not in device.product.split() else ""
     console.say(
-        f"{device.vendor} {device.product}, serial {device.serial}, firmware {device.firmware_version}, contract "
+        f"{device.product}{maker}, serial {device.serial}, firmware {device.firmware_version}, contract "
         f"{device.contract_version}, {device.technology or 'technology not told'}, at {device.address}"
     )
     table = Table(box=None, show_header=False, padding=(0, 1))
