@@ -31,19 +31,16 @@ class TokenFile:
 
     def read(self) -> str:
         """The token. What :func:`pcmedge.protocol.tokens.read_token` raises."""
-        from pcmedge.protocol.tokens import exposed_mode, read_token
+        from pcmedge.protocol.tokens import exposure, read_token
 
         token = read_token(self._path)
         with self._lock:
             told, self._told = self._told, True
-        mode = exposed_mode(self._path)
-        if mode is not None and not told:
+        problem = exposure(self._path)
+        if problem and not told:
             from pcmedge.cli.output import Output
 
-            Output(json=False).note(
-                f"warning: the token file {self._path} has mode {mode:o}: other users of this machine can use the "
-                f"token. chmod 600 {self._path}"
-            )
+            Output(json=False).note(f"warning: {problem}")
         return token
 
 

@@ -47,7 +47,7 @@ OnProgress = Callable[[Progress], None]
 def identity(session: Session) -> Script[Identity]:
     """Who the device is, its geometry, and the names of what it can do."""
     reply = yield session.read("GetIdentity", device_pb2.GetIdentityRequest())
-    session.contract = version_of(reply)
+    session.peer.contract = version_of(reply)
     return _decode.identity(reply)
 
 

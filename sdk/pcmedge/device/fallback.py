@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from pcmedge.device._calls import checked_timeout
 from pcmedge.device._inference import Inputs, ModelSpec, Outputs, plain_outputs
 from pcmedge.device._ordered import ordered
+from pcmedge.device._pickling import PAIR, reduced
 from pcmedge.device._primary import LATE, Finding, Primary
 from pcmedge.device._stand_in import opened
 from pcmedge.device._stream import check_options
@@ -376,6 +377,9 @@ class FallbackDevice:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self, PAIR)
 
     def __repr__(self) -> str:
         return f"<FallbackDevice {self.primary!r}, else {self.fallback!r}; {self.in_force} in force>"
