@@ -24,6 +24,7 @@ from pcmedge_emulator.service.calls import Calls, Doors
 from pcmedge_emulator.service.draining import Drain
 from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING, Handlers
 from pcmedge_emulator.service.health import Health
+from pcmedge_emulator.service.lab_handlers import SnapshotBounds
 from pcmedge_emulator.service.limits import DEFAULT_LIMITS, Limits
 from pcmedge_emulator.service.observing import HERE, Observer
 from pcmedge_emulator.service.scheduling import Scheduling
@@ -65,7 +66,12 @@ class Server:
         shared = max(1, threads - _RESERVED_THREADS)
         workers = threads + shared + scheduling.max_queue_size + scheduling.max_batch_size + _RESERVED_THREADS
         self._handlers = Handlers(
-            chip, lab=lab, scheduling=scheduling, at_once=shared, max_image_bytes=limits.max_image_bytes
+            chip,
+            lab=lab,
+            scheduling=scheduling,
+            at_once=shared,
+            max_image_bytes=limits.max_image_bytes,
+            snapshots=SnapshotBounds(count=limits.max_snapshots, bytes=limits.max_snapshot_bytes),
         )
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="pcm-rpc")
         self._server = grpc.server(

@@ -95,6 +95,18 @@ MaxConnections = Annotated[int, typer.Option(min=1, metavar="N", help="More are 
 MaxUploads = Annotated[
     int, typer.Option(min=1, metavar="N", help="Images and buffers taken in at once.", rich_help_panel=BOUNDS)
 ]
+MaxSnapshots = Annotated[
+    int, typer.Option(min=1, metavar="N", help="With --lab: more are refused.", rich_help_panel=BOUNDS)
+]
+MaxSnapshotBytes = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="BYTES",
+        help="With --lab: no further snapshot when those kept hold so much.",
+        rich_help_panel=BOUNDS,
+    ),
+]
 MaxConnectionAge = Annotated[
     str | None,
     typer.Option(

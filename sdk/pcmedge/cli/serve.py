@@ -33,6 +33,8 @@ from pcmedge.cli.protecting import (
     MaxConnections,
     MaxImageBytes,
     MaxMessageBytes,
+    MaxSnapshotBytes,
+    MaxSnapshots,
     MaxUploads,
     Signatures,
     SignaturesOption,
@@ -105,6 +107,8 @@ def run(
     max_connections: MaxConnections = 256,
     max_uploads: MaxUploads = 4,
     max_connection_age: MaxConnectionAge = None,
+    max_snapshots: MaxSnapshots = 64,
+    max_snapshot_bytes: MaxSnapshotBytes = 4 << 30,
     ready_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write address and process id here when ready.", show_default=False),
@@ -169,6 +173,8 @@ def run(
         max_image_bytes=max_image_bytes,
         max_connections=max_connections,
         max_uploads=max_uploads,
+        max_snapshots=max_snapshots,
+        max_snapshot_bytes=max_snapshot_bytes,
     )
     with signals() as stopping, logging_to_stderr(log_format, log_level) as log:
         operation = operating.Operation(
