@@ -20,9 +20,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from pcmedge._contract import device_pb2, image_pb2
-from pcmedge.device.results import Mutation
 from pcmedge.errors import CertificateError, Error, InputTypeError, InputValueError
 from pcmedge.protocol.services import METHODS, Method
+from pcmedge.protocol.values import Mutation
 
 if TYPE_CHECKING:
     from pcmedge.device._inference import ModelSpec

@@ -21,17 +21,10 @@ from pcmedge.device._calls import (
 )
 from pcmedge.device._inference import find_model
 from pcmedge.device._versions import needs, version_of
-from pcmedge.device.results import (
-    Identity,
-    Lease,
-    Mutation,
-    ProgramAndVerify,
-    ProgramResult,
-    Progress,
-    ResidentModel,
-)
+from pcmedge.device.results import Identity, ProgramResult, Progress, ResidentModel
 from pcmedge.errors import CancelledError, FileMissingError, InputTypeError, InternalError, ModelNotFoundError
 from pcmedge.protocol.status import from_detail
+from pcmedge.protocol.values import Lease, Mutation, ProgramAndVerify
 
 if TYPE_CHECKING:
     import os
