@@ -85,10 +85,43 @@ def test_a_key_is_encrypted_with_the_passphrase_of_the_environment(
 ) -> None:
     monkeypatch.setenv("PCMEDGE_KEY_PASSPHRASE", "correct horse")
     assert run(capsys, "keygen", tmp_path / "key", "--json").document["encrypted"] is True
+    assert "; encrypted)" in run(capsys, "keygen", tmp_path / "another").out
     assert run(capsys, "sign", image, "--key", tmp_path / "key").code == 0
     monkeypatch.delenv("PCMEDGE_KEY_PASSPHRASE")
+    assert "; not encrypted)" in run(capsys, "keygen", tmp_path / "open").out
     refused = run(capsys, "sign", image, "--key", tmp_path / "key", "--json")
     assert (refused.code, refused.error["reason"]) == (2, "INPUT_VALUE")
+
+
+def test_the_public_half_is_no_key_to_sign_with(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    public = run(capsys, "keygen", tmp_path / "vendor.key", "--json").document["public_key"]
+    before = image.read_bytes()
+    (tmp_path / "copied").write_bytes(Path(public).read_bytes())
+    for path in (Path(public), tmp_path / "copied"):
+        refused = run(capsys, "sign", image, "--key", path, "--json")
+        assert (refused.code, refused.error["reason"]) == (2, "INPUT_VALUE")
+        assert f"{path} is the public half of a key" in refused.error["message"]
+        assert "chmod" not in refused.error["message"]
+        assert refused.error["message"].endswith(f", {tmp_path / 'vendor.key'}") == (path.suffix == ".pub")
+    assert image.read_bytes() == before
+
+
+def test_a_token_that_others_can_read_is_warned_of_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens, mine = tmp_path / "tokens", tmp_path / "mine.token"
+    run(capsys, "token", "new", "one", "--file", tokens, "-o", mine)
+    with served("--tokens", tokens) as (url, _):
+        asked = ("devices", url, url, "--token-file", mine, "--json")
+        assert run(capsys, *asked).err == ""
+        for mode in (0o644, 0o620):
+            mine.chmod(mode)
+            told = run(capsys, *asked)
+            assert (told.code, len(told.document["devices"])) == (0, 2)
+            assert told.err.count("warning: the token file") == 1
+            assert f"has mode {mode:o}" in told.err
+        mine.chmod(0o640)
+        assert run(capsys, *asked).err == ""
 
 
 def test_a_service_that_asks_for_everything(

@@ -35,6 +35,7 @@ def test_a_report_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureF
     assert text.code == 0
     assert "R12.1" in text.out
     assert "1 passed, 1 skipped: the device conforms, as far as tested" in text.out
+    assert text.out.startswith("pcmedge emulator, serial ")
 
 
 def test_a_failure_says_what_was_expected_and_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:

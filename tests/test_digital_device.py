@@ -29,7 +29,9 @@ from interpreter_models import (
     tones,
 )
 from onnx import TensorProto, helper, numpy_helper
+from pcmedge._contract import inference_pb2
 from pcmedge.device import Device
+from pcmedge.device._calls import Call
 from pcmedge.errors import (
     CompileError,
     Error,
@@ -42,6 +44,7 @@ from pcmedge.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from pcmedge.protocol.services import METHODS
 from service_devices import served
 
 PICTURES, COLOUR = pictures()
@@ -132,6 +135,25 @@ def test_it_says_what_it_is(tmp_path: Path) -> None:
         assert manifest.application.class_output == "probabilities"
         assert manifest.application.class_output_is_probability
         assert [entry.key for entry in manifest.application.signatures] == ["serving_default"]
+
+
+def test_it_tells_the_configuration_that_tools_of_triton_ask_for() -> None:
+    call = METHODS["ModelConfig"]
+
+    def asked(name: str) -> Any:
+        request = inference_pb2.ModelConfigRequest(name=name)
+        return device._transport.unary(Call(method=call, request=request, timeout_s=None))
+
+    with pcmedge.DigitalDevice(colours_tflite(), name="colours") as device:
+        spec, config = device.model_spec(), asked("colours").config
+        assert (config.name, config.platform) == ("colours", device.identity().firmware_version)
+        for tensors, told in ((spec.inputs, config.input), (spec.outputs, config.output)):
+            assert [(each.name, f"TYPE_{each.datatype}", each.shape[1:]) for each in tensors] == [
+                (each.name, inference_pb2.DataType.Name(each.data_type), tuple(each.dims)) for each in told
+            ]
+        assert config.max_batch_size > 1
+        with pytest.raises(ModelNotFoundError, match="it holds colours"):
+            asked("shapes")
 
 
 def test_classify_takes_pictures_as_a_chip_does() -> None:

@@ -207,6 +207,19 @@ def test_faults_survive_restarts_and_snapshots_and_are_the_same_devices(tmp_path
         assert kinds.count("faults-injected") == 1
 
 
+def test_the_journal_counts_faults_in_words_that_fit_none_and_one() -> None:
+    with pcmedge.Emulator(profile="hermes-256x256") as device:
+        device.lab.inject_faults([])
+        device.lab.inject_faults([Fault(kind="dead-row", tile=1, row=3)])
+        device.lab.clear_faults()
+        told = [event.message for event in device.events() if event.kind.startswith("faults-")]
+    assert told == [
+        "Faults injected: none.",
+        "Faults injected: 1, on tiles 1 (dead-row).",
+        "Faults cleared: 1, left: 0.",
+    ]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_faults_come_back_as_they_were_asked_for_by_every_way(way: str) -> None:
     wanted = [

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
+import grpc
 import numpy as np
 import pcmedge
 import pytest
@@ -24,9 +25,11 @@ import typer
 from chip_models import digits_image
 from cli_models import write_large_image
 from cli_process import run, served, start, wait_for
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pcmedge.cli import settings
 from pcmedge.cli.main import app
-from pcmedge.errors import InputValueError, UnavailableError
+from pcmedge.errors import InputValueError, UnauthenticatedError, UnavailableError
+from pcmedge.protocol.tokens import new_token
 from pcmedge_emulator.service.metrics import metrics_address
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -88,6 +91,15 @@ def test_what_it_prints_is_a_configuration_that_means_the_same(
         ('read_noise = "loud"', "'additive', 'off' or 'input-dependent'"),
         ("lab = ", "is not TOML"),
         ("json = true", "no setting 'json'"),
+        ('drain_timeout = "soon"', ": drain_timeout: expected a duration"),
+        ('max_queue_delay = "-1s"', ": max_queue_delay: expected a duration"),
+        ('max_connection_age = "old"', ": max_connection_age: expected a duration"),
+        ('clock = "fast"', ": clock: "),
+        ('listen = "7390"', ": listen: expected grpc://host:port"),
+        ('metrics = "yes"', ": metrics: expected grpc://host:port"),
+        ('faults = "some"', ": faults: expected faults as KIND=RATE"),
+        ('physics = "pcm-1nm"', ": physics: expected one of"),
+        ('trusted_key = "vendor.key.pub"', """trusted_key: Input should be a valid list, as in trusted_key = ["""),
     ],
 )
 def test_a_wrong_file_is_told_and_nothing_starts(
@@ -108,6 +120,32 @@ def test_a_missing_file_and_unknown_variables_are_told(
     monkeypatch.setenv(f"{TEXT}LISTN", "127.0.0.1:0")
     error = run(capsys, "serve", "--json").error
     assert (error["reason"], error["metadata"]["nearest"]) == ("INPUT_VALUE", f"{TEXT}LISTEN")
+
+
+def test_a_text_that_cannot_be_read_is_told_with_its_option_or_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = run(capsys, "serve", "--drain-timeout", "soon", "--print-config", "--json").error
+    assert (given["reason"], given["metadata"]) == ("INPUT_VALUE", {"key": "drain_timeout", "value": "soon"})
+    assert given["message"].startswith("--drain-timeout: expected a duration")
+    monkeypatch.setenv(f"{TEXT}DRAIN_TIMEOUT", "later")
+    told = run(capsys, "serve", "--json").error["message"]
+    assert told.startswith(f"environment {TEXT}DRAIN_TIMEOUT: drain_timeout: expected a duration")
+    unknown = run(capsys, "serve", "--drain-timeout", "1s", "--profile", "pcm-1x1", "--json")
+    assert unknown.error["reason"] == "NOT_FOUND"
+    assert unknown.error["message"].startswith("--profile: no chip profile")
+
+
+def test_a_list_in_a_variable_is_json_and_a_bare_word_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"{TEXT}TRUSTED_KEY", "vendor.key.pub")
+    told = run(capsys, "serve", "--json").error["message"]
+    example = f"""{TEXT}TRUSTED_KEY='["first", "second"]'"""
+    assert told.endswith(f"trusted_key: Input should be a valid list, as in {example} (JSON)")
+    monkeypatch.setenv(f"{TEXT}TRUSTED_KEY", example.partition("=")[2].strip("'"))
+    found = run(capsys, "serve", "--print-config", "--json").document["config"]
+    assert found["trusted_key"]["value"] == ["first", "second"]
 
 
 def verb(
@@ -192,6 +230,46 @@ def test_logs_are_one_json_document_per_line_and_metrics_say_what_telemetry_says
     assert samples["pcmedge_store_bytes",] > 0
     for tile in reading.models[0].tiles:
         assert samples["pcmedge_tile_drift_factor", *sorted((name, tile.layer, str(tile.tile)))] == tile.drift_factor
+
+
+def test_calls_of_health_and_of_unknown_paths_and_the_token_file_are_logged(tmp_path: Path) -> None:
+    tokens, path = tmp_path / "tokens", "/no.such.Service/Call\n" + "x" * 500
+    new_token(tokens, "infer", "one")
+    options = ("--access-log", "--log-format", "json", "--log-level", "debug", "--tokens", tokens)
+    with served(*options, "--metrics", "127.0.0.1:0", "--ready-file", tmp_path / "ready") as (url, process):
+        with grpc.insecure_channel(url.removeprefix("grpc://")) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            assert health.Check(health_pb2.HealthCheckRequest(), timeout=60).status == 1
+            watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+            assert next(watch).status == 1
+            watch.cancel()
+            with pytest.raises(grpc.RpcError) as refused:
+                channel.unary_unary(path)(b"", timeout=60)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            new_token(tokens, "infer", "two")
+            for change in (lambda: None, tokens.unlink):
+                change()
+                with pytest.raises(UnauthenticatedError):
+                    pcmedge.connect(url, token="pcm_of-nobody")
+        where = json.loads((tmp_path / "ready").read_text())["metrics"]
+        text = urllib.request.urlopen(where, timeout=30).read().decode()
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+
+    lines = [json.loads(line) for line in err.splitlines()]
+    named = {line["event"]: line for line in lines}
+    assert named["token-file-reloaded"]["tokens"] == 2
+    assert (named["token-file-refused"]["level"], named["token-file-refused"]["path"]) == ("error", str(tokens))
+    assert named["token-file-refused"]["note"].startswith("nobody is let in")
+    calls = {(line["call"], line["status"]): line for line in lines if line["event"] == "call"}
+    assert calls["grpc.health.v1.Health/Check", "OK"]["level"] == "debug"
+    assert calls["grpc.health.v1.Health/Watch", "CANCELLED"]["replies"] == 1
+    unknown = calls["unknown", "UNIMPLEMENTED"]
+    assert unknown["level"] == "info"
+    assert unknown["path"].startswith("/no.such.Service/Call?x")
+    assert len(unknown["path"]) == 128
+    assert 'call="unknown",status="UNIMPLEMENTED"' in text
+    assert "no.such" not in text
 
 
 def test_metrics_stay_on_this_machine_unless_told_otherwise() -> None:

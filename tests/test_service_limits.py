@@ -301,3 +301,34 @@ def test_limits_are_more_than_nothing(argument: str) -> None:
     for value in (0, -1, float("nan")):
         with pytest.raises(InputValueError, match=argument):
             Limits(**{argument: value})
+
+
+def test_snapshots_are_bounded_by_number_and_bytes_and_a_deleted_one_makes_room() -> None:
+    with (
+        Chip() as chip,
+        serve(chip, lab=True, limits=Limits(max_snapshots=2)) as server,
+        pcmedge.connect(server.address) as device,
+    ):
+        device.program(classifier())
+        for name in ("one", "two", "two"):
+            device.lab.snapshot(name)
+        with pytest.raises(BusyError, match="expected fewer than 2 snapshots") as caught:
+            device.lab.snapshot("three")
+        assert caught.value.status == "RESOURCE_EXHAUSTED"
+        assert (caught.value.metadata["max_snapshots"], caught.value.metadata["snapshots"]) == ("2", "2")
+        assert [snapshot.name for snapshot in device.lab.snapshots()] == ["one", "two"]
+        device.lab.delete_snapshot("one")
+        device.lab.snapshot("three")
+        held = sum(snapshot.bytes for snapshot in device.lab.snapshots())
+        with (
+            serve(chip, lab=True, limits=Limits(max_snapshot_bytes=held)) as full,
+            pcmedge.connect(full.address) as other,
+        ):
+            with pytest.raises(BusyError, match=f"{held} bytes") as caught:
+                other.lab.snapshot("four")
+            assert caught.value.metadata["bytes"] == str(held)
+            assert other.lab.restore("two").name == "two"
+            other.lab.delete_snapshot("two")
+            other.lab.snapshot("four")
+            with pytest.raises(BusyError):
+                other.lab.snapshot("five")

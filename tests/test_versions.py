@@ -406,6 +406,70 @@ def test_another_version_of_the_contract_is_refused_when_connecting(
     assert (result.code, result.error["reason"]) == (9, "CONTRACT_VERSION")
 
 
+FIRST: dict[str, Callable[[Any], Any]] = {
+    "identity": lambda device: device.identity(),
+    "infer": lambda device: device.infer(pictures(1)),
+    "infer_stream": lambda device: device.infer_stream([pictures(1)]),
+    "watch_events": lambda device: device.watch_events(),
+    "lab": lambda device: device.lab.clock(),
+}
+"""First calls of a connection; those of the Open Inference Protocol another version of the contract has as well."""
+
+
+@pytest.mark.parametrize("verb", FIRST)
+def test_the_first_call_of_a_lazy_connection_says_it_as_connecting_would(verb: str) -> None:
+    said = []
+
+    def edit(name: str, reply: Any) -> None:
+        said.append(name)
+        if name == "GetIdentity":
+            reply.contract_version = 2
+
+    async def awaiting(address: str) -> None:
+        async with await pcmedge.connect_async(address, lazy=True) as device:
+            found = FIRST[verb](device)
+            await (anext(found) if hasattr(found, "__anext__") else found)
+
+    with device_of(NEWER, edit=edit) as address:
+        with pytest.raises(ContractVersionError) as eager:
+            pcmedge.connect(address)
+        with pcmedge.connect(address, lazy=True) as device:
+            for _ in range(2):
+                with pytest.raises(ContractVersionError) as lazy:
+                    next(FIRST[verb](device))
+                assert lazy.value.message == eager.value.message
+        with pytest.raises(ContractVersionError) as lazy:
+            asyncio.run(awaiting(address))
+    assert lazy.value.message == eager.value.message
+    assert set(said) == {"GetIdentity"}
+
+
+def test_a_lazy_connection_asks_once_who_is_there_and_a_wrong_argument_not_at_all() -> None:
+    said: list[str] = []
+    contract = device_of(NEWER, edit=lambda name, reply: said.append(name))
+    with contract as address, pcmedge.connect(address, lazy=True) as device:
+        with pytest.raises(InputError):
+            device.lab.inject_faults(["all of them"])
+        assert said == []
+        device.infer(pictures(1))
+        device.infer(pictures(1))
+    assert said.count("GetIdentity") == 1
+
+
+def test_a_pair_says_that_its_primary_speaks_another_version() -> None:
+    def edit(name: str, reply: Any) -> None:
+        if name == "GetIdentity":
+            reply.contract_version = 2
+
+    with (
+        device_of(NEWER, edit=edit) as address,
+        pcmedge.FallbackDevice(address, pcmedge.Emulator(classifier(), physics="ideal")) as pair,
+    ):
+        assert pair.infer_detailed(pictures(1)).answered_by == "fallback"
+        assert "speaks contract version 2" in pair.status().primary_problem
+        assert pair.turnovers()[0].reason == "CONTRACT_VERSION"
+
+
 def test_a_server_that_is_no_device_is_told_from_one_that_is_older() -> None:
     files = other_contracts.today()
     for file in files.file:

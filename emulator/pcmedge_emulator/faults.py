@@ -40,7 +40,7 @@ def inject(state: State, faults: Sequence[Fault], mutation: Mutation) -> FaultsO
         changed = replace(
             device, faults=device.faults + numbered, faults_injected=device.faults_injected + len(numbered)
         )
-        message = f"{len(faults)} faults were injected on {told(faults)}."
+        message = f"Faults injected: {len(faults)}, on {told(faults)}." if faults else "Faults injected: none."
         return _change(state, changed, "faults-injected", message, "inject-faults", mutation)
 
 
@@ -50,7 +50,7 @@ def clear(state: State, tiles: Sequence[int], mutation: Mutation) -> FaultsOutco
         device, chosen = state.device, set(tiles)
         kept = tuple(fault for fault in device.faults if chosen and fault.tile not in chosen)
         retired = tuple(tile for tile in device.retired if chosen and tile not in chosen)
-        message = f"{len(device.faults) - len(kept)} faults were cleared, {len(kept)} are left."
+        message = f"Faults cleared: {len(device.faults) - len(kept)}, left: {len(kept)}."
         changed = replace(device, faults=kept, retired=retired)
         findings = state.findings.without(tiles)
         return _change(state, changed, "faults-cleared", message, "clear-faults", mutation, findings)

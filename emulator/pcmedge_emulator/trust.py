@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pcmedge.errors import ImageRollbackError, ImageTrustError, InputTypeError, InputValueError
 from pcmedge.image import ChipImage
 from pcmedge.image.signing import PublicKey, check_signed
+from pcmedge.log_events import event
 
 from pcmedge_emulator.arguments import one_of
 from pcmedge_emulator.store import Store
@@ -58,7 +59,7 @@ class Trust:
         except ImageTrustError as error:
             if self.mode == "require":
                 raise
-            _LOG.warning("%s", error.message)
+            _LOG.warning("%s", error.message, extra=event("image-untrusted", model=image.name, reason=error.reason))
             return error
         return None
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from pcmedge import Device
-from pcmedge.device.results import Progress, RecalibrationResult
+from pcmedge.device import Progress, RecalibrationResult
 from pcmedge.errors import CancelledError, Error
 
 from examples.camera.device_link import DeviceLink

@@ -1,6 +1,7 @@
 """Devices that break the device contract, one fault each, as the authors of firmware might make them.
 
-Written from docs/device-contract.md alone: whoever wrote them had not seen the conformance suite that is to catch them.
+Written from docs/device-contract.md alone: whoever wrote them had not seen the conformance suite that is to catch them;
+but for those of ``versions``, made together with the checks of their rules.
 :data:`WRONG_DEVICES` lists them all.
 """
 
@@ -25,6 +26,7 @@ from wrong_devices import (
     recalibration,
     streams,
     telling,
+    versions,
 )
 from wrong_devices.firmware import Firmware, Running, running
 
@@ -32,7 +34,7 @@ __all__ = ["GOOD_DEVICE", "WRONG_DEVICES", "Running", "WrongDevice"]
 
 _MODULES = (
     errors, changes, leases, programming, atomicity, recalibration, calibrated,
-    inference, streams, telling, journal, keeping, lab,
+    inference, streams, telling, journal, keeping, lab, versions,
 )  # fmt: skip
 
 

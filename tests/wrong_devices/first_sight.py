@@ -77,10 +77,21 @@ restarts, and R42.1, which looks at the conductances it is about. (``generation-
 store that could not hold a generation twice; mended, it passed.)"""
 
 
+WITH_ITS_CHECK = (
+    "tells-the-next-version",
+    "unknown-values-are-defaults",
+    "unknown-parts-skipped",
+    "stream-errors-without-status",
+)
+"""Made later, together with the checks of rules 49 and 50: they say nothing about how good the suite was."""
+
+
 def at_first(name: str) -> str:
     """How a device fared when it was new, in a few words."""
     if name in OTHER_RULE:
         return f"by {OTHER_RULE[name]} only"
+    if name in WITH_ITS_CHECK:
+        return "made with its check"
     if name in DID_NOT_SHOW:
         return "did not show"
     return f"no; since by {CLOSED_BY[name]}" if name in CLOSED_BY else "yes"

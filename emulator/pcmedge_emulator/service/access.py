@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pcmedge.errors import AccessError, Error, PermissionDeniedError, UnauthenticatedError
+from pcmedge.log_events import event
 from pcmedge.protocol.permissions import ROLES
 from pcmedge.protocol.services import Method
 from pcmedge.protocol.tokens import MAX_TOKEN_BYTES, TokenEntry, find_entry, read_tokens
@@ -41,10 +42,11 @@ class TokenFile:
     def _reload(self, now: _State | None) -> None:
         try:
             self._entries = read_tokens(self._path)
-            _LOG.info("the token file %s has changed: %d tokens", self._path, len(self._entries))
+            told = event("token-file-reloaded", path=self._path, tokens=len(self._entries))
+            _LOG.info("the token file %s has changed: %d tokens", self._path, len(self._entries), extra=told)
         except Error as error:
             self._entries = ()
-            _LOG.error("nobody is let in: %s", error.message)
+            _LOG.error("nobody is let in: %s", error.message, extra=event("token-file-refused", path=self._path))
         self._seen = now
 
 

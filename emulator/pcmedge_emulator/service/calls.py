@@ -20,7 +20,7 @@ from pcmedge_emulator.service.arrivals import Oldest, only_request
 from pcmedge_emulator.service.draining import Drain
 from pcmedge_emulator.service.handlers import Handlers
 from pcmedge_emulator.service.health import Health
-from pcmedge_emulator.service.observing import Observer, observed
+from pcmedge_emulator.service.observing import UNKNOWN, Observer, observed
 from pcmedge_emulator.service.reading import readable, reader
 from pcmedge_emulator.service.uploads import UPLOADS, Uploads
 
@@ -69,41 +69,31 @@ class Calls(grpc.GenericRpcHandler):
 
     def __init__(self, handlers: Handlers, doors: Doors, health: Health) -> None:
         self._doors = doors
-        self._health = health.handlers()
+        self._health = health.handlers(doors.observers)
         self._by_path = {method.path: (method, _method_handler(handlers, method, doors)) for method in METHODS.values()}
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         found = self._by_path.get(details.method)
         if found is None:
-            return self._health.get(details.method) or _handler(_refusing(_unknown(details.method)))
+            return self._health.get(details.method) or self._refused(_unknown(details.method), UNKNOWN, details.method)
         method, handler = found
         refusal = self._doors.access.refusal(method, details.invocation_metadata or ())
-        if refusal is None:
-            return handler
-        return _handler(_told(_refusing(refusal), method, self._doors.observers))
+        return handler if refusal is None else self._refused(refusal, method.name)
+
+    def _refused(self, error: Error, name: str, path: str = "") -> grpc.RpcMethodHandler[Any, Any]:
+        """Answers with the error at once, whatever kind of call it is: a handler of streams waits for no request."""
+
+        def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
+            _abort(context, error)
+
+        told = observed(answer, name, self._doors.observers, stream=False, path=path)
+        handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(told)
+        return handler
 
 
 def _unknown(path: str) -> UnimplementedError:
     told = f"this device does not know the call {path}; it speaks contract {OURS}, GetIdentity lists what it can do"
     return UnimplementedError(told, call=path, contract=OURS)
-
-
-def _refusing(error: Error) -> Callable[..., Iterator[Any]]:
-    """Answers at once, whatever kind of call it is: a stream's handler does not wait for a request."""
-
-    def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
-        _abort(context, error)
-
-    return answer
-
-
-def _handler(answer: Callable[..., Iterator[Any]]) -> grpc.RpcMethodHandler[Any, Any]:
-    handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(answer)
-    return handler
-
-
-def _told(answer: Callable[..., Any], method: Method, observers: Sequence[Observer]) -> Callable[..., Any]:
-    return observed(answer, method, observers) if observers else answer
 
 
 def _method_handler(handlers: Handlers, method: Method, doors: Doors) -> grpc.RpcMethodHandler[Any, Any]:
@@ -139,7 +129,9 @@ def _method_handler(handlers: Handlers, method: Method, doors: Doors) -> grpc.Rp
     # All as streams of requests, unary ones too: see pcmedge_emulator.service.arrivals.
     make = grpc.stream_stream_rpc_method_handler if method.server_streaming else grpc.stream_unary_rpc_method_handler
     handler: grpc.RpcMethodHandler[Any, Any] = make(
-        _told(stream if method.server_streaming else unary, method, doors.observers),
+        observed(
+            stream if method.server_streaming else unary, method.name, doors.observers, stream=method.server_streaming
+        ),
         request_deserializer=reader(method.request),
         response_serializer=method.response.SerializeToString,
     )

@@ -6,6 +6,7 @@ import logging
 import uuid
 
 from pcmedge.errors import Error, InternalError
+from pcmedge.log_events import event
 
 _LOG = logging.getLogger("pcmedge_emulator.service")
 
@@ -15,7 +16,8 @@ def typed(error: Exception, call: str) -> Error:
     if isinstance(error, Error):
         return error
     incident = uuid.uuid4().hex[:12]
-    _LOG.error("%s failed unexpectedly, incident %s", call, incident, exc_info=error)
+    told = event("internal-error", call=call, incident=incident)
+    _LOG.error("%s failed unexpectedly, incident %s", call, incident, exc_info=error, extra=told)
     return InternalError(
         f"{call} failed inside the device ({type(error).__name__}); its log tells more under incident {incident}; "
         "please report it",

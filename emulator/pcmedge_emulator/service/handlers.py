@@ -21,7 +21,7 @@ from pcmedge_emulator.service.batching import Batcher
 from pcmedge_emulator.service.device_handlers import DeviceHandlers
 from pcmedge_emulator.service.guard import typed
 from pcmedge_emulator.service.inference_handlers import InferenceHandlers
-from pcmedge_emulator.service.lab_handlers import LabHandlers
+from pcmedge_emulator.service.lab_handlers import LabHandlers, SnapshotBounds
 from pcmedge_emulator.service.scheduling import Scheduler, Scheduling
 from pcmedge_emulator.service.statistics import InferenceStatistics
 from pcmedge_emulator.service.turns import Turns
@@ -35,7 +35,7 @@ class Handlers:
 
     ``scheduling``: how inference requests come to the chip. ``at_once``: how many compute at the same time without
     batching; None for all that come, as in process, where nobody is far away. ``max_image_bytes``: of one
-    image that is sent.
+    image that is sent. ``snapshots``: bounds of those that are kept; None for none.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Handlers:
         scheduling: Scheduling = DEFAULT_SCHEDULING,
         at_once: int | None = None,
         max_image_bytes: int = MAX_IMAGE_BYTES,
+        snapshots: SnapshotBounds | None = None,
     ) -> None:
         self.lab = lab
         self._closing = threading.Event()
@@ -62,7 +63,7 @@ class Handlers:
         if lab:
             if not isinstance(chip, LabChip):
                 raise UnimplementedError(f"{type(chip).__name__} has no clock or snapshots to serve as LabService")
-            self._homes[LAB_SERVICE] = LabHandlers(chip)
+            self._homes[LAB_SERVICE] = LabHandlers(chip, snapshots)
 
     def call(self, name: str, request: Any, context: CallContext) -> Any:
         """Answer one call: a message, or an iterator of them; ``request`` is a message or an iterator of them.

@@ -6,7 +6,7 @@ Unreadable requests are refused, and made-up names leave nothing behind.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -14,11 +14,12 @@ from grpc_health.v1 import health_pb2
 from pcmedge.errors import Error
 
 from pcmedge_emulator.service.arrivals import Oldest, only_request
+from pcmedge_emulator.service.observing import Observer, observed
 from pcmedge_emulator.service.reading import reader
 
 _MAX_WATCHES = 16
 _MAX_WAITING = 16
-_SERVICE = "/grpc.health.v1.Health"
+HEALTH_SERVICE = "grpc.health.v1.Health"
 
 
 class Health:
@@ -56,15 +57,20 @@ class Health:
         """Ends the thread that looks for requests that do not come."""
         self._waiting.close()
 
-    def handlers(self) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
-        """Path to handler."""
+    def handlers(self, observers: Sequence[Observer] = ()) -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
+        """Path to handler; ``observers`` are told of the calls that ended."""
+        check, watch = f"{HEALTH_SERVICE}/Check", f"{HEALTH_SERVICE}/Watch"
         codec = {
             "request_deserializer": reader(health_pb2.HealthCheckRequest),
             "response_serializer": health_pb2.HealthCheckResponse.SerializeToString,
         }
         return {
-            f"{_SERVICE}/Check": grpc.stream_unary_rpc_method_handler(self._check, **codec),
-            f"{_SERVICE}/Watch": grpc.stream_stream_rpc_method_handler(self._watch, **codec),
+            f"/{check}": grpc.stream_unary_rpc_method_handler(
+                observed(self._check, check, observers, stream=False), **codec
+            ),
+            f"/{watch}": grpc.stream_stream_rpc_method_handler(
+                observed(self._watch, watch, observers, stream=True), **codec
+            ),
         }
 
     def _name(self, requests: Iterator[Any], context: grpc.ServicerContext, call: str) -> str:

@@ -12,12 +12,12 @@ from pcmedge._contract import inference_pb2
 from pcmedge.errors import Error, InputError, ModelNotFoundError, UnimplementedError
 from pcmedge.protocol import tensors
 from pcmedge.protocol.dispatch import CallContext
+from pcmedge.protocol.model_config import model_config
 from pcmedge.protocol.status import to_stream_reply
 
 from pcmedge_emulator.driver.interface import DeviceChip
 from pcmedge_emulator.outcomes import InferOutcome, ModelInfo
 from pcmedge_emulator.service.guard import typed
-from pcmedge_emulator.service.model_config import model_config
 from pcmedge_emulator.service.scheduling import Caller, Scheduler, Submitted, samples_of
 from pcmedge_emulator.service.statistics import InferenceStatistics
 from pcmedge_emulator.service.streaming import one_by_one, read_ahead

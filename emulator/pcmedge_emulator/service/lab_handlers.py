@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pcmedge._contract import lab_pb2
-from pcmedge.errors import UnimplementedError
+from pcmedge.errors import BusyError, UnimplementedError
 from pcmedge.protocol.dispatch import CallContext
 
 from pcmedge_emulator.driver.interface import LabChip
-from pcmedge_emulator.outcomes import Mutation
+from pcmedge_emulator.outcomes import Mutation, SnapshotInfo
 from pcmedge_emulator.service import messages
 
 
-class LabHandlers:
-    """One method per call of LabService."""
+@dataclass(frozen=True, kw_only=True)
+class SnapshotBounds:
+    """Of the snapshots a device keeps: ``count``, and the ``bytes`` after which it takes no further one."""
 
-    def __init__(self, chip: LabChip) -> None:
+    count: int
+    bytes: int
+
+    def check(self, name: str, kept: Sequence[SnapshotInfo]) -> None:
+        """BusyError if there is no room for a snapshot of this name. One that is there already may be taken anew."""
+        if name in (snapshot.name for snapshot in kept):
+            return
+        held = sum(snapshot.bytes for snapshot in kept)
+        if len(kept) >= self.count or held >= self.bytes:
+            raise BusyError(
+                f"expected fewer than {self.count} snapshots and {self.bytes} bytes in them; found {len(kept)} and "
+                f"{held}. Delete some, take one of them anew, or serve with larger --max-snapshots and "
+                "--max-snapshot-bytes",
+                max_snapshots=self.count,
+                max_snapshot_bytes=self.bytes,
+                snapshots=len(kept),
+                bytes=held,
+            )
+
+
+class LabHandlers:
+    """One method per call of LabService. ``bounds``: how many snapshots are kept; None for as many as are asked for."""
+
+    def __init__(self, chip: LabChip, bounds: SnapshotBounds | None = None) -> None:
         self._chip = chip
+        self._bounds = bounds
+        self._taking = threading.Lock()
 
     def get_clock(self, request: lab_pb2.GetClockRequest, context: CallContext) -> lab_pb2.Clock:
         return messages.clock(self._chip.clock())
@@ -31,7 +60,11 @@ class LabHandlers:
         return messages.advanced(outcome)
 
     def create_snapshot(self, request: lab_pb2.CreateSnapshotRequest, context: CallContext) -> lab_pb2.Snapshot:
-        return messages.snapshot(self._chip.snapshot(request.name, mutation=_mutation(request)))
+        # One after another, so that many at once cannot pass a bound together.
+        with self._taking:
+            if self._bounds is not None:
+                self._bounds.check(request.name, self._chip.snapshots())
+            return messages.snapshot(self._chip.snapshot(request.name, mutation=_mutation(request)))
 
     def restore_snapshot(self, request: lab_pb2.RestoreSnapshotRequest, context: CallContext) -> lab_pb2.Snapshot:
         return messages.snapshot(self._chip.restore(request.name, mutation=_mutation(request)))

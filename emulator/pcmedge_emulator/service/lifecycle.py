@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.outcomes import Event
+from pcmedge_emulator.service.health import HEALTH_SERVICE
 from pcmedge_emulator.service.observing import Call, Observer
 
 _GLANCE_S = 0.2
@@ -19,6 +20,7 @@ _ERRORS = ("failed",)
 class Log(Protocol):
     """As structlog's bound loggers."""
 
+    def debug(self, event: str, **fields: Any) -> Any: ...
     def info(self, event: str, **fields: Any) -> Any: ...
     def warning(self, event: str, **fields: Any) -> Any: ...
     def error(self, event: str, **fields: Any) -> Any: ...
@@ -69,10 +71,13 @@ def _write(log: Log, event: Event) -> None:
 
 
 def access_log(log: Log) -> Observer:
-    """One line per call that ended, with nothing of what it carried but its id."""
+    """One line per call that ended, with nothing of what it carried but its id. Probes of health are at level debug:
+    there is one every few seconds, and what they find shows elsewhere.
+    """
 
     def write(call: Call) -> None:
-        log.info(
+        say = log.debug if call.name.startswith(HEALTH_SERVICE) else log.info
+        say(
             "call",
             call=call.name,
             status=call.status,
@@ -80,6 +85,7 @@ def access_log(log: Log) -> Observer:
             request_id=call.request_id,
             peer=call.peer,
             replies=call.replies,
+            **({"path": call.path} if call.path else {}),
         )
 
     return write

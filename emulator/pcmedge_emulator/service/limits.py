@@ -20,7 +20,8 @@ class Limits:
     ended; of those that wait for it the oldest also when there are many. ``keepalive_s``, ``keepalive_timeout_s``: a
     client that does not answer a ping is gone, and with it its calls. ``max_idle_s``: a connection without calls is
     closed (clients come back by themselves). ``max_connection_age_s``, ``max_connection_age_grace_s``: any connection,
-    and then its calls, streams too; None for no end.
+    and then its calls, streams too; None for no end. ``max_snapshots``, ``max_snapshot_bytes``: with the lab, one more
+    snapshot is refused when so many are kept, or when those kept hold so many bytes together.
     """
 
     max_image_bytes: int = MAX_IMAGE_BYTES
@@ -36,6 +37,8 @@ class Limits:
     max_idle_s: float = 600.0
     max_connection_age_s: float | None = None
     max_connection_age_grace_s: float = 60.0
+    max_snapshots: int = 64
+    max_snapshot_bytes: int = 4 << 30
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

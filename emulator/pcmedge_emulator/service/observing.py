@@ -9,20 +9,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from pcmedge.protocol.services import Method
 
-_MOST_ID = 128
+UNKNOWN = "unknown"
+"""The name of every call that is none of this device's: what a caller makes up must not become names of metrics."""
+
+_MOST_LETTERS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """A call that ended: nothing of what it carried but its id.
 
-    ``request_id``: of the (first) message, else of the header ``x-request-id``, else made up. ``status``: the name of
-    the gRPC status. ``replies``: of a stream.
+    ``name``: as in the contract, "grpc.health.v1.Health/Check" or "/Watch", or :data:`UNKNOWN`, whose ``path`` is what
+    was called. ``request_id``: of the (first) message, else of the header ``x-request-id``, else made up. ``status``:
+    the name of the gRPC status. ``replies``: of a stream.
     """
 
     name: str
+    path: str = ""
     status: str
     duration_s: float
     request_id: str
@@ -46,8 +50,12 @@ class _Here:
 HERE = _Here()
 
 
-def observed(answer: Callable[..., Any], method: Method, observers: Sequence[Observer]) -> Callable[..., Any]:
-    """``answer``, whose end every observer is told of."""
+def observed(
+    answer: Callable[..., Any], name: str, observers: Sequence[Observer], *, stream: bool, path: str = ""
+) -> Callable[..., Any]:
+    """``answer``, whose end every observer is told of. ``stream``: of replies."""
+    if not observers:
+        return answer
 
     def unary(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
         started_s = time.perf_counter()
@@ -60,7 +68,7 @@ def observed(answer: Callable[..., Any], method: Method, observers: Sequence[Obs
         finally:
             tell(noted, context, started_s, replies)
 
-    def stream(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+    def replying(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         started_s = time.perf_counter()
         noted = _Noted(requests)
         replies = 0
@@ -73,7 +81,8 @@ def observed(answer: Callable[..., Any], method: Method, observers: Sequence[Obs
 
     def tell(noted: _Noted, context: grpc.ServicerContext, started_s: float, replies: int) -> None:
         call = Call(
-            name=method.name,
+            name=name,
+            path=_printable(path),
             status=_status(context),
             duration_s=time.perf_counter() - started_s,
             request_id=_request_id(noted.request_id, context),
@@ -83,7 +92,7 @@ def observed(answer: Callable[..., Any], method: Method, observers: Sequence[Obs
         for observer in observers:
             observer(call)
 
-    return stream if method.server_streaming else unary
+    return replying if stream else unary
 
 
 def _status(context: Any) -> str:
@@ -97,9 +106,12 @@ def _status(context: Any) -> str:
 def _request_id(found: str, context: grpc.ServicerContext) -> str:
     if not found:
         found = next((str(value) for key, value in context.invocation_metadata() if key == "x-request-id"), "")
-    # Somebody else's text: it must not forge lines of a log.
-    clean = "".join(letter if letter.isprintable() else "?" for letter in found[:_MOST_ID])
-    return clean or uuid.uuid4().hex[:12]
+    return _printable(found) or uuid.uuid4().hex[:12]
+
+
+def _printable(text: str) -> str:
+    """Somebody else's text: it must not forge lines of a log, nor fill it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_MOST_LETTERS])
 
 
 class _Noted:

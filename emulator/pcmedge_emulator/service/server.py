@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from pcmedge.log_events import event
 from pcmedge.protocol.address import parse_address
 from pcmedge.protocol.services import LAB_SERVICE, SERVICES
 
@@ -23,6 +24,7 @@ from pcmedge_emulator.service.calls import Calls, Doors
 from pcmedge_emulator.service.draining import Drain
 from pcmedge_emulator.service.handlers import DEFAULT_SCHEDULING, Handlers
 from pcmedge_emulator.service.health import Health
+from pcmedge_emulator.service.lab_handlers import SnapshotBounds
 from pcmedge_emulator.service.limits import DEFAULT_LIMITS, Limits
 from pcmedge_emulator.service.observing import HERE, Observer
 from pcmedge_emulator.service.scheduling import Scheduling
@@ -64,7 +66,12 @@ class Server:
         shared = max(1, threads - _RESERVED_THREADS)
         workers = threads + shared + scheduling.max_queue_size + scheduling.max_batch_size + _RESERVED_THREADS
         self._handlers = Handlers(
-            chip, lab=lab, scheduling=scheduling, at_once=shared, max_image_bytes=limits.max_image_bytes
+            chip,
+            lab=lab,
+            scheduling=scheduling,
+            at_once=shared,
+            max_image_bytes=limits.max_image_bytes,
+            snapshots=SnapshotBounds(count=limits.max_snapshots, bytes=limits.max_snapshot_bytes),
         )
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="pcm-rpc")
         self._server = grpc.server(
@@ -106,9 +113,11 @@ class Server:
         for service in healthy:
             self._health.serving(service)
         if not self._address.local and tls is None:
-            _LOG.warning("%s is readable and changeable by everybody on the way: no TLS", self._address)
+            told = event("without-tls", address=self.address)
+            _LOG.warning("%s is readable and changeable by everybody on the way: no TLS", self._address, extra=told)
         if not self._address.local and access.open and (tls is None or tls.client_ca_file is None):
-            _LOG.warning("%s answers everybody who can reach it: no tokens, no client certificates", self._address)
+            open_to_all = "%s answers everybody who can reach it: no tokens, no client certificates"
+            _LOG.warning(open_to_all, self._address, extra=event("without-tokens", address=self.address))
         self._stopping = threading.Lock()
         self._stopped = False
         self._process = os.getpid()

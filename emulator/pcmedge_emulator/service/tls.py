@@ -14,6 +14,7 @@ from typing import cast
 
 import grpc
 from pcmedge.errors import Error, FileMissingError, InputValueError
+from pcmedge.log_events import event
 
 _LOG = logging.getLogger("pcmedge_emulator.service")
 
@@ -74,9 +75,11 @@ class _Renewal:
             try:
                 renewed = self._tls._configuration()
             except Error as error:
-                _LOG.error("the certificate before stays in use: %s", error.message)
+                told = event("certificate-refused", path=self._tls.cert_file)
+                _LOG.error("the certificate before stays in use: %s", error.message, extra=told)
                 return None
-            _LOG.info("the certificate %s was renewed", self._tls.cert_file)
+            told = event("certificate-renewed", path=self._tls.cert_file)
+            _LOG.info("the certificate %s was renewed", self._tls.cert_file, extra=told)
             return renewed
 
 

@@ -16,10 +16,11 @@ from pcmedge.cli.options import (
     Model,
     Precision,
     PrecisionOption,
+    ReadNoise,
     Timeout,
     comma_separated,
 )
-from pcmedge.cli.profile import ReadNoise, check_picture
+from pcmedge.cli.profile import check_picture
 from pcmedge.errors import InputValueError
 
 if TYPE_CHECKING:

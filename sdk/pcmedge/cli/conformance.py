@@ -74,10 +74,9 @@ def run(
       pcmedge conformance grpc://chip.local:7390 --rule R12 --rule R13.2 --json
     """
     from pcmedge.cli.output import Output
-    from pcmedge.cli.session import security_from_environment
+    from pcmedge.cli.session import TokenFile, security_from_environment
     from pcmedge.conformance import all_rules, run_conformance
     from pcmedge.device.connecting import OPERATION_TIMEOUT_S, TIMEOUT_S
-    from pcmedge.protocol.tokens import read_token
 
     out = Output(json=json)
     if list_rules:
@@ -97,7 +96,7 @@ def run(
             allow_destructive=allow_destructive,
             restart=restart_cmd,
             security=security_from_environment(),
-            infer_token=None if infer_token_file is None else read_token(infer_token_file),
+            infer_token=None if infer_token_file is None else TokenFile(infer_token_file).read(),
             timeout_s=timeout or TIMEOUT_S,
             operation_timeout_s=timeout or OPERATION_TIMEOUT_S,
             progress=bar.update,
@@ -127,8 +126,9 @@ def _draw(console: Screen, report: Report, path: Path | None) -> None:
     from rich.text import Text
 
     device = report.device
+    maker = f" by {device.vendor}" if device.vendor not in device.product.split() else ""
     console.say(
-        f"{device.vendor} {device.product}, serial {device.serial}, firmware {device.firmware_version}, contract "
+        f"{device.product}{maker}, serial {device.serial}, firmware {device.firmware_version}, contract "
         f"{device.contract_version}, {device.technology or 'technology not told'}, at {device.address}"
     )
     table = Table(box=None, show_header=False, padding=(0, 1))

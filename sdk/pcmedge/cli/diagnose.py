@@ -10,7 +10,7 @@ from pcmedge.cli.options import DeviceUrl, Json, Model, Timeout
 
 if TYPE_CHECKING:
     from pcmedge.cli.output import Screen
-    from pcmedge.device.results import Diagnosis, FaultFinding
+    from pcmedge.protocol.values import Diagnosis, FaultFinding
 
 SHOWN_FINDINGS = 5
 """Findings shown of a tile; ``--json`` has all that the device tells."""

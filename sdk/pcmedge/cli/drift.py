@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from pcmedge.cli.options import (
     Json,
     Precision,
     PrecisionOption,
+    ReadNoise,
     comma_separated,
 )
 from pcmedge.cli.samples import LABEL_NAMES, Part, read_samples
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
     from pcmedge.cli.output import Output, ProgressLine, Screen
     from pcmedge.drift import DriftStudy, Summary
     from pcmedge.image import ChipImage
-
-
-class ReadNoise(enum.StrEnum):
-    additive = "additive"
-    off = "off"
-    input_dependent = "input-dependent"
 
 
 def run(

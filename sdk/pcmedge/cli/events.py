@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pcmedge.cli.output import Screen
-    from pcmedge.device.results import Event
+    from pcmedge.protocol.values import Event
 
 
 def run(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pcmedge.cli.output import Screen
-    from pcmedge.device.results import Advance, Clock, Snapshot
+    from pcmedge.protocol.values import Advance, Clock, Snapshot
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", help="Move an emulated device's time, save its state, break it."

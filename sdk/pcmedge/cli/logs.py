@@ -11,6 +11,7 @@ from typing import Any
 
 from pcmedge.cli.plain import to_plain
 from pcmedge.errors import Error
+from pcmedge.log_events import event_of
 
 _LOGGERS = ("pcmedge", "pcmedge_emulator")
 
@@ -43,7 +44,7 @@ def logging_to_stderr(log_format: LogFormat, level: LogLevel) -> Iterator[Any]:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[_named, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(log_format)],
         )
     )
@@ -71,6 +72,15 @@ def logging_to_stderr(log_format: LogFormat, level: LogLevel) -> Iterator[Any]:
         for logger, (handlers, propagate, old_level) in zip(loggers, before, strict=True):
             logger.handlers, logger.propagate = handlers, propagate
             logger.setLevel(old_level)
+
+
+def _named(logger: Any, method: str, fields: Any) -> Any:
+    """A line that was logged with the standard library, by the name of its event; its text is the note."""
+    found = event_of(fields["_record"])
+    if found is None:
+        return fields
+    name, more = found
+    return fields | {"event": name, "note": fields["event"]} | more
 
 
 def _plain(logger: Any, method: str, fields: Any) -> Any:

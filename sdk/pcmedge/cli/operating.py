@@ -7,26 +7,40 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from pcmedge.cli.logs import LogFormat, LogLevel
+from pcmedge.cli.settings import checked
+from pcmedge.durations import parse_duration
 from pcmedge.errors import MissingExtraError
+from pcmedge.protocol.address import parse_address
+
+checked_address = checked(partial(parse_address, listen=True))
 
 LogFormatOption = Annotated[LogFormat, typer.Option(help="Logs on stderr: lines for people, or a JSON document each.")]
 LogLevelOption = Annotated[LogLevel, typer.Option(help="The least important lines to log.")]
-AccessLog = Annotated[bool, typer.Option("--access-log", help="Also log every call: id, status, duration.")]
+AccessLog = Annotated[
+    bool, typer.Option("--access-log", help="Also log every call: id, status, duration. Health: level debug.")
+]
 MetricsOption = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
+        callback=checked_address,
         help="Expose Prometheus metrics over HTTP, on this machine only unless --insecure (extra 'metrics').",
         show_default=False,
     ),
 ]
 DrainTimeout = Annotated[
-    str, typer.Option(metavar="TIME", help="How long requests in flight may finish after SIGTERM or Ctrl-C.")
+    str,
+    typer.Option(
+        metavar="TIME",
+        callback=checked(parse_duration),
+        help="How long requests in flight may finish after SIGTERM or Ctrl-C.",
+    ),
 ]
 JournalMaxEvents = Annotated[int, typer.Option(min=1, metavar="EVENTS", help="The newest events that are kept.")]
 JournalMaxBytes = Annotated[int, typer.Option(min=1, metavar="BYTES", help="What they may take in the store.")]

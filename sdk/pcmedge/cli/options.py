@@ -48,15 +48,10 @@ PHYSICS_HELP = "pcm-90nm, pcm-14nm, pcm-14nm-single or ideal."
 READ_NOISE_HELP = "Short-term noise of each product: additive, input-dependent or off."
 
 
-FaultsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SPEC|FILE",
-        help="Faults a new chip comes with: KIND=RATE,... such as dead-column=0.1 (per tile), stuck-at-random=0.001 "
-        "(share), none, or a .json file.",
-        show_default="what the chip profile expects",
-    ),
-]
+class ReadNoise(enum.StrEnum):
+    additive = "additive"
+    off = "off"
+    input_dependent = "input-dependent"
 
 
 class Precision(enum.StrEnum):

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, ImagePath, Json, Precision, PrecisionOption
+from pcmedge.cli.options import PHYSICS_HELP, READ_NOISE_HELP, ImagePath, Json, Precision, PrecisionOption, ReadNoise
 from pcmedge.errors import InputValueError, MissingExtraError
 
 if TYPE_CHECKING:
     from pcmedge.cli.output import Screen
     from pcmedge.profiling import Profile
-
-
-class ReadNoise(enum.StrEnum):
-    additive = "additive"
-    off = "off"
-    input_dependent = "input-dependent"
 
 
 def run(

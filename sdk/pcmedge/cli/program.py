@@ -47,8 +47,8 @@ def run(
     """
     from pcmedge.cli.output import Output
     from pcmedge.cli.session import open_device
-    from pcmedge.device.results import ProgramAndVerify
     from pcmedge.image import ChipImage
+    from pcmedge.protocol.values import ProgramAndVerify
 
     out = Output(json=json)
     opened = ChipImage.open(image)

@@ -11,7 +11,8 @@ from pcmedge.cli.options import DeviceUrl, Json, Model, Timeout
 if TYPE_CHECKING:
     from pcmedge.cli.output import Screen
     from pcmedge.device import Device
-    from pcmedge.device.results import ModelTelemetry, SelfTest
+    from pcmedge.device.results import ModelTelemetry
+    from pcmedge.protocol.values import SelfTest
 
 SHOWN_RECORDS = 20
 """Lines of a history's table; its plot and ``--json`` have all that the device keeps."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +20,36 @@ DEFAULT_LISTEN = "127.0.0.1:7390"
 
 TOKEN_FILE_VARIABLE = "PCMEDGE_TOKEN_FILE"
 
-_token_file: ContextVar[Path | None] = ContextVar("pcmedge token file", default=None)
+
+class TokenFile:
+    """A client's file with a token; says once that others may read it, however many threads of a command ask for it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._told = False
+
+    def read(self) -> str:
+        """The token. What :func:`pcmedge.protocol.tokens.read_token` raises."""
+        from pcmedge.protocol.tokens import exposure, read_token
+
+        token = read_token(self._path)
+        with self._lock:
+            told, self._told = self._told, True
+        problem = exposure(self._path)
+        if problem and not told:
+            from pcmedge.cli.output import Output
+
+            Output(json=False).note(f"warning: {problem}")
+        return token
+
+
+_token_file: ContextVar[TokenFile | None] = ContextVar("pcmedge token file", default=None)
 
 
 def use_token_file(path: Path | None) -> None:
     """The token of this command's calls is in this file; None: in the environment, or there is none."""
-    _token_file.set(path)
+    _token_file.set(None if path is None else TokenFile(path))
 
 
 def open_device(url: str | None, *, timeout_s: float | None = None, lazy: bool = False) -> Device:
@@ -79,10 +104,8 @@ def open_pair(
 
 
 def _token() -> str | None:
-    from pcmedge.protocol.tokens import read_token
-
-    path = _token_file.get()
-    return _environment("TOKEN") if path is None else read_token(path)
+    file = _token_file.get()
+    return _environment("TOKEN") if file is None else file.read()
 
 
 def _environment(name: str) -> str | None:

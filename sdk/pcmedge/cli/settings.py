@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pcmedge.cli.plain import to_plain
-from pcmedge.errors import FileMissingError, InputValueError, MissingExtraError
+from pcmedge.errors import Error, FileMissingError, InputValueError, MissingExtraError
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _ONLY_ON_THE_COMMAND_LINE = ("context", "config", "print_config", "json")
 _ORIGINS = "pcmedge.origins"
+_OUTSIDE = ("environment ", "file ")
 _SECRET = re.compile(r"token|password|secret|passphrase")
 MASK = "********"
 
@@ -74,24 +75,49 @@ def apply(context: typer.Context, verb: Callable[..., Any], prefix: str, config:
     context.default_map = {**(context.default_map or {}), **_validated(model, written | from_environment, origins)}
 
 
+def checked(parse: Callable[[str], object]) -> Callable[[typer.Context, typer.CallbackParam, str | None], str | None]:
+    """A callback for an option whose text ``parse`` reads later: what it raises names the option and where it stands.
+
+    The option's value stays its text.
+    """
+
+    def check(context: typer.Context, parameter: typer.CallbackParam, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse(value)
+            except Error as problem:
+                name = parameter.name or ""
+                origin = _origin(context, name)
+                where = f"{origin}: {name}" if origin.startswith(_OUTSIDE) else max(parameter.opts, key=len)
+                metadata = problem.metadata | {"key": name}
+                raise type(problem)(f"{where}: {problem.message}", **metadata) from problem
+        return value
+
+    return check
+
+
 def effective(context: typer.Context, verb: Callable[..., Any]) -> dict[str, Setting]:
     """Every setting of a parsed command line by name."""
-    origins: Mapping[str, str] = context.meta.get(_ORIGINS, {})
     names = _fields(verb)
     found = {}
     for parameter in context.command.params:
         name = parameter.name or ""
         if name not in names:
             continue
-        source = context.get_parameter_source(name)
-        words = {"COMMANDLINE": "command line", "DEFAULT_MAP": origins.get(name, "default")}
         unset = getattr(parameter, "show_default", "")
         found[name] = Setting(
             value=_masked(name, context.params[name]),
-            origin=words.get(source.name if source else "", "default"),
+            origin=_origin(context, name),
             unset=unset if isinstance(unset, str) else "",
         )
     return found
+
+
+def _origin(context: typer.Context, name: str) -> str:
+    origins: Mapping[str, str] = context.meta.get(_ORIGINS, {})
+    source = context.get_parameter_source(name)
+    words = {"COMMANDLINE": "command line", "DEFAULT_MAP": origins.get(name, "default")}
+    return words.get(source.name if source else "", "default")
 
 
 def show(context: typer.Context, verb: Callable[..., Any], out: Output) -> None:
@@ -185,9 +211,19 @@ def _validated(model: type[BaseSettings], values: dict[str, Any], origins: Mappi
     except ValidationError as problem:
         details = problem.errors(include_url=False, include_input=False)
         # A secret that was given wrongly must not be printed, hence no input.
-        lines = [f"{origins[str(each['loc'][0])]}: {each['loc'][0]}: {each['msg']}" for each in details]
+        lines = [_wrong(origins[str(each["loc"][0])], str(each["loc"][0]), each) for each in details]
         raise InputValueError("; ".join(lines), key=details[0]["loc"][0]) from problem
     return settings.model_dump(mode="json", include=set(values))
+
+
+def _wrong(origin: str, name: str, detail: Mapping[str, Any]) -> str:
+    told = f"{origin}: {name}: {detail['msg']}"
+    if detail["type"] != "list_type":
+        return told
+    # What the command line takes one by one comes as one list here.
+    listed = '["first", "second"]'
+    variable = origin.removeprefix("environment ")
+    return f"{told}, as in " + (f"{name} = {listed}" if variable == origin else f"{variable}='{listed}' (JSON)")
 
 
 # ------------------------------------------------------------------------------------------------------------- showing

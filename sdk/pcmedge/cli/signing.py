@@ -45,7 +45,8 @@ def keygen(
         "key_id": key.public.key_id,
         "encrypted": passphrase is not None,
     }
-    text = f"key {key.public.key_id.hex()}: {output} signs (keep it secret), {public} is for the devices"
+    how = "encrypted" if passphrase is not None else "not encrypted"
+    text = f"key {key.public.key_id.hex()}: {output} signs (keep it secret; {how}), {public} is for the devices"
     Output(json=json).result(document, lambda console: console.say(text))
 
 

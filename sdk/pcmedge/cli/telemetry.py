@@ -10,7 +10,8 @@ from pcmedge.cli.options import DeviceUrl, Json, Timeout
 
 if TYPE_CHECKING:
     from pcmedge.cli.output import Screen
-    from pcmedge.device.results import ModelTelemetry, Telemetry, TileTelemetry
+    from pcmedge.device.results import ModelTelemetry, Telemetry
+    from pcmedge.protocol.values import TileTelemetry
 
 SHOWN_FINDINGS = 2
 """Of a tile; ``--json`` has all."""

@@ -28,6 +28,7 @@ AREAS = (
     "lab",
     "faults",
     "access",
+    "versions",
 )
 
 

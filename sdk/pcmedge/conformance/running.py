@@ -29,7 +29,7 @@ from pcmedge.errors import (
     UnavailableError,
 )
 
-SUITE_VERSION = 2
+SUITE_VERSION = 3
 """Counts changes of what the checks ask for."""
 
 Progress = Callable[[str, int, int], None]

@@ -9,36 +9,38 @@ from pcmedge.device.device import Device, Lab
 from pcmedge.device.emulator import Emulator
 from pcmedge.device.fallback import FallbackDevice, FallbackResult, FallbackStatus
 from pcmedge.device.results import (
-    Advance,
     BufferDescription,
-    Clock,
-    Diagnosis,
-    Event,
     Fault,
-    FaultFinding,
-    Geometry,
     Identity,
     InferResult,
-    Lease,
     ModelTelemetry,
-    Mutation,
     Policy,
-    ProgramAndVerify,
     ProgramResult,
     Progress,
     RecalibrationResult,
     ResidentModel,
+    Telemetry,
+    Tensor,
+    TileReadout,
+)
+from pcmedge.image.fault_rates import FaultRates
+from pcmedge.protocol.values import (
+    Advance,
+    Clock,
+    Diagnosis,
+    Event,
+    FaultFinding,
+    Geometry,
+    Lease,
+    Mutation,
+    ProgramAndVerify,
     SelfTest,
     SelfTestRecord,
     Snapshot,
-    Telemetry,
-    Tensor,
     TileDiagnosis,
     TileProgramming,
-    TileReadout,
     TileTelemetry,
 )
-from pcmedge.image.fault_rates import FaultRates
 
 __all__ = [
     "Advance",

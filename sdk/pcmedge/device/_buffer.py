@@ -15,7 +15,7 @@ from pcmedge.device._calls import Script, Session, Work, build_message, mutation
 from pcmedge.device._images import image_bytes, models
 from pcmedge.device._inference import Array, Inputs, ModelSpec, check_samples, find_model, model_spec
 from pcmedge.device._versions import needs
-from pcmedge.device.results import BufferDescription, Mutation
+from pcmedge.device.results import BufferDescription
 from pcmedge.errors import (
     InputError,
     InputShapeError,
@@ -24,6 +24,7 @@ from pcmedge.errors import (
     ModelNotFoundError,
 )
 from pcmedge.protocol import tensors
+from pcmedge.protocol.values import Mutation
 
 if TYPE_CHECKING:
     from pcmedge.image import ChipImage

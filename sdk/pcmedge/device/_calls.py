@@ -20,9 +20,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from pcmedge._contract import device_pb2, image_pb2
-from pcmedge.device.results import Mutation
 from pcmedge.errors import CertificateError, Error, InputTypeError, InputValueError
 from pcmedge.protocol.services import METHODS, Method
+from pcmedge.protocol.values import Mutation
 
 if TYPE_CHECKING:
     from pcmedge.device._inference import ModelSpec
@@ -69,12 +69,23 @@ class Stream(Generic[T]):
 
 
 @dataclass
+class Peer:
+    """Who answers at the other end of a connection; sessions of the same connection share it.
+
+    ``contract``: version and minor of its contract, once it was asked. ``unmet``: its address, as long as nobody has
+    looked whether a device of our version answers there.
+    """
+
+    contract: tuple[int, int] | None = None
+    unmet: str = ""
+
+
+@dataclass
 class Session:
     """What the scripts of one connection share: deadlines in seconds, and what is known about the models.
 
     ``manifests``: by model name, with the program generation each was read at. ``resident_image``: the image of a
-    resident model, where the chip is in this process; None where it is not. ``contract``: version and minor of the
-    device's contract, once it was asked.
+    resident model, where the chip is in this process; None where it is not.
     """
 
     timeout_s: float = 30.0
@@ -83,7 +94,7 @@ class Session:
     manifests: dict[str, tuple[int, image_pb2.Manifest]] = field(default_factory=dict)
     default_model: str | None = None
     resident_image: Callable[[str], ChipImage] | None = None
-    contract: tuple[int, int] | None = None
+    peer: Peer = field(default_factory=Peer)
 
     def read(self, name: str, request: Message, timeout_s: float | None = None) -> Call:
         """A call that changes nothing and may be repeated."""

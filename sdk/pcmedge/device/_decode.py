@@ -1,4 +1,4 @@
-"""Messages of the contract to the frozen values of :mod:`pcmedge.device.results`.
+"""Messages of the contract to the frozen values of :mod:`pcmedge.protocol.values` and :mod:`pcmedge.device.results`.
 
 A value has the fields of its message under the same names; what differs (nested values, hashes, enumerations, "never"
 written as a negative number) is named here, message by message.
@@ -16,6 +16,7 @@ from pcmedge._contract import device_pb2, lab_pb2
 from pcmedge.device import results
 from pcmedge.device._calls import build_message
 from pcmedge.errors import InputValueError
+from pcmedge.protocol import values
 
 T = TypeVar("T")
 
@@ -56,11 +57,11 @@ def number(names: Mapping[int, str], name: str, what: str) -> Any:
 
 
 def identity(message: device_pb2.Identity) -> results.Identity:
-    return _value(results.Identity, message, geometry=_value(results.Geometry, message.geometry))
+    return _value(results.Identity, message, geometry=_value(values.Geometry, message.geometry))
 
 
-def lease(message: device_pb2.Lease) -> results.Lease:
-    return _value(results.Lease, message)
+def lease(message: device_pb2.Lease) -> values.Lease:
+    return _value(values.Lease, message)
 
 
 def progress(message: device_pb2.OperationUpdate) -> results.Progress:
@@ -78,7 +79,7 @@ def model(message: device_pb2.ResidentImage) -> results.ResidentModel:
 
 
 def programmed(message: device_pb2.ProgramResult) -> results.ProgramResult:
-    tiles = tuple(_value(results.TileProgramming, tile) for tile in message.tiles)
+    tiles = tuple(_value(values.TileProgramming, tile) for tile in message.tiles)
     return _value(results.ProgramResult, message, model=model(message.image), tiles=tiles)
 
 
@@ -117,8 +118,8 @@ def buffer(message: device_pb2.CalibrationBufferDescription) -> results.BufferDe
     return _value(results.BufferDescription, message, sha256=bytes(message.sha256).hex())
 
 
-def self_test(message: device_pb2.SelfTestResult) -> results.SelfTest:
-    return _value(results.SelfTest, message)
+def self_test(message: device_pb2.SelfTestResult) -> values.SelfTest:
+    return _value(values.SelfTest, message)
 
 
 def telemetry(message: device_pb2.Telemetry) -> results.Telemetry:
@@ -137,8 +138,8 @@ def _model_telemetry(message: device_pb2.ModelTelemetry) -> results.ModelTelemet
         name=message.model_name,
         last_recalibration_age_s=_or_none(message.last_recalibration_age_s),
         last_agreement=_or_none(message.last_agreement),
-        tiles=tuple(_value(results.TileTelemetry, tile, findings=_findings(tile)) for tile in message.tiles),
-        self_tests=tuple(_value(results.SelfTestRecord, record) for record in message.self_tests),
+        tiles=tuple(_value(values.TileTelemetry, tile, findings=_findings(tile)) for tile in message.tiles),
+        self_tests=tuple(_value(values.SelfTestRecord, record) for record in message.self_tests),
     )
 
 
@@ -146,8 +147,8 @@ def _or_none(value: float) -> float | None:
     return value if value >= 0 else None
 
 
-def event(message: device_pb2.Event) -> results.Event:
-    return _value(results.Event, message, details=dict(message.details), model=message.model_name)
+def event(message: device_pb2.Event) -> values.Event:
+    return _value(values.Event, message, details=dict(message.details), model=message.model_name)
 
 
 def tile_readout(bands: list[device_pb2.TileReadout]) -> results.TileReadout:
@@ -166,40 +167,40 @@ def tile_readout(bands: list[device_pb2.TileReadout]) -> results.TileReadout:
     )
 
 
-def diagnosis(message: device_pb2.DiagnoseResult) -> results.Diagnosis:
+def diagnosis(message: device_pb2.DiagnoseResult) -> values.Diagnosis:
     return _value(
-        results.Diagnosis,
+        values.Diagnosis,
         message,
-        tiles=tuple(_value(results.TileDiagnosis, tile, findings=_findings(tile)) for tile in message.tiles),
+        tiles=tuple(_value(values.TileDiagnosis, tile, findings=_findings(tile)) for tile in message.tiles),
         retired_tiles=tuple(message.retired_tiles),
     )
 
 
 def _findings(
     message: device_pb2.TileDiagnosis | device_pb2.TileTelemetry,
-) -> tuple[results.FaultFinding, ...]:
+) -> tuple[values.FaultFinding, ...]:
     return tuple(_finding(found) for found in message.findings)
 
 
-def _finding(message: device_pb2.FaultFinding) -> results.FaultFinding:
+def _finding(message: device_pb2.FaultFinding) -> values.FaultFinding:
     return _value(
-        results.FaultFinding,
+        values.FaultFinding,
         message,
         row=message.row if message.HasField("row") else None,
         column=message.column if message.HasField("column") else None,
     )
 
 
-def clock(message: lab_pb2.Clock) -> results.Clock:
-    return _value(results.Clock, message, mode=name_of(CLOCK_MODES, message.mode))
+def clock(message: lab_pb2.Clock) -> values.Clock:
+    return _value(values.Clock, message, mode=name_of(CLOCK_MODES, message.mode))
 
 
-def advance(message: lab_pb2.AdvanceTimeResponse) -> results.Advance:
-    return _value(results.Advance, message, clock=clock(message.clock))
+def advance(message: lab_pb2.AdvanceTimeResponse) -> values.Advance:
+    return _value(values.Advance, message, clock=clock(message.clock))
 
 
-def snapshot(message: lab_pb2.Snapshot) -> results.Snapshot:
-    return _value(results.Snapshot, message)
+def snapshot(message: lab_pb2.Snapshot) -> values.Snapshot:
+    return _value(values.Snapshot, message)
 
 
 def fault(message: lab_pb2.Fault) -> results.Fault:

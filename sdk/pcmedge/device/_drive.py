@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pcmedge.device._calls import Backoff, Call, Script, Session, Stream, Work, may_repeat
-from pcmedge.device._versions import asks, explained, version_of
+from pcmedge.device._versions import asks, check_contract, explained, version_of
 from pcmedge.device.transport import AsyncTransport, Transport
 from pcmedge.errors import Error, UnimplementedError
 
@@ -29,22 +29,17 @@ class Driver:
         self._backoff = backoff
 
     def _run(self, script: Script[T]) -> T:
-        try:
-            call = next(script)
-            while True:
-                try:
-                    reply = self._answer(call)
-                except Error as error:
-                    call = script.throw(error)
-                else:
-                    call = script.send(reply)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+        return _driven(script, self._answer)
+
+    def _meet(self) -> None:
+        """Looks who answers, where nobody has yet. ContractVersionError."""
+        if address := self._session.peer.unmet:
+            _driven(check_contract(self._session, address), self._reply)
 
     def _answer(self, call: Call | Work) -> Any:
         if isinstance(call, Work):
             return call.run()
+        self._meet()
         try:
             return self._reply(call)
         except UnimplementedError as error:
@@ -53,7 +48,7 @@ class Driver:
     def _explained(self, name: str, error: UnimplementedError) -> Error:
         if (question := asks(self._session, name)) is not None:
             with contextlib.suppress(Error):
-                self._session.contract = version_of(self._attempt(question))
+                self._session.peer.contract = version_of(self._attempt(question))
         return explained(self._session, name, error)
 
     def _reply(self, call: Call) -> Any:
@@ -85,6 +80,7 @@ class Driver:
         return last
 
     def _watch(self, stream: Stream[T]) -> Generator[T, None, None]:
+        self._meet()
         messages = self._transport.stream(stream.call)
         try:
             for message in messages:
@@ -93,6 +89,22 @@ class Driver:
             raise self._explained(stream.call.method.name, error) from None
         finally:
             messages.close()
+
+
+def _driven(script: Script[T], answer: Callable[[Any], Any]) -> T:
+    """The result of a script whose calls ``answer`` makes."""
+    try:
+        call = next(script)
+        while True:
+            try:
+                reply = answer(call)
+            except Error as error:
+                call = script.throw(error)
+            else:
+                call = script.send(reply)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 class AsyncDriver:
@@ -104,22 +116,16 @@ class AsyncDriver:
         self._backoff = backoff
 
     async def _run(self, script: Script[T]) -> T:
-        try:
-            call = next(script)
-            while True:
-                try:
-                    reply = await self._answer(call)
-                except Error as error:
-                    call = script.throw(error)
-                else:
-                    call = script.send(reply)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+        return await _awaited(script, self._answer)
+
+    async def _meet(self) -> None:
+        if address := self._session.peer.unmet:
+            await _awaited(check_contract(self._session, address), self._reply)
 
     async def _answer(self, call: Call | Work) -> Any:
         if isinstance(call, Work):
             return await asyncio.to_thread(call.run)
+        await self._meet()
         try:
             return await self._reply(call)
         except UnimplementedError as error:
@@ -128,7 +134,7 @@ class AsyncDriver:
     async def _explained(self, name: str, error: UnimplementedError) -> Error:
         if (question := asks(self._session, name)) is not None:
             with contextlib.suppress(Error):
-                self._session.contract = version_of(await self._attempt(question))
+                self._session.peer.contract = version_of(await self._attempt(question))
         return explained(self._session, name, error)
 
     async def _reply(self, call: Call) -> Any:
@@ -159,6 +165,7 @@ class AsyncDriver:
         return last
 
     async def _watch(self, stream: Stream[T]) -> AsyncGenerator[T, None]:
+        await self._meet()
         messages = self._transport.stream(stream.call)
         try:
             async for message in messages:
@@ -167,6 +174,22 @@ class AsyncDriver:
             raise await self._explained(stream.call.method.name, error) from None
         finally:
             await messages.aclose()
+
+
+async def _awaited(script: Script[T], answer: Callable[[Any], Coroutine[Any, Any, Any]]) -> T:
+    """The awaiting twin of :func:`_driven`."""
+    try:
+        call = next(script)
+        while True:
+            try:
+                reply = await answer(call)
+            except Error as error:
+                call = script.throw(error)
+            else:
+                call = script.send(reply)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def call(script: Callable[Concatenate[Session, P], Script[T]]) -> Callable[Concatenate[Driver, P], T]:

@@ -21,17 +21,10 @@ from pcmedge.device._calls import (
 )
 from pcmedge.device._inference import find_model
 from pcmedge.device._versions import needs, version_of
-from pcmedge.device.results import (
-    Identity,
-    Lease,
-    Mutation,
-    ProgramAndVerify,
-    ProgramResult,
-    Progress,
-    ResidentModel,
-)
+from pcmedge.device.results import Identity, ProgramResult, Progress, ResidentModel
 from pcmedge.errors import CancelledError, FileMissingError, InputTypeError, InternalError, ModelNotFoundError
 from pcmedge.protocol.status import from_detail
+from pcmedge.protocol.values import Lease, Mutation, ProgramAndVerify
 
 if TYPE_CHECKING:
     import os
@@ -47,7 +40,7 @@ OnProgress = Callable[[Progress], None]
 def identity(session: Session) -> Script[Identity]:
     """Who the device is, its geometry, and the names of what it can do."""
     reply = yield session.read("GetIdentity", device_pb2.GetIdentityRequest())
-    session.contract = version_of(reply)
+    session.peer.contract = version_of(reply)
     return _decode.identity(reply)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pcmedge._contract import lab_pb2
 from pcmedge.device import _decode
 from pcmedge.device._calls import Script, Session, build_message, new_request_id
-from pcmedge.device.results import Advance, Clock, Fault, Snapshot
+from pcmedge.device.results import Fault
 from pcmedge.durations import parse_duration
 from pcmedge.errors import InputTypeError
+from pcmedge.protocol.values import Advance, Clock, Snapshot
 
 
 def clock(session: Session) -> Script[Clock]:

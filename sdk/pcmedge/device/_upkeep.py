@@ -10,18 +10,10 @@ from pcmedge.device._calls import Script, Session, Stream, build_message, mutati
 from pcmedge.device._images import OnProgress, finished, operation
 from pcmedge.device._inference import find_model
 from pcmedge.device._versions import needs
-from pcmedge.device.results import (
-    Diagnosis,
-    Event,
-    Mutation,
-    Policy,
-    RecalibrationResult,
-    SelfTest,
-    Telemetry,
-    TileReadout,
-)
+from pcmedge.device.results import Policy, RecalibrationResult, Telemetry, TileReadout
 from pcmedge.errors import InputTypeError, UnimplementedError
 from pcmedge.protocol.limits import check_interval
+from pcmedge.protocol.values import Diagnosis, Event, Mutation, SelfTest
 
 
 def recalibrate(

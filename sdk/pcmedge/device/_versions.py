@@ -31,14 +31,14 @@ def compared(device: Version) -> str:
 
 def asks(session: Session, name: str) -> Call | None:
     """The call that finds out who refused the call ``name``; None if that is known, or was that very call."""
-    if session.contract is not None or name == "GetIdentity":
+    if session.peer.contract is not None or name == "GetIdentity":
         return None
     return session.read("GetIdentity", device_pb2.GetIdentityRequest())
 
 
 def explained(session: Session, name: str, error: UnimplementedError) -> Error:
     """The refusal of a call the device does not have, with the capability it belongs to and both versions."""
-    device, capability = session.contract, error.metadata.get("capability") or CAPABILITY_OF_CALL.get(name)
+    device, capability = session.peer.contract, error.metadata.get("capability") or CAPABILITY_OF_CALL.get(name)
     if device is None or type(error) is not UnimplementedError:
         return error
     facts = {"call": name, "contract": spelled(*device), "client_contract": OURS} | error.metadata
@@ -55,7 +55,7 @@ def explained(session: Session, name: str, error: UnimplementedError) -> Error:
 def needs(session: Session, capability: str, what: str) -> Script[None]:
     """UnimplementedError unless the device has ``capability``: an older one would ignore ``what`` without a word."""
     found = yield session.read("GetIdentity", device_pb2.GetIdentityRequest())
-    session.contract = version_of(found)
+    session.peer.contract = version_of(found)
     if capability not in found.capabilities:
         raise lacking(found, capability, what)
 
@@ -72,7 +72,10 @@ def lacking(identity: Any, capability: str, what: str) -> UnimplementedError:
 
 
 def check_contract(session: Session, address: str) -> Script[None]:
-    """Whether who answers is a device of our version of the contract. ContractVersionError if not."""
+    """Whether who answers is a device of our version of the contract. ContractVersionError if not.
+
+    Connecting runs it, or the first call of a lazy connection.
+    """
     try:
         found = yield session.read("GetIdentity", device_pb2.GetIdentityRequest())
     except UnimplementedError as error:
@@ -84,16 +87,17 @@ def check_contract(session: Session, address: str) -> Script[None]:
             address=address,
             client_contract=OURS,
         ) from error
-    session.contract = version_of(found)
-    if session.contract[0] != CONTRACT_VERSION:
-        older = "pcmedge" if session.contract[0] > CONTRACT_VERSION else "the device's software"
+    session.peer.contract = contract = version_of(found)
+    if contract[0] != CONTRACT_VERSION:
+        older = "pcmedge" if contract[0] > CONTRACT_VERSION else "the device's software"
         raise ContractVersionError(
-            f"{found.product} {found.serial} at {address} speaks contract version {spelled(*session.contract)}, this "
+            f"{found.product} {found.serial} at {address} speaks contract version {spelled(*contract)}, this "
             f"client {OURS}; different versions do not understand each other. Update {older}",
             address=address,
-            contract=spelled(*session.contract),
+            contract=spelled(*contract),
             client_contract=OURS,
         )
+    session.peer.unmet = ""
 
 
 def _own_name(session: Session) -> Script[str]:

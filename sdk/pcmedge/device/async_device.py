@@ -10,6 +10,7 @@ from pcmedge.device import _buffer, _classify, _images, _inference, _lab, _upkee
 from pcmedge.device._calls import Backoff, Session
 from pcmedge.device._drive import AsyncDriver, async_call, async_watch
 from pcmedge.device._inference import Inputs
+from pcmedge.device._pickling import LOOP, PART, reduced
 from pcmedge.device._stream import async_infer_stream, check_options
 from pcmedge.device.device import stream_item
 from pcmedge.device.transport import AsyncTransport
@@ -31,6 +32,9 @@ class AsyncLab(AsyncDriver):
     clear_faults = async_call(_lab.clear_faults)
     faults = async_call(_lab.faults)
     set_temperature = async_call(_lab.set_temperature)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self, PART)
 
 
 class AsyncDevice(AsyncDriver):
@@ -116,6 +120,9 @@ class AsyncDevice(AsyncDriver):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self, LOOP)
 
     def __repr__(self) -> str:
         return f"<AsyncDevice {self.address}>"

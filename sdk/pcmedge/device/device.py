@@ -10,6 +10,7 @@ from pcmedge.device import _buffer, _classify, _images, _inference, _lab, _upkee
 from pcmedge.device._calls import Backoff, Session
 from pcmedge.device._drive import Driver, call, watch
 from pcmedge.device._inference import Inputs
+from pcmedge.device._pickling import HERE, PART, Reopening, reduced
 from pcmedge.device._stream import check_options, infer_stream
 from pcmedge.device.results import InferResult
 from pcmedge.device.transport import Transport
@@ -32,6 +33,9 @@ class Lab(Driver):
     faults = call(_lab.faults)
     set_temperature = call(_lab.set_temperature)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self, PART)
+
 
 class Device(Driver):
     """Made by :func:`pcmedge.connect` or :func:`pcmedge.Emulator`; thread-safe; a context manager.
@@ -45,11 +49,22 @@ class Device(Driver):
     Calls that change nothing, inference among them, are repeated with back-off while the device cannot be reached;
     calls that change the device never are: each carries a request id, so a caller may repeat one safely by passing the
     same id in :class:`Mutation`. Every call has a deadline (``timeout_s``). Raises only :mod:`pcmedge.errors`.
+
+    One that was connected by its address can be pickled: it is opened again, lazily, where it is unpickled. Others
+    cannot (DeviceStateError), nor can one whose token was given as text.
     """
 
-    def __init__(self, transport: Transport, *, session: Session | None = None, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        session: Session | None = None,
+        backoff: Backoff | None = None,
+        reopening: Reopening = HERE,
+    ) -> None:
         super().__init__(transport, session or Session(), backoff or Backoff())
         self.lab = Lab(self._transport, self._session, self._backoff)
+        self._reopening = reopening
 
     identity = call(_images.identity)
     program = call(_images.program)
@@ -126,6 +141,9 @@ class Device(Driver):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self, self._reopening)
 
     def __repr__(self) -> str:
         return f"<Device {self.address}>"

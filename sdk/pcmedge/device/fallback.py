@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -16,13 +14,16 @@ from typing import Any, Literal, Self, TypeVar
 
 from numpy.typing import ArrayLike
 
+from pcmedge.device._answering import Answering, Ask
 from pcmedge.device._calls import checked_timeout
 from pcmedge.device._inference import Inputs, ModelSpec, Outputs, plain_outputs
 from pcmedge.device._ordered import ordered
-from pcmedge.device._primary import LATE, Finding, Primary
+from pcmedge.device._pickling import PAIR, reduced
+from pcmedge.device._primary import Finding, Primary
 from pcmedge.device._stand_in import opened
 from pcmedge.device._stream import check_options
-from pcmedge.device._turnover import Role, Switch, Turnover, is_devices_fault
+from pcmedge.device._teller import Teller
+from pcmedge.device._turnover import Role, Switch, Turnover
 from pcmedge.device._watcher import Pace, Watcher
 from pcmedge.device.device import Device, stream_item
 from pcmedge.device.results import InferResult
@@ -30,16 +31,9 @@ from pcmedge.errors import (
     Error,
     InputError,
     InputValueError,
-    NotFoundError,
-    UnavailableError,
     UnimplementedError,
 )
 from pcmedge.forks import check_same_process
-
-_LOG = logging.getLogger("pcmedge.fallback")
-# A library writes on nobody's stderr unless logging is set up; only a listener's own exceptions are not to be lost.
-_LOG.addHandler(logging.NullHandler())
-_LISTENERS_LOG = logging.getLogger("pcmedge.listeners")
 
 T = TypeVar("T")
 
@@ -146,7 +140,10 @@ class FallbackDevice:
             finding = self._first_look()
             stack.pop_all()
         self._watcher = Watcher(self._primary, self._switch, pace, finding)
-        self._teller = threading.Thread(target=self._tell, args=(on_turnover,), name="pcm-turnovers", daemon=True)
+        self._answering = Answering(
+            self._primary, self.fallback, self._spec, self._switch, self._watcher, self._deadline_s
+        )
+        self._teller = Teller(self._switch, on_turnover)
         self._watcher.start()
         self._teller.start()
 
@@ -229,74 +226,9 @@ class FallbackDevice:
         finally:
             answers.close()
 
-    def _answer(
-        self, ask: Callable[[Device, str | None, bool], T], model: str | None, inputs: Inputs | None = None
-    ) -> tuple[Role, T]:
-        """Asks the device in force, and the other one if that was the device's fault. ``ask``'s last argument: whether
-        nobody comes after this one.
-        """
+    def _answer(self, ask: Ask[T], model: str | None, inputs: Inputs | None = None) -> tuple[Role, T]:
         self._check_process()
-        role, epoch = self._switch.now()
-        if role == "primary":
-            first, second = self._ask_primary, self._ask_fallback
-        else:
-            first, second = self._ask_fallback, self._ask_primary
-        try:
-            return role, first(ask, model, False, epoch)
-        except Error as error:
-            if not self._may_turn(error, model):
-                raise
-            failure = error
-            self._failed(role, epoch, error, inputs)
-        other: Role = "fallback" if role == "primary" else "primary"
-        try:
-            return other, second(ask, model, True, -1)
-        except Error as error:
-            if not is_devices_fault(error):
-                raise
-            raise UnavailableError(
-                f"neither device could answer: the {role} said: {failure.message}; the {other}: {error.message}",
-                **{role: failure.reason, other: error.reason},
-            ) from failure
-
-    def _ask_primary(
-        self, ask: Callable[[Device, str | None, bool], T], model: str | None, last: bool, epoch: int
-    ) -> T:
-        started_s = time.monotonic()
-        answer = ask(self._primary.serving, model or self._primary.name, last)
-        took_s = time.monotonic() - started_s
-        if self._deadline_s is not None and took_s > self._deadline_s:
-            # In process nothing can be taken out of a running inference: late, but an answer.
-            self._turn(epoch, LATE, f"an answer took {took_s:.3g} s, longer than {self._deadline_s:g} s")
-        return answer
-
-    def _ask_fallback(
-        self, ask: Callable[[Device, str | None, bool], T], model: str | None, last: bool, epoch: int
-    ) -> T:
-        return ask(self.fallback, model or self._spec.name, True)
-
-    def _may_turn(self, error: Error, model: str | None) -> bool:
-        """Whether to ask the other device. A model the caller named and nobody has is the caller's mistake."""
-        if not isinstance(error, NotFoundError):
-            return is_devices_fault(error)
-        if model is None:
-            return True
-        try:
-            self.fallback.model_spec(model)
-        except Error:
-            return False
-        return True
-
-    def _failed(self, role: Role, epoch: int, error: Error, inputs: Inputs | None) -> None:
-        if role == "primary" and self._turn(epoch, error.reason, error.message) and inputs is not None:
-            self._primary.remember(inputs)
-
-    def _turn(self, epoch: int, reason: str, message: str) -> bool:
-        turned = self._switch.turn(epoch, "fallback", reason, message)
-        if turned:
-            self._watcher.finding = Finding(reason=reason, message=message)
-            self._watcher.wake()
-        return turned
+        return self._answering.answer(ask, model, inputs)
 
     # ------------------------------------------------------------------------------------------------- what is in force
 
@@ -333,15 +265,6 @@ class FallbackDevice:
         """The pair's own threads are what a fork would lack: nobody would look after the primary."""
         check_same_process(self._process, "this pair of devices")
 
-    def _tell(self, listener: Callable[[Turnover], object] | None) -> None:
-        for turnover in self._switch.watch():
-            _LOG.warning("the %s answers from now on: %s", turnover.to_device, turnover.message)
-            if listener is not None:
-                try:
-                    listener(turnover)
-                except Exception:
-                    _LISTENERS_LOG.exception("on_turnover failed for turn-over %d", turnover.sequence)
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -366,8 +289,7 @@ class FallbackDevice:
         self.primary.close()
         self._watcher.stop()
         self.fallback.close()
-        if self._teller is not threading.current_thread():
-            self._teller.join(_TELLER_PATIENCE_S)
+        self._teller.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -377,12 +299,11 @@ class FallbackDevice:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self, PAIR)
+
     def __repr__(self) -> str:
         return f"<FallbackDevice {self.primary!r}, else {self.fallback!r}; {self.in_force} in force>"
-
-
-_TELLER_PATIENCE_S = 5.0
-"""How long closing waits for a listener that does not return."""
 
 
 def _opened(device: Device | str | os.PathLike[str], stack: contextlib.ExitStack) -> Device:

@@ -16,54 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pcmedge.errors import RecalibrationRefusedError
-from pcmedge.protocol.values import (
-    Advance,
-    Clock,
-    Diagnosis,
-    Event,
-    FaultFinding,
-    Geometry,
-    Lease,
-    Mutation,
-    ProgramAndVerify,
-    SelfTest,
-    SelfTestRecord,
-    Snapshot,
-    TileDiagnosis,
-    TileProgramming,
-    TileTelemetry,
-)
-
-__all__ = [
-    "Advance",
-    "BufferDescription",
-    "Clock",
-    "Diagnosis",
-    "Event",
-    "Fault",
-    "FaultFinding",
-    "Geometry",
-    "Identity",
-    "InferResult",
-    "Lease",
-    "ModelTelemetry",
-    "Mutation",
-    "Policy",
-    "ProgramAndVerify",
-    "ProgramResult",
-    "Progress",
-    "RecalibrationResult",
-    "ResidentModel",
-    "SelfTest",
-    "SelfTestRecord",
-    "Snapshot",
-    "Telemetry",
-    "Tensor",
-    "TileDiagnosis",
-    "TileProgramming",
-    "TileReadout",
-    "TileTelemetry",
-]
+from pcmedge.protocol.values import Geometry, SelfTestRecord, TileProgramming, TileTelemetry
 
 
 @dataclass(frozen=True, kw_only=True)

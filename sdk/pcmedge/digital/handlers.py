@@ -19,6 +19,7 @@ from pcmedge.errors import Error, InputError, InputValueError, ModelNotFoundErro
 from pcmedge.protocol import tensors
 from pcmedge.protocol.dispatch import CallContext
 from pcmedge.protocol.limits import check_interval
+from pcmedge.protocol.model_config import model_config
 from pcmedge.protocol.services import METHODS
 from pcmedge.protocol.status import limited, to_stream_reply
 from pcmedge.protocol.version import CONTRACT_MINOR, CONTRACT_VERSION
@@ -135,6 +136,13 @@ class DigitalHandlers:
         for spec in self._manifest.model.outputs:
             reply.outputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
         return reply
+
+    def model_config(
+        self, request: inference_pb2.ModelConfigRequest, context: CallContext
+    ) -> inference_pb2.ModelConfigResponse:
+        self._check_model(request.name)
+        config = model_config(self._manifest.model, self._runtime.software)
+        return inference_pb2.ModelConfigResponse(config=config)
 
     def model_infer(
         self, request: inference_pb2.ModelInferRequest, context: CallContext

@@ -41,6 +41,7 @@ PASSPHRASE_VARIABLE = "PCMEDGE_KEY_PASSPHRASE"
 
 _KEY_ID_BYTES = 16
 _MAX_PEM_BYTES = 64 << 10
+_PUBLIC = b"-----BEGIN PUBLIC KEY-----"
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,13 @@ class SigningKey:
     def load(cls, path: str | os.PathLike[str], passphrase: str | None = None) -> SigningKey:
         """From a PEM file, which nobody else may read.
 
-        FileMissingError; InputValueError if others may read it, if it holds no private Ed25519 key, or for a wrong or
-        missing passphrase; MissingExtraError.
+        FileMissingError; InputValueError if others may read it, if it holds a public key or no Ed25519 key at all, or
+        for a wrong or missing passphrase; MissingExtraError.
         """
         asymmetric, serialization = _cryptography()
         data = _read(path)
+        if _PUBLIC in data:
+            raise _public_half(path)
         mode = stat.S_IMODE(Path(path).stat().st_mode)
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise InputValueError(f"the private key {path} has mode {mode:o}: others may use it; chmod 600", path=path)
@@ -203,6 +206,15 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         raise FileMissingError(
             f"cannot read {path}: {error.strerror}; expected a key in PEM format", path=path
         ) from None
+
+
+def _public_half(path: str | os.PathLike[str]) -> InputValueError:
+    private = os.fspath(path).removesuffix(".pub")
+    named = f", {private}" if private != os.fspath(path) else ""
+    return InputValueError(
+        f"{path} is the public half of a key: devices check signatures with it. Sign with the private one{named}",
+        path=path,
+    )
 
 
 def _no_key(path: str | os.PathLike[str], kind: str, error: Exception | None = None) -> InputValueError:

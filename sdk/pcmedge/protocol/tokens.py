@@ -162,6 +162,18 @@ def _write(file: Path, entries: tuple[TokenEntry, ...]) -> None:
     write_atomically(file, (_HEADER + "".join(entry.line() for entry in entries)).encode(), mode=0o600)
 
 
+def exposure(path: str | os.PathLike[str]) -> str:
+    """What to warn of if others may read a client's token file, or others of its group change it; else ""."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        return ""
+    if not mode & _OTHERS_MAY:
+        return ""
+    file = os.fspath(path)
+    return f"the token file {file} has mode {mode:o}: other users of this machine can use the token. chmod 600 {file}"
+
+
 def read_token(path: str | os.PathLike[str]) -> str:
     """The token in a client's file: its only line. FileMissingError; InputValueError, which does not quote it."""
     file = Path(path)

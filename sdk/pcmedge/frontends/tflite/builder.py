@@ -11,7 +11,6 @@ compute with): QuantizeLinear and DequantizeLinear in between are the rounding a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -20,44 +19,10 @@ import onnx
 from pcmedge.compiler.graph import Array, Graph, TensorType, make_node
 from pcmedge.errors import CompileError
 
-from .model import Model, Operator, Tensor
-
-
-class Unsupported(Exception):
-    """An operator that cannot be converted: ``why``, and what to use ``instead``."""
-
-    def __init__(self, why: str, instead: str) -> None:
-        super().__init__(why)
-        self.why, self.instead = why, instead
-
-
-class Layout(Enum):
-    """Order of the axes of a rank-4 tensor; tensors of another rank are always PLAIN."""
-
-    PLAIN = "nhwc"
-    CHANNELS_FIRST = "nchw"
-
-    def axis(self, plain: int) -> int:
-        """Where an axis of the TFLite tensor lies."""
-        return plain if self is Layout.PLAIN else (0, 2, 3, 1)[plain]
-
-    def order(self, plain: Sequence[int]) -> list[int]:
-        """A shape, or anything else with one entry per axis, in this layout."""
-        return list(plain) if self is Layout.PLAIN else [plain[0], plain[3], plain[1], plain[2]]
-
-    def arrange(self, values: Array) -> Array:
-        return values if self is Layout.PLAIN else np.ascontiguousarray(values.transpose(0, 3, 1, 2))
-
-
-PLAIN, CHANNELS_FIRST = Layout.PLAIN, Layout.CHANNELS_FIRST
-# How Keras names what a layer with weights computes; the layer's name comes before it.
-_WEIGHTED = {
-    "CONV_2D": ("BiasAdd", "Conv", "Conv2D"),
-    "DEPTHWISE_CONV_2D": ("BiasAdd", "depthwise"),
-    "FULLY_CONNECTED": ("BiasAdd", "MatMul"),
-    "TRANSPOSE_CONV": ("BiasAdd", "conv2d_transpose"),
-}
-_EIGHT_BITS = ("int8", "uint8")
+from .elements import constant_integers, constant_values, interface_type, is_quantised, real_type, same_grid
+from .layouts import CHANNELS_FIRST, PLAIN, Layout, same_order
+from .model import Model, Tensor
+from .naming import tensor_names, unique
 
 
 class Builder:
@@ -71,7 +36,7 @@ class Builder:
         self._constants: dict[int, Array] = {}
         self._taken: set[str] = {""}
         self._node_names: set[str] = {""}
-        self._names = self._tensor_names(model)
+        self._names = tensor_names(model, self._taken)
         self.graph = Graph(model.name or "tflite", [], {}, [], [])
         self.label = ""
         for index in model.inputs:
@@ -95,22 +60,11 @@ class Builder:
         tensor = self.tensor(index)
         if index in self._constants:
             return self._constants[index]
-        if tensor.data is None:
-            raise Unsupported(f"its operand '{tensor.name}' is computed at run time", "store it as a constant")
-        if tensor.dtype is None or tensor.sparse:
-            kind = "sparse" if tensor.sparse else tensor.kind
-            raise Unsupported(f"its constant '{tensor.name}' is {kind}", "store it as float32 or int8, dense")
-        if tensor.quantisation is not None and tensor.dtype.kind in "iu":
-            return tensor.quantisation.real(tensor.data)
-        values: Array = tensor.data.astype(np.float32) if tensor.dtype.name == "float16" else tensor.data
-        return values
+        return constant_values(tensor)
 
     def integers(self, index: int) -> list[int]:
         """A constant list of integers, such as axes or paddings, flattened."""
-        tensor = self.tensor(index)
-        if tensor.data is None or tensor.dtype is None or tensor.dtype.kind != "i":
-            raise Unsupported(f"its parameter '{tensor.name}' is not a constant list of integers", "fix it")
-        return [int(value) for value in tensor.data.reshape(-1)[:4096]]
+        return constant_integers(self.tensor(index))
 
     def read(self, index: int, layout: Layout = PLAIN) -> str:
         """Name of a tensor's real values in a layout; a constant of rank below 4 is broadcast from the last axis."""
@@ -129,7 +83,7 @@ class Builder:
     def read_rows(self, index: int) -> str:
         """Real values whose memory order is the plain one, whatever the rank says: for operators that reshape."""
         shape = self.tensor(index).shape
-        if not self.has(index, PLAIN) and _same_order(shape) and self.has(index, CHANNELS_FIRST):
+        if not self.has(index, PLAIN) and same_order(shape) and self.has(index, CHANNELS_FIRST):
             return self._values[index, CHANNELS_FIRST]
         return self.read(index)
 
@@ -153,10 +107,7 @@ class Builder:
 
     def same_grid(self, first: int, second: int) -> bool:
         """Whether two tensors are quantised alike, or neither is: values that are only moved need no rounding."""
-        one, other = self.tensor(first), self.tensor(second)
-        if one.quantisation is None or other.quantisation is None:
-            return one.quantisation is other.quantisation
-        return one.dtype == other.dtype and one.quantisation.same(other.quantisation)
+        return same_grid(self.tensor(first), self.tensor(second))
 
     def axis(self, axis: int, rank: int) -> int:
         """An axis counted from the front; ValueError if there is none."""
@@ -166,7 +117,7 @@ class Builder:
 
     def element(self, index: int) -> int:
         """ONNX number of a tensor's element type in the file."""
-        return self._interface_type(self.tensor(index))
+        return interface_type(self.tensor(index))
 
     # ---- emitting ----
 
@@ -175,7 +126,7 @@ class Builder:
         return self.nodes(operator, inputs, 1, name=name, **attrs)[0]
 
     def nodes(self, operator: str, inputs: Sequence[str], outputs: int, *, name: str = "", **attrs: Any) -> list[str]:
-        name = _unique(name or f"{self.label}/{operator.lower()}", self._node_names)
+        name = unique(name or f"{self.label}/{operator.lower()}", self._node_names)
         made = [self._unique(f"{name}:{index}") for index in range(outputs)]
         self.graph.nodes.append(make_node(operator, inputs, made, name=name, **attrs))
         return made
@@ -213,13 +164,13 @@ class Builder:
         """
         tensor = self.tensor(index)
         stem = self._names[index]
-        quantised = self._quantised(tensor)
+        quantised = is_quantised(tensor)
         if quantised and not on_grid:
             value = self._rounded(tensor, value, layout, stem, codes)
         else:
-            value = self._renamed(value, _in_layout(f"{stem}/real" if quantised else stem, layout))
+            value = self._renamed(value, layout.named(f"{stem}/real" if quantised else stem))
         self._values[index, layout] = value
-        self._note_type(value, self._real_type(tensor), tensor.shape, layout)
+        self._note_type(value, real_type(tensor), tensor.shape, layout)
 
     def define(self, index: int, value: Array) -> None:
         """A tensor that turns out to be constant."""
@@ -238,31 +189,19 @@ class Builder:
             if not tensor.shape:
                 raise CompileError(f"Output '{tensor.name}' of the TFLite model is a scalar: it has no batch axis.")
             self.label = wanted
-            name = self._output_codes(index) if self._quantised(tensor) else self.read(index)
+            name = self._output_codes(index) if is_quantised(tensor) else self.read(index)
             if name != wanted or name in self.graph.input_names:
-                identity = _unique(f"{wanted}/output", self._node_names)
+                identity = unique(f"{wanted}/output", self._node_names)
                 target = wanted if name != wanted else self._unique(f"{wanted}/copy")
                 self.graph.nodes.append(make_node("Identity", [name], [target], name=identity))
                 wanted = target
-            self._note_type(wanted, self._interface_type(tensor), tensor.shape, PLAIN)
+            self._note_type(wanted, interface_type(tensor), tensor.shape, PLAIN)
             kind = self.graph.types[wanted]
             self.graph.outputs.append(onnx.helper.make_tensor_value_info(wanted, kind.element, kind.shape))
         self.graph.sweep()
         return self.graph
 
     # ---- quantised tensors ----
-
-    def _quantised(self, tensor: Tensor) -> bool:
-        """Whether the tensor is computed in codes; CompileError for quantisation that is not 8 bits per tensor."""
-        if tensor.quantisation is None or tensor.dtype is None or tensor.dtype.kind not in "iu":
-            return False
-        if tensor.dtype.name not in _EIGHT_BITS or not tensor.quantisation.per_tensor:
-            raise Unsupported(
-                f"its result '{tensor.name}' is quantised to {tensor.dtype}"
-                + ("" if tensor.quantisation.per_tensor else " per channel"),
-                "quantise activations to int8 or uint8 with one scale per tensor (16 x 8 bits is not supported)",
-            )
-        return True
 
     def _grid(self, tensor: Tensor) -> list[str]:
         assert tensor.quantisation is not None
@@ -287,11 +226,11 @@ class Builder:
             [value, *(self._plain_grid(tensor) if are_codes else grid)],
             name=f"{self.label}/quantize",
         )
-        codes = self._renamed(codes, _in_layout(stem, layout))
+        codes = self._renamed(codes, layout.named(stem))
         self._codes[tensor.index, layout] = codes
-        self._note_type(codes, self._interface_type(tensor), tensor.shape, layout)
+        self._note_type(codes, interface_type(tensor), tensor.shape, layout)
         real = self.node("DequantizeLinear", [codes, *grid], name=f"{self.label}/dequantize")
-        return self._renamed(real, _in_layout(f"{stem}/real", layout))
+        return self._renamed(real, layout.named(f"{stem}/real"))
 
     def _output_codes(self, index: int) -> str:
         if (index, PLAIN) in self._codes:
@@ -313,10 +252,10 @@ class Builder:
                 input=tensor.name,
             )
         self.label = name
-        self._note_type(name, self._interface_type(tensor), tensor.shape, PLAIN)
+        self._note_type(name, interface_type(tensor), tensor.shape, PLAIN)
         kind = self.graph.types[name]
         self.graph.inputs.append(onnx.helper.make_tensor_value_info(name, kind.element, kind.shape))
-        if self._quantised(tensor):
+        if is_quantised(tensor):
             self._codes[tensor.index, PLAIN] = name
             real = self.node("DequantizeLinear", [name, *self._grid(tensor)], name=f"{name}/dequantize")
             name = self._renamed(real, f"{name}/real")
@@ -331,16 +270,16 @@ class Builder:
             raise CompileError(f"Tensor '{self.tensor(index).name}' of the TFLite model is read but never computed.")
         shape = self.tensor(index).shape
         before, self.label = self.label, f"{self._names[index]}{suffix}/to_{layout.value}"
-        if _same_order(shape):
+        if same_order(shape):
             target = self.target_shape(other.order(shape), layout.order(shape))
             made = self.node("Reshape", [source, target], name=self.label)
         else:
             perm = [0, 3, 1, 2] if layout is CHANNELS_FIRST else [0, 2, 3, 1]
             made = self.node("Transpose", [source], name=self.label, perm=perm)
         self.label = before
-        quantised = self._quantised(self.tensor(index)) and not suffix
+        quantised = is_quantised(self.tensor(index)) and not suffix
         stem = f"{self._names[index]}/real" if quantised else self._names[index]
-        return self._renamed(made, _in_layout(stem, layout))
+        return self._renamed(made, layout.named(stem))
 
     def _renamed(self, value: str, wanted: str) -> str:
         """Call the result of one of the newest nodes ``wanted``; an Identity if it has been named already."""
@@ -357,55 +296,7 @@ class Builder:
         return wanted
 
     def _unique(self, stem: str) -> str:
-        return _unique(stem, self._taken)
-
-    def _tensor_names(self, model: Model) -> dict[int, str]:
-        """Names of the interface as they are; inside, the first of the names a tensor was fused from."""
-        interface = dict.fromkeys((*model.inputs, *model.outputs))
-        found = {index: self._unique(self.tensors[index].name or f"tensor_{index}") for index in interface}
-        for tensor in self.tensors:
-            if tensor.index not in found:
-                found[tensor.index] = self._unique(tensor.name.split(";")[0] or f"tensor_{tensor.index}")
-        return found
-
-    def _real_type(self, tensor: Tensor) -> int:
-        quantised = tensor.quantisation is not None and tensor.dtype is not None and tensor.dtype.name in _EIGHT_BITS
-        return int(onnx.TensorProto.FLOAT) if quantised else self._interface_type(tensor)
-
-    def _interface_type(self, tensor: Tensor) -> int:
-        if tensor.dtype is None:
-            raise Unsupported(f"its tensor '{tensor.name}' is {tensor.kind}", "use float32 or 8-bit tensors")
-        return int(onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype))
+        return unique(stem, self._taken)
 
     def _note_type(self, name: str, element: int, shape: Sequence[int], layout: Layout) -> None:
         self.graph.types[name] = TensorType(element, tuple(layout.order(shape)))
-
-
-def _in_layout(stem: str, layout: Layout) -> str:
-    return stem if layout is PLAIN else f"{stem}/{layout.value}"
-
-
-def _same_order(shape: Sequence[int]) -> bool:
-    """Whether a rank-4 tensor has the same memory order in both layouts."""
-    return len(shape) == 4 and (shape[3] == 1 or shape[1] * shape[2] == 1)
-
-
-def _unique(stem: str, taken: set[str]) -> str:
-    name, number = stem, 1
-    while name in taken:
-        number += 1
-        name = f"{stem}_{number}"
-    taken.add(name)
-    return name
-
-
-def stem_of(operator: Operator, tensors: Sequence[Tensor]) -> str:
-    """A short name for an operator, out of the names its result was fused from: the layer's, else the first."""
-    name = tensors[operator.outputs[0]].name if operator.outputs else ""
-    parts = [part.removesuffix(":0") for part in name.split(";") if part]
-    if operator.kind in _WEIGHTED:
-        for part in parts:
-            path, _, last = part.rpartition("/")
-            if path and last.rstrip("0123456789_") in _WEIGHTED[operator.kind]:
-                return path
-    return parts[0] if parts else f"{operator.kind.lower()}_{operator.index}"

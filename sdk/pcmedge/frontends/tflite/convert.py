@@ -8,9 +8,11 @@ from pcmedge.compiler import support
 from pcmedge.compiler.graph import Graph
 from pcmedge.errors import CompileError
 
-from .builder import Builder, Unsupported, stem_of
+from .builder import Builder
 from .checked import guarded
+from .elements import Unsupported
 from .model import Model, Operator
+from .naming import stem_of
 from .operators import CONVERTERS
 
 _NEAREST = {

@@ -6,7 +6,9 @@ import numpy as np
 
 from pcmedge.compiler.graph import Array
 
-from ..builder import CHANNELS_FIRST, Builder, Unsupported
+from ..builder import Builder
+from ..elements import Unsupported
+from ..layouts import CHANNELS_FIRST
 from ..model import Operator
 from .fused import SAME, activate, pads, windows
 

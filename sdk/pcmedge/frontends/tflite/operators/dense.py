@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ..builder import Builder, Unsupported
+from ..builder import Builder
+from ..elements import Unsupported
 from ..model import Operator
 from .convolutions import bias
 from .fused import activate

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..builder import Builder, Unsupported
+from ..builder import Builder
 from ..checked import guarded
+from ..elements import Unsupported
 from ..model import MAX_CUSTOM_OPTIONS, Operator
 
 _MAX_DETECTIONS, _MAX_CLASSES = 4096, 65_536

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..builder import PLAIN, Builder, Unsupported
+from ..builder import Builder
+from ..elements import Unsupported
+from ..layouts import PLAIN
 from ..model import Operator
 from .fused import activate, bounded
 

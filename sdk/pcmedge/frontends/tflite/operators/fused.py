@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..builder import Builder, Unsupported
+from ..builder import Builder
+from ..elements import Unsupported
 
 NONE, RELU, RELU_N1_TO_1, RELU6, TANH = 0, 1, 2, 3, 4
 SAME, VALID = 0, 1

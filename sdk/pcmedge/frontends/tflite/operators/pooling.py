@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..builder import CHANNELS_FIRST, PLAIN, Builder
+from ..builder import Builder
+from ..layouts import CHANNELS_FIRST, PLAIN
 from ..model import Operator
 from .fused import NONE, activate, pads, windows
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from pcmedge.compiler.graph import Array
 
-from ..builder import Builder, Unsupported
+from ..builder import Builder
+from ..elements import Unsupported
 from ..model import Operator
 from .fused import TANH
 

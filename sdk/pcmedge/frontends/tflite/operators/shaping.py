@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..builder import CHANNELS_FIRST, PLAIN, Builder, Layout, Unsupported
+from ..builder import Builder
+from ..elements import Unsupported
+from ..layouts import CHANNELS_FIRST, PLAIN, Layout
 from ..model import Operator
 from .fused import NONE, activate
 
