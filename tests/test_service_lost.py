@@ -113,8 +113,7 @@ def test_only_calls_that_change_nothing_are_repeated() -> None:
 def test_backoff_stays_within_the_deadline() -> None:
     transport = _Counting(parse_address(f"127.0.0.1:{_free_port()}"))
     with Device(transport, session=Session(timeout_s=3.0), backoff=Backoff(attempts=1000)) as device:
-        # Nobody answers; or what was left for the last attempt was too little to find that out.
-        with pytest.raises((UnavailableError, DeadlineError)):
+        with pytest.raises(UnavailableError):
             device.models()
         assert 1 < transport.attempts < 1000
 
