@@ -82,7 +82,9 @@ def test_calls_that_never_send_their_request_keep_nobody_out(chip: Chip, path: s
         calls = [channel.stream_unary(path).future(silent()) for channel in channels for _ in range(100)]
         # Only a few are waited for: when most have been ended, nearly all have arrived.
         ended = ends(calls)
-        assert {ended.get(timeout=PATIENCE_S) for _ in range(350)} == {grpc.StatusCode.CANCELLED}
+        codes = {ended.get(timeout=PATIENCE_S) for _ in range(350)}
+        # None is ended in its first second, and so many at once may be more than the service takes.
+        assert codes - {grpc.StatusCode.RESOURCE_EXHAUSTED} == {grpc.StatusCode.CANCELLED}
         assert device.infer(pictures(1)).shape == (1, 4)
         assert not all(call.done() for call in calls)
         released.set()
