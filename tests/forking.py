@@ -19,7 +19,7 @@ import numpy as np
 import pcmedge
 from pcmedge.errors import DeviceStateError
 
-PATIENCE_S = 25
+PATIENCE_S = 50
 SHAPE = (1, 1, 6, 6)
 X = np.full(SHAPE, 0.5, np.float32)
 
