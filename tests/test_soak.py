@@ -5,11 +5,13 @@ The full ones are ``python -m tests.soak.load``, ``.soak`` and ``.fuzz`` (docs/r
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_process import killed_in_the_end
 from soak import fuzz, load, soak, verdict, wire
 from soak.consistency import judge
 from soak.device_process import served
@@ -95,12 +97,30 @@ def test_growth_is_told_from_a_sawtooth_and_from_warming_up() -> None:
     assert growth(warm + leak, "uss_kib", 10.0).slope_per_hour == pytest.approx(72_000)
 
 
+GROWS = """
+print(flush=True)
+input()
+held, opened = b"1" * (32 << 20), open("/dev/null")
+print(flush=True)
+input()
+"""
+
+
 def test_vitals_are_those_of_the_process() -> None:
-    before = Vitals.of(os.getpid())
-    held = np.ones(32 << 20, np.uint8)
-    with Path("/dev/null").open() as _:
-        after = Vitals.of(os.getpid())
-    assert held.size // 1024 <= after.uss_kib - before.uss_kib + 1024
+    """Of a child: in this process connections of tests before may still be closing."""
+    command = [sys.executable, "-c", GROWS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        found = []
+        with killed_in_the_end(child):
+            for _ in range(2):
+                assert child.stdout.readline() == "\n"
+                found.append(Vitals.of(child.pid))
+                child.stdin.write("\n")
+                child.stdin.flush()
+    before, after = found
+    assert after.uss_kib - before.uss_kib + 1024 >= 32 << 10
     assert after.descriptors == before.descriptors + 1
 
 
