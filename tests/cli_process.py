@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -116,7 +117,8 @@ def served(*arguments: str | Path, listen: str = "127.0.0.1:0") -> Iterator[tupl
     with start("serve", *arguments, "--listen", listen, "--json") as process:
         try:
             assert process.stdout is not None
-            line = process.stdout.readline()
+            with killed_in_the_end(process):
+                line = process.stdout.readline()
             assert line, process.stderr.read() if process.stderr else ""
             ready = json.loads(line)
             assert ready["event"] == "ready"
@@ -129,6 +131,17 @@ def served(*arguments: str | Path, listen: str = "127.0.0.1:0") -> Iterator[tupl
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
+
+
+@contextmanager
+def killed_in_the_end(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Whoever reads what a child prints reads its end after a minute and a half, also of a child that hangs."""
+    timer = threading.Timer(1.5 * PATIENCE_S, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager
@@ -146,5 +159,5 @@ def wait_for(condition: Callable[[], object]) -> None:
     """Until ``condition()`` holds; fails after a minute."""
     deadline_s = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline_s
+        assert time.monotonic() < deadline_s, f"what the test waits for did not come within {PATIENCE_S:g} s"
         time.sleep(0.02)

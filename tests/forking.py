@@ -23,7 +23,7 @@ from pcmedge.errors import DeviceStateError
 # Said of every fork with threads since Python 3.12; that it goes well all the same is what is tested.
 warnings.filterwarnings("ignore", message=".*use of fork", category=DeprecationWarning)
 
-PATIENCE_S = 25
+PATIENCE_S = 50
 SHAPE = (1, 1, 6, 6)
 X = np.full(SHAPE, 0.5, np.float32)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pcmedge
+from cli_process import killed_in_the_end
 from pcmedge.device import Device
 from pcmedge.image import ChipImage
 from pcmedge_emulator.chip import Chip
@@ -77,6 +78,9 @@ def server_process(image: ChipImage, folder: Path, listen: str = "127.0.0.1:0") 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
-            yield process, process.stdout.readline().strip()
+            with killed_in_the_end(process):
+                address = process.stdout.readline().strip()
+            assert address, "the device did not start"
+            yield process, address
         finally:
             process.kill()

@@ -19,7 +19,7 @@ address, role, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
 X = np.full((2, 1, 6, 6), 0.5, np.float32)
 with pcmedge.connect(address) as device:
     if role == "programs":
-        lease = device.acquire_lease("updater", duration_s=60)
+        lease = device.acquire_lease("updater", duration_s=600)
         print("leased", flush=True)
         sys.stdin.readline()
         for number in range(rounds):

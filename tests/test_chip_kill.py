@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chip_models import OUTPUT, digits_image
+from cli_process import wait_for
 from pcmedge_emulator import codec
 from pcmedge_emulator.calibration.policy import MANUAL
 from pcmedge_emulator.chip import Chip
@@ -66,8 +67,8 @@ def reachable(lines: list[list[str]], before: State) -> tuple[State, State | Non
 def check(store: Path, confirmed: State, coming: State | None) -> State:
     """The state in the store is the old or the new one, all of it is there, and its age is right."""
     with Chip(store=store, default_policy=MANUAL) as chip:
-        models = chip.models()
-        now_s, device_s = time.time(), chip.clock().device_time_s
+        before_s, models, after_s = time.time(), chip.models(), time.time()
+        device_s = chip.clock().device_time_s
         if not models:
             assert confirmed == EMPTY
             return EMPTY
@@ -75,7 +76,7 @@ def check(store: Path, confirmed: State, coming: State | None) -> State:
         found = (str(model.program_generation), str(model.statistics_generation), model.image_sha256.hex())
         assert found in (confirmed, coming)
         assert len(models) == 1
-        assert model.age_s == pytest.approx(now_s - model.programmed_at_unix_s, abs=0.5)
+        assert before_s - 0.5 <= model.age_s + model.programmed_at_unix_s <= after_s + 0.5
         assert model.age_s <= device_s
         image = chip.image("digits")
         inputs, outputs = image.reference_set()
@@ -106,20 +107,20 @@ def test_twenty_kills(victims: subprocess.Popen[str], tmp_path: Path) -> None:
     draw = random.Random()
     store = tmp_path / "store"
     store.mkdir()
-    state, done, old, new = EMPTY, 0, 0, 0
+    state, done, old, new, longest_s = EMPTY, 0, 0, 0, 0.4
     for kill in range(KILLS):
         victims.stdin.write(f"{store} {kill}\n")
         victims.stdin.flush()
         child = int(victims.stdout.readline())
-        deadline_s = time.monotonic() + 30.0
-        while not any(line[0] == "ready" for line in notes(store)[done:]):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.005)
-        moment_s = draw.uniform(0.0, 0.4)
+        wait_for(lambda: any(line[0] == "ready" for line in notes(store)[done:]))  # noqa: B023
+        moment_s = draw.uniform(0.0, longest_s)
         time.sleep(moment_s)
         os.kill(child, signal.SIGKILL)
         assert victims.stdout.readline() == "dead\n"
         confirmed, coming = reachable(notes(store)[done:], state)
+        if confirmed == state:
+            # Nothing was finished: a slow machine is given longer.
+            longest_s *= 1.2
         done = len(notes(store))
         state = check(store, confirmed, coming)
         old += coming is not None and state == confirmed
@@ -140,8 +141,7 @@ def test_a_manual_clock_stands_still_while_killed(victims: subprocess.Popen[str]
     victims.stdin.write(f"{store} 1\n")
     victims.stdin.flush()
     child = int(victims.stdout.readline())
-    while not any(line[0] == "end" for line in notes(store)):
-        time.sleep(0.01)
+    wait_for(lambda: any(line[0] == "end" for line in notes(store)))
     os.kill(child, signal.SIGKILL)
     assert victims.stdout.readline() == "dead\n"
     with Chip(store=store) as chip:

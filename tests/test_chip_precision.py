@@ -21,7 +21,7 @@ from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.physics.curves import Curve
 from pcmedge_emulator.physics.technology import get_technology
 
-SLOW_S = 600.0
+SLOW_S = 100.0
 
 
 def pictures(count: int = 200) -> dict[str, NDArray[np.float32]]:

@@ -48,7 +48,7 @@ def test_devices_tells_who_is_there(device: str, capsys: pytest.CaptureFixture[s
     assert found["identity"]["emulated"] is True
     assert [model["name"] for model in found["models"]] == ["small-net"]
     assert "small-net" in text
-    scanned = run(capsys, "devices", "--json", "--timeout", "1").document
+    scanned = run(capsys, "devices", "--json", "--timeout", "30").document
     assert device in {each["url"] for each in scanned["devices"]}
 
 
@@ -323,10 +323,10 @@ def test_nobody_there_is_exit_code_6(sources: Sources, capsys: pytest.CaptureFix
         free.bind(("127.0.0.1", 0))
         dead = f"grpc://127.0.0.1:{free.getsockname()[1]}"
         for arguments in (("images",), ("infer", "--input", sources.data), ("telemetry", "--watch")):
-            result = run(capsys, *arguments, "--device", dead, "--timeout", "1", "--json")
+            result = run(capsys, *arguments, "--device", dead, "--timeout", "10", "--json")
             assert result.code == 6
             assert dead in result.error["message"]
-        silent = run(capsys, "devices", dead, "--json", "--timeout", "1")
+        silent = run(capsys, "devices", dead, "--json", "--timeout", "10")
         assert (silent.code, silent.document["devices"]) == (6, [])
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pcmedge
 import pytest
 from cli_models import write_large_image, write_sources
-from cli_process import ENTRY, run, run_process, served, start, wait_for
+from cli_process import ENTRY, killed_in_the_end, run, run_process, served, start, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,8 @@ def test_the_emulator_package_serves_too() -> None:
     entry = (ENTRY[0], "-m", "pcmedge_emulator")
     with start("--listen", "127.0.0.1:0", "--json", entry=entry) as process:
         assert process.stdout is not None
-        assert json.loads(process.stdout.readline())["event"] == "ready"
+        with killed_in_the_end(process):
+            assert json.loads(process.stdout.readline())["event"] == "ready"
         process.terminate()
         assert json.loads(process.communicate(timeout=60)[0].splitlines()[-1])["event"] == "stopped"
         assert process.returncode == 0
@@ -152,7 +153,8 @@ def test_the_emulator_package_serves_too() -> None:
 def test_ctrl_c_while_watching_is_exit_code_130(address: str) -> None:
     with start("telemetry", "--watch", "--interval", "0.05", "--json", PCMEDGE_DEVICE=address) as process:
         assert process.stdout is not None
-        assert json.loads(process.stdout.readline())["sequence"] == 1
+        with killed_in_the_end(process):
+            assert json.loads(process.stdout.readline())["sequence"] == 1
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -182,7 +184,8 @@ def test_a_server_killed_while_watched_is_exit_code_6(tmp_path: Path) -> None:
     watch = ("telemetry", "--watch", "--interval", "0.05", "--json", "--device")
     with served() as (url, server), start(*watch, url) as watcher:
         assert watcher.stdout is not None
-        assert watcher.stdout.readline()
+        with killed_in_the_end(watcher):
+            assert watcher.stdout.readline()
         os.kill(server.pid, signal.SIGKILL)
         out, err = watcher.communicate(timeout=60)
     assert watcher.returncode == 6

@@ -15,7 +15,7 @@ import pcmedge
 import pyarrow.parquet as parquet
 import pytest
 from cli_models import LABELS, Sources, write_sources
-from cli_process import run, run_process, start
+from cli_process import killed_in_the_end, run, run_process, start, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -248,13 +248,21 @@ def test_demo_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_ctrl_c_during_the_demo_leaves_nothing_running(tmp_path: Path) -> None:
     with start("demo", "--chips", "1", "--output", tmp_path / "demo") as process:
         assert process.stderr is not None
-        while "programming" not in process.stderr.readline():
-            assert process.poll() is None
+        with killed_in_the_end(process):
+            assert any("programming" in line for line in process.stderr)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
     assert not list((tmp_path / "demo").glob("*"))
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    wait_for(lambda: not anybody_in(process.pid))
+
+
+def anybody_in(group: int) -> bool:
+    """Whether a process of this group is there, or has ended and waits for its parent to hear of it."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

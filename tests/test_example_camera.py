@@ -24,6 +24,9 @@ from examples.camera.options import opener
 from examples.camera.perception import Tally, perceive
 from examples.camera.regions import board, centre, whole
 
+STEADY = ("--seed", "3", "--clock", "manual")
+"""Of a chip that makes the same of a clip however long that takes."""
+
 
 def frame(number: int) -> Frame:
     return Frame(number=number, picture=np.zeros((4, 6, 3), np.uint8), captured_unix_s=0.0, captured_s=0.0)
@@ -135,11 +138,15 @@ def test_a_device_that_falls_silent_is_late_then_away_then_back(image: Path) -> 
 
         wait_for(lambda: ask() == "answered")
         with halted(server):
+            before = list(events)
             assert [ask() for _ in range(3)] == ["late", "late", "away"]
+            assert events == [*before, "device-away"]
+            prepared.clear()
         wait_for(lambda: ask() == "answered")
         link.close()
-    assert events == ["device-ready", "device-away", "device-back"]
-    assert prepared == [address, address]
+    assert events == [*before, "device-away", "device-back"]
+    # A busy machine may be late again meanwhile, and then the chip is prepared again.
+    assert set(prepared) == {address}
 
 
 def test_an_answer_after_the_deadline_is_late_and_holds_nobody_up(image: Path) -> None:
@@ -147,12 +154,12 @@ def test_an_answer_after_the_deadline_is_late_and_holds_nobody_up(image: Path) -
 
     def slow(chip: pcmedge.Device) -> None:
         holding.set()
-        release.wait(30)
+        release.wait(60)
 
     picture = np.zeros((96, 96, 3), np.uint8)
     link = DeviceLink(lambda: pcmedge.Emulator(image, seed=1, clock="manual"), on_ready=slow)
     assert link.ask(picture, time.monotonic()).status == "away"  # it is being opened
-    holding.wait(30)
+    assert holding.wait(60)
     assert link.ask(picture, time.monotonic()).status == "away"  # still; and this returned
     release.set()
     assert link.ask(picture, time.monotonic() + 30).status == "answered"
@@ -176,7 +183,8 @@ def test_wrong_arguments_end_the_application(
 
 def test_the_demo_reads_its_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     video, picture = tmp_path / "out.mp4", tmp_path / "out.png"
-    options = ["--headless", "--json", "--every-frame", "--deadline", "30"]
+    # How much it drifts is not for the machine's speed to say.
+    options = ["--headless", "--json", "--every-frame", "--deadline", "30", "--clock", "manual"]
     assert main(["--demo", *options, "--video", str(video), "--picture", str(picture)]) == 0
     *_, summary = documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert summary["event"] == "summary"
@@ -200,7 +208,7 @@ def test_the_device_dies_and_comes_back(image: Path) -> None:
     # A deadline that a busy machine keeps: what is away here has been killed.
     arguments = ["--demo", "--loop", "--headless", "--deadline", "30"]
     with (
-        served(image, "--seed", "3") as (address, server),
+        served(image, *STEADY) as (address, server),
         application("examples.camera", *arguments, "--device", address) as camera,
     ):
         camera.wait_for("frame", 10, status="answered")
@@ -208,7 +216,7 @@ def test_the_device_dies_and_comes_back(image: Path) -> None:
         camera.wait_for("device-away")
         gone = len(camera.documents)
         camera.wait_for("frame", 20, after=gone, status="away")  # frames go on
-        with served(image, "--seed", "3", listen=address.removeprefix("grpc://")):
+        with served(image, *STEADY, listen=address.removeprefix("grpc://")):
             camera.wait_for("device-back", after=gone)
             back = len(camera.documents)
             camera.wait_for("frame", 100, after=back, status="answered")
@@ -228,7 +236,7 @@ def test_a_fallback_answers_meanwhile(image: Path) -> None:
     prepared: list[str] = []
     picture = np.zeros((96, 96, 3), np.uint8)
     with served(image, "--seed", "3") as (address, server):
-        options = parse(["--device", address, "--image", str(image), "--fallback", "--deadline", "4"])
+        options = parse(["--device", address, "--image", str(image), "--fallback", "--deadline", "30"])
         link = DeviceLink(
             opener(options, pcmedge.ChipImage.open(image)),
             on_event=lambda kind, message: events.append(kind),
@@ -264,15 +272,18 @@ def test_a_camera_is_served_by_whoever_opened_it_later(image: Path, clip: Path) 
     with served(image, "--seed", "3") as (address, server):
         server.kill()
         server.wait()
-        device = pcmedge.connect(address, lazy=True, timeout_s=5.0)
+        device = pcmedge.connect(address, lazy=True, timeout_s=30.0)
         link, tally = DeviceLink(lambda: device), Tally()
         capture = Capture(clip, loop=True)
-        frames = perceive(capture, link, board, 5.0)
-        tally.add(next(frames), None)
-        assert tally.statuses["away"] == 1
+        frames = perceive(capture, link, board, 30.0)
+
+        def looked(status: str) -> int:
+            tally.add(next(frames), None)
+            return tally.statuses[status]
+
+        assert looked("away") == 1
         with served(image, "--seed", "3", listen=address.removeprefix("grpc://")):
-            while not tally.statuses["answered"]:
-                tally.add(next(frames), None)
+            wait_for(lambda: looked("answered"))
         capture.close()
         link.close()
     assert link.away == ""

@@ -7,20 +7,23 @@ import json
 import math
 import os
 import socket
+import time
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pcmedge
 import pytest
-from cli_process import served, wait_for
+from cli_process import PATIENCE_S, served, wait_for
 from example_process import Application, application
 from hypothesis import given
 from hypothesis import strategies as st
 
 from examples.camera.demo_clip import demo_image
+from examples.camera.outputs import Reporter
 from examples.drone.__main__ import main
 from examples.drone.phases import SETTLED_S, Gate, SystemStatus, VehicleState, judge, recalibration_due
 from examples.drone.vehicle import LEGS, Vehicle, mavlink
@@ -262,7 +265,7 @@ def test_the_chip_is_recalibrated_in_a_hover_and_not_before(image: Path) -> None
         with flying(address) as (companion, vehicle):
             vehicle.fly("cruise")
             companion.wait_for("device-ready")
-            ours, theirs = len(vehicle.heartbeats), vehicle.heartbeats_sent
+            ours, since_s = len(vehicle.heartbeats), time.monotonic()
             wait_for(lambda: len(vehicle.values("PCM_AGE_S")) >= 6)
             assert chip.policy().kind == "manual"
             assert set(vehicle.values("PCM_RECOK")) == {0.0}
@@ -277,9 +280,9 @@ def test_the_chip_is_recalibrated_in_a_hover_and_not_before(image: Path) -> None
                 assert vehicle.values(name), name
             assert set(vehicle.values("PCM_CLASS")) <= set(range(10))
             assert all(0 <= score <= 1 for score in vehicle.values("PCM_SCORE"))
-            # One heartbeat of ours for each of the vehicle's, which come at 1 Hz.
-            wait_for(lambda: vehicle.heartbeats_sent >= theirs + 4)
-            assert abs((vehicle.heartbeats_sent - theirs) - (len(vehicle.heartbeats) - ours)) <= 2
+            # Heartbeats go on, and come no faster than at 1 Hz; a few may have waited to be read.
+            wait_for(lambda: len(vehicle.heartbeats) >= ours + 8)
+            assert len(vehicle.heartbeats) - ours <= time.monotonic() - since_s + 4
             assert companion.end() == 0
     assert companion.documents[-1]["event"] == "summary"
 
@@ -337,12 +340,25 @@ def test_the_device_and_the_vehicle_go_and_come_back(image: Path) -> None:
 def test_the_demo_is_a_whole_flight(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flight = (("parked", 3.0), ("take-off", 0.3), ("cruise", 0.3), ("hover", 0.3), ("land", 0.3), ("parked", 0.2))
-    monkeypatch.setattr("examples.drone.__main__.FLIGHT", flight)
-    assert main(["--demo", "--json", "--clock", "3600", "--fallback", "--picture", str(tmp_path / "out.png")]) == 0
-    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    kinds = {document["event"] for document in documents}
     # Whether the recalibration begun on the ground ends there is a matter of seconds; the tests above wait for one.
-    assert {"vehicle-heard", "device-ready", "detection", "recalibrating", "summary"} <= kinds
+    on_the_ground = {"vehicle-heard", "device-ready", "detection", "recalibrating"}
+    flight = [("parked", PATIENCE_S), ("take-off", 0.3), ("cruise", 0.3), ("hover", 0.3), ("land", 0.3)]
+    said, begun_s = set[str](), time.monotonic()
+
+    class TakesOff(Reporter):
+        """The vehicle does, when all that happens on the ground has happened."""
+
+        def event(self, kind: str, message: str, **more: Any) -> None:
+            super().event(kind, message, **more)
+            said.add(kind)
+            if said >= on_the_ground and flight[0][1] == PATIENCE_S:
+                flight[0] = ("parked", time.monotonic() - begun_s)
+
+    monkeypatch.setattr("examples.drone.__main__.FLIGHT", flight)
+    monkeypatch.setattr("examples.drone.__main__.Reporter", TakesOff)
+    options = ["--demo", "--json", "--clock", "3600", "--fallback", "--deadline", "30"]
+    assert main([*options, "--picture", str(tmp_path / "out.png")]) == 0
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {document["event"] for document in documents} >= {*on_the_ground, "summary"}
     assert documents[-1]["answered"] > 0
     assert (tmp_path / "out.png").stat().st_size > 1000

@@ -13,7 +13,7 @@ import numpy as np
 import pcmedge
 import pytest
 from chip_models import digits, digits_image
-from cli_process import halted, wait_for
+from cli_process import PATIENCE_S, halted, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pcmedge import FallbackDevice
@@ -94,7 +94,6 @@ def test_a_primary_that_is_down_at_the_start_is_taken_when_it_comes() -> None:
                 assert reasons(device)[1:] == [("primary", "RECOVERED")]
 
 
-@pytest.mark.timeout(120)
 def test_a_device_killed_under_load_and_brought_back_loses_no_request(tmp_path: Path) -> None:
     """Threads ask and a stream runs while the device is killed with SIGKILL and started again at the same address."""
     heard: list[Turnover] = []
@@ -137,7 +136,7 @@ def test_a_device_killed_under_load_and_brought_back_loses_no_request(tmp_path: 
         wait_for(lambda: all(mine[-1].answered_by == "primary" for mine in answered))
         over.set()
         for thread in threads:
-            thread.join()
+            thread.join(PATIENCE_S)
         turnovers = device.turnovers()
     assert failures == []
     assert in_order(turnovers)
@@ -249,7 +248,7 @@ def test_a_primary_that_became_another_model_is_not_taken_back(chip: Device) -> 
 def test_a_slow_device_is_left_and_taken_back_when_it_is_quick(tmp_path: Path) -> None:
     with (
         server_process(classifier(), tmp_path) as (process, address),
-        FallbackDevice(address, ideal(), deadline_s=1.0, probe_timeout_s=1.0, **QUICK) as device,
+        FallbackDevice(address, ideal(), deadline_s=3.0, **QUICK) as device,
     ):
         assert device.infer_detailed(pictures(1)).answered_by == "primary"
         with halted(process):
@@ -376,7 +375,7 @@ def test_listeners_hear_everything_in_order_even_if_one_call_fails(
             chip.activate("small")
             wait_for(lambda: device.in_force == "primary")
         turnovers = device.turnovers()
-    watcher.join()
+    watcher.join(PATIENCE_S)
     assert len(turnovers) == 4
     assert in_order(turnovers)
     assert tuple(heard) == tuple(watched) == turnovers

@@ -24,7 +24,7 @@ import pytest
 import typer
 from chip_models import digits_image
 from cli_models import write_large_image
-from cli_process import run, served, start, wait_for
+from cli_process import PATIENCE_S, killed_in_the_end, run, served, start, wait_for
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pcmedge.cli import settings
 from pcmedge.cli.main import app
@@ -295,7 +295,7 @@ def test_health_as_an_exit_code(image: Path, capsys: pytest.CaptureFixture[str])
         assert run(capsys, "program", str(image), "--device", url).code == 0
         result = run(capsys, "health", "--require", "healthy", "--device", url, "--json")
         assert (result.code, result.document) == (0, {"health": "ready", "state": "idle", "degraded_reasons": []})
-    assert run(capsys, "health", "--device", url, "--timeout", "1").code == 6
+    assert run(capsys, "health", "--device", url, "--timeout", "10").code == 6
 
 
 # ------------------------------------------------------------------------------------------------------------ stopping
@@ -323,7 +323,7 @@ def test_under_load_nothing_accepted_fails_and_what_comes_later_is_unavailable(i
             stopped[0] = True
             process.terminate()
             for future in futures:
-                future.result(timeout=60)
+                future.result(timeout=PATIENCE_S)
         assert process.wait(timeout=60) == 0
     assert refusals == [(True, "UNAVAILABLE")] * 4
 
@@ -337,7 +337,8 @@ def test_a_second_signal_ends_it_while_it_drains(tmp_path: Path) -> None:
             wait_for(lambda: any(each.state == "running" for each in device.operations()))
             process.send_signal(signal.SIGTERM)
             assert process.stderr is not None
-            assert any("draining" in line for line in process.stderr)
+            with killed_in_the_end(process):
+                assert any("draining" in line for line in process.stderr)
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == -signal.SIGTERM
             assert programming.wait(timeout=60) == 6

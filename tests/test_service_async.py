@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import os
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pcmedge
 import pytest
+from cli_process import PATIENCE_S
 from pcmedge.device import AsyncDevice, AsyncLab, Device, Lab, Policy
 from pcmedge.device.transport import AsyncLocalTransport, LocalTransport
 from pcmedge.errors import InputShapeError, ModelNotFoundError, UnavailableError
@@ -64,9 +67,25 @@ def test_it_offers_what_device_offers_with_the_same_arguments() -> None:
     assert inspect.signature(Device.infer_detailed).return_annotation == "InferResult"
 
 
+class _AskedFor(os.PathLike[str]):
+    """A path that says when it is asked for, and lets the one who asks wait."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __fspath__(self) -> str:
+        self.begun.set()
+        assert self.go_on.wait(PATIENCE_S)
+        return str(self._path)
+
+
 def test_an_emulator_for_an_event_loop(tmp_path: Path) -> None:
     mine, theirs = inspect.signature(pcmedge.AsyncEmulator), inspect.signature(pcmedge.Emulator)
     assert (mine.parameters, mine.return_annotation) == (theirs.parameters, "AsyncDevice")
+
+    file = tmp_path / "large.pcmi"
+    large().save(file)
 
     async def talk() -> None:
         store = tmp_path / "store"
@@ -77,9 +96,11 @@ def test_an_emulator_for_an_event_loop(tmp_path: Path) -> None:
             await device.identity()
         # The store is free again, also after a task that was cancelled while its emulator was made.
         for _ in range(2):
-            task = asyncio.create_task(pcmedge.AsyncEmulator(large(), store=store))
-            await asyncio.sleep(0.05)
+            asked = _AskedFor(file)
+            task = asyncio.create_task(pcmedge.AsyncEmulator(asked, store=store))
+            await asyncio.to_thread(asked.begun.wait, PATIENCE_S)
             task.cancel()
+            asked.go_on.set()
             with pytest.raises(asyncio.CancelledError):
                 await task
         async with await pcmedge.AsyncEmulator(store=store) as device:
@@ -186,18 +207,33 @@ def test_cancelling_a_task_cancels_the_operation(over: Any) -> None:
     over(talk)
 
 
+async def _reached(condition: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
 def test_cancelling_a_task_stops_an_advance_of_time(over: Any) -> None:
     async def talk(device: AsyncDevice) -> None:
-        await device.set_policy(Policy(kind="interval", interval_s=1.0, method="gdc"))
+        async def last() -> str:
+            return (await device.events())[-1].kind
+
+        async def recalibrates() -> bool:
+            return any(event.kind.startswith("recalibrat") for event in await device.events())
+
+        async def is_over() -> bool:
+            return not (await last()).startswith("recalibrat")
+
+        # All that are due last half a minute or longer.
+        await device.program(large())
+        await device.set_policy(Policy(kind="interval", interval_s=1.0, reads=16), model="large")
         task = asyncio.create_task(device.lab.advance("1y"))
-        while not any(event.kind.startswith("recalibrat") for event in await device.events()):
-            await asyncio.sleep(0.01)
+        await _reached(recalibrates)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        while (last := (await device.events())[-1]).kind.startswith("recalibrat"):
-            await asyncio.sleep(0.01)
-        assert last.kind == "cancelled"
+        await _reached(is_over)
+        assert await last() == "cancelled"
         assert (await device.lab.clock()).device_time_s < 256.0
 
     over(talk)
@@ -235,7 +271,7 @@ def test_a_server_killed_in_mid_stream(tmp_path: Path) -> None:
                 await anext(answers)
             process.kill()
             with pytest.raises(UnavailableError):
-                await asyncio.wait_for(_drained(answers), 20)
+                await asyncio.wait_for(_drained(answers), PATIENCE_S)
 
     with server_process(classifier(), tmp_path) as (process, address):
         asyncio.run(main(process, address))

@@ -44,7 +44,7 @@ from service_devices import served
 from service_models import classifier, pictures, two_by_two
 
 HOUR_S = 3600.0
-PATIENCE_S = 300.0
+PATIENCE_S = 100.0
 DIGITAL = {"technology": "ideal", "converters": "ideal", "read_noise": "off"}
 """A chip without noise and converters: what a picture's scores are does not depend on its neighbours."""
 

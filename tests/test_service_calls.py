@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli_process import wait_for
 from pcmedge._contract import device_pb2
 from pcmedge.device import Device, Mutation, Policy, ProgramAndVerify, Progress
 from pcmedge.device._calls import Call
@@ -129,7 +130,7 @@ def test_an_answer_says_where_it_came_from(device: Device) -> None:
     assert (result.model, result.device_serial, result.noise) == ("small", "emulator-0", False)
     assert (result.program_generation, result.statistics_generation) == (1, 1)
     assert result.age_s == pytest.approx(3600)
-    assert 0 < result.latency_s < 10
+    assert 0 < result.latency_s < 60
     assert result.output.shape == (3, 4)
     assert result.output.dtype == np.float32
     device.lab.set_noise("additive")
@@ -279,9 +280,13 @@ def test_a_degraded_device_says_why(device: Device) -> None:
     telemetry = device.telemetry()
     assert telemetry.state == "degraded"
     assert telemetry.degraded_reasons == (f"self-test agreement of 'small' is {agreement:.4g}, below 1",)
-    device.infer(pictures(1))
-    busy = device.telemetry()
-    assert (busy.state, busy.degraded_reasons) == ("serving", telemetry.degraded_reasons)
+
+    def serves() -> bool:
+        device.infer(pictures(1))
+        return device.telemetry().state == "serving"  # for a second or two
+
+    wait_for(serves)
+    assert device.telemetry().degraded_reasons == telemetry.degraded_reasons
 
 
 def test_the_journal_once_and_watched(device: Device) -> None:
@@ -370,7 +375,7 @@ def test_what_the_header_tells_is_refused_before_any_chunk(
 
     def requests() -> Iterator[device_pb2.ProgramRequest]:
         yield device_pb2.ProgramRequest(header=device_pb2.ProgramHeader(mutation=mutation, image_size=size))
-        over.wait(5.0)
+        over.wait(25.0)
         if not over.is_set():
             sent.append("a chunk")
 

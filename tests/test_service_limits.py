@@ -6,12 +6,14 @@ import contextlib
 import queue
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grpc
 import pcmedge
 import pytest
+from cli_process import PATIENCE_S, wait_for
 from pcmedge._contract import device_pb2
 from pcmedge.device._grpc import make_stub
 from pcmedge.errors import BusyError, InputValueError, UnavailableError
@@ -34,10 +36,18 @@ def target(server: Server) -> str:
     return server.address.removeprefix("grpc://")
 
 
+def ends(calls: Iterable[Any]) -> queue.SimpleQueue[grpc.StatusCode]:
+    """With what the calls end, as they do: which of many arrives first is nobody's to say."""
+    ended: queue.SimpleQueue[grpc.StatusCode] = queue.SimpleQueue()
+    for call in calls:
+        call.add_done_callback(lambda done: ended.put(done.code()))
+    return ended
+
+
 def raw(server: Server) -> socket.socket:
     host, _, port = target(server).rpartition(":")
     made = socket.create_connection((host, int(port)))
-    made.settimeout(60)
+    made.settimeout(PATIENCE_S)
     return made
 
 
@@ -46,10 +56,12 @@ def test_a_connection_that_does_not_greet_is_closed_while_others_are_served(chip
     with serve(chip, limits=Limits(handshake_s=0.5)) as server, pcmedge.connect(server.address) as device:
         silent = [raw(server) for _ in range(20)]
         for each in silent:
-            each.sendall(said)
+            # One that took the test too long is closed already.
+            with contextlib.suppress(ConnectionError):
+                each.sendall(said)
         assert device.infer(pictures(1)).shape == (1, 4)
         for each in silent:
-            with each:
+            with each, contextlib.suppress(ConnectionError):
                 while each.recv(4096):
                     pass
         assert device.infer(pictures(1)).shape == (1, 4)
@@ -60,17 +72,20 @@ def test_calls_that_never_send_their_request_keep_nobody_out(chip: Chip, path: s
     released = threading.Event()
 
     def silent() -> Iterator[bytes]:
-        released.wait()
+        released.wait(PATIENCE_S)
         yield from ()
 
-    with serve(chip) as server, pcmedge.connect(server.address) as device:
+    limits = Limits(request_s=2 * PATIENCE_S)
+    with serve(chip, limits=limits) as server, pcmedge.connect(server.address) as device:
         local = [("grpc.use_local_subchannel_pool", 1)]
         channels = [grpc.insecure_channel(target(server), local) for _ in range(4)]
         calls = [channel.stream_unary(path).future(silent()) for channel in channels for _ in range(100)]
-        # Only the latest few are waited for: most have been ended, so all have arrived.
-        ended = [call.code() for call in calls[:60]]
+        # Only a few are waited for: when most have been ended, nearly all have arrived.
+        ended = ends(calls)
+        codes = {ended.get(timeout=PATIENCE_S) for _ in range(350)}
+        # None is ended in its first second, and so many at once may be more than the service takes.
+        assert codes - {grpc.StatusCode.RESOURCE_EXHAUSTED} == {grpc.StatusCode.CANCELLED}
         assert device.infer(pictures(1)).shape == (1, 4)
-        assert set(ended) == {grpc.StatusCode.CANCELLED}
         assert not all(call.done() for call in calls)
         released.set()
         for channel in channels:
@@ -82,22 +97,23 @@ def test_health_checks_without_a_request_push_out_no_other_call(chip: Chip) -> N
     released, arrive = threading.Event(), threading.Event()
 
     def silent() -> Iterator[bytes]:
-        released.wait()
+        released.wait(PATIENCE_S)
         yield from ()
 
     def slow() -> Iterator[bytes]:
-        arrive.wait()
+        arrive.wait(PATIENCE_S)
         yield b""
 
     local = [("grpc.use_local_subchannel_pool", 1)]
     with (
-        serve(chip) as server,
+        serve(chip, limits=Limits(request_s=2 * PATIENCE_S)) as server,
         grpc.insecure_channel(target(server), local) as honest,
         grpc.insecure_channel(target(server), local) as greedy,
     ):
         call = honest.stream_unary(METHODS["ServerLive"].path).future(slow())
         checks = [greedy.stream_unary("/grpc.health.v1.Health/Check").future(silent()) for _ in range(100)]
-        assert {check.code() for check in checks[:60]} == {grpc.StatusCode.CANCELLED}
+        ended = ends(checks)
+        assert {ended.get(timeout=PATIENCE_S) for _ in range(84)} == {grpc.StatusCode.CANCELLED}
         arrive.set()
         assert call.code() is grpc.StatusCode.OK
         released.set()
@@ -107,12 +123,12 @@ def test_a_call_whose_request_does_not_come_is_ended(chip: Chip) -> None:
     released = threading.Event()
 
     def silent() -> Iterator[bytes]:
-        released.wait()
+        released.wait(PATIENCE_S)
         yield from ()
 
     with serve(chip, limits=Limits(request_s=0.4)) as server, grpc.insecure_channel(target(server)) as channel:
         call = channel.stream_unary(METHODS["ServerLive"].path).future(silent())
-        assert call.code() is grpc.StatusCode.CANCELLED
+        assert ends([call]).get(timeout=PATIENCE_S) is grpc.StatusCode.CANCELLED
         released.set()
 
 
@@ -137,14 +153,14 @@ def test_whoever_watches_health_takes_no_place_of_others(chip: Chip) -> None:
             for reader in readers:
                 reader.start()
             # All have arrived when all but the sixteen that are kept have been ended, whichever those are.
-            assert {ended.get(timeout=60) for _ in range(24)} == {grpc.StatusCode.CANCELLED}
+            assert {ended.get(timeout=PATIENCE_S) for _ in range(24)} == {grpc.StatusCode.CANCELLED}
             assert device.infer(pictures(1)).shape == (1, 4)
             assert stub.Check(health_pb2.HealthCheckRequest(), timeout=20).status == serving
             with pytest.raises(queue.Empty):
                 ended.get(timeout=0.3)
         for reader in readers:
-            reader.join(60)
-        assert {ended.get(timeout=60) for _ in range(16)} == {grpc.StatusCode.CANCELLED}
+            reader.join(PATIENCE_S)
+        assert {ended.get(timeout=PATIENCE_S) for _ in range(16)} == {grpc.StatusCode.CANCELLED}
         assert set(states) == {serving}
         assert device.infer(pictures(1)).shape == (1, 4)
 
@@ -157,7 +173,10 @@ def test_whoever_watches_health_hears_of_each_change(chip: Chip) -> None:
         server = stack.enter_context(serve(chip))
         channel = stack.enter_context(grpc.insecure_channel(target(server)))
         stub = health_pb2_grpc.HealthStub(channel)
-        watches = {name: stub.Watch(health_pb2.HealthCheckRequest(service=name)) for name in ("", served, unknown)}
+        watches = {
+            name: stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=PATIENCE_S)
+            for name in ("", served, unknown)
+        }
         first = {name: next(watch).status for name, watch in watches.items()}
         stopper = threading.Thread(target=server.stop)
         stopper.start()
@@ -168,7 +187,7 @@ def test_whoever_watches_health_hears_of_each_change(chip: Chip) -> None:
         }
         for name in ("", served):
             assert next(watches[name]).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        stopper.join(60)
+        stopper.join(PATIENCE_S)
         with pytest.raises(grpc.RpcError):
             next(watches[unknown])
 
@@ -179,7 +198,7 @@ class Trickle:
     def __init__(self, server: Server, size: int = 100_000) -> None:
         self.stop = threading.Event()
         self._channel = grpc.insecure_channel(target(server), [("grpc.use_local_subchannel_pool", 1)])
-        self.replies = make_stub(self._channel, METHODS["Program"])(self._requests(size), timeout=60)
+        self.replies: Any = make_stub(self._channel, METHODS["Program"])(self._requests(size), timeout=PATIENCE_S)
 
     def _requests(self, size: int) -> Iterator[device_pb2.ProgramRequest]:
         yield device_pb2.ProgramRequest(header=device_pb2.ProgramHeader(image_size=size))
@@ -216,42 +235,48 @@ def test_a_calibration_buffer_that_never_comes_is_ended_too(chip: Chip) -> None:
 
     def silent() -> Iterator[device_pb2.CalibrationBufferRequest]:
         yield device_pb2.CalibrationBufferRequest(header=device_pb2.CalibrationBufferHeader(model_name="small"))
-        released.wait()
+        released.wait(PATIENCE_S)
 
     with (
         serve(chip, limits=Limits(upload_grace_s=0.5)) as server,
         grpc.insecure_channel(target(server)) as channel,
     ):
         with pytest.raises(grpc.RpcError) as caught:
-            make_stub(channel, METHODS["ReplaceCalibrationBuffer"])(silent(), timeout=60)
+            make_stub(channel, METHODS["ReplaceCalibrationBuffer"])(silent(), timeout=PATIENCE_S)
         released.set()
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
         assert "received" in from_status(dict(caught.value.trailing_metadata())[DETAILS_KEY]).metadata  # type: ignore
 
 
-def program_again_and_again(device: pcmedge.Device) -> None:
-    """Until it is refused: the slow uploads need a moment to begin."""
-    for _ in range(300):
-        device.program(classifier())
-
-
 def test_uploads_at_once_are_bounded_and_a_place_is_free_again_when_one_ends(chip: Chip) -> None:
-    with serve(chip, limits=Limits(max_uploads=2)) as server, pcmedge.connect(server.address) as device:
+    limits = Limits(max_uploads=2, upload_grace_s=2 * PATIENCE_S)
+    with serve(chip, limits=limits) as server, pcmedge.connect(server.address) as device:
         slow = [Trickle(server), Trickle(server)]
-        with pytest.raises(BusyError, match="2 uploads"):
-            program_again_and_again(device)
+        refused, end_s = "", time.monotonic() + PATIENCE_S
+        while not refused:
+            assert time.monotonic() < end_s, "two uploads never took both places"
+            try:
+                device.program(classifier())
+            except BusyError as error:
+                refused = error.message
+            # Ours may have had the place that one of them wanted.
+            for number, each in enumerate(slow):
+                if not each.replies.is_active():
+                    each.close()
+                    slow[number] = Trickle(server)
+        assert "2 uploads" in refused
         assert device.infer(pictures(1)).shape == (1, 4)
         for each in slow:
             each.close()
-        until = threading.Event()
-        for _ in range(300):
-            try:
-                assert device.program(classifier()).model.name == "small"
-                break
-            except BusyError:
-                until.wait(0.02)
-        else:
-            pytest.fail("the place of a client that went away was never free again")
+        wait_for(lambda: programmed(device))
+
+
+def programmed(device: pcmedge.Device) -> bool:
+    """Whether there was a place."""
+    try:
+        return device.program(classifier()).model.name == "small"
+    except BusyError:
+        return False
 
 
 def test_an_image_over_the_limit_is_refused_at_its_header(chip: Chip) -> None:

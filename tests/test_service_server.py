@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import stat
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import grpc
 import numpy as np
 import pcmedge
 import pytest
+from cli_process import PATIENCE_S, wait_for
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pcmedge._contract import device_pb2
 from pcmedge.device._calls import Call
@@ -123,7 +124,8 @@ def test_health_names_each_service_and_turns_when_stopping() -> None:
     with served(lab=True) as server:
         assert _health(server.address, LAB_SERVICE) == health_pb2.HealthCheckResponse.SERVING
         with grpc.insecure_channel(parse_address(server.address).target) as channel:
-            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            request = health_pb2.HealthCheckRequest()
+            watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=PATIENCE_S)
             assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
             threading.Thread(target=server.stop).start()
             assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -185,15 +187,16 @@ def test_open_streams_never_take_the_threads_of_short_calls(chip: Chip) -> None:
             next(third)
         assert device.identity().serial == "emulator-0"
         first.close()
-        for _ in range(100):
-            try:
-                reopened = device.watch_telemetry()
-                assert next(reopened).sequence == 1
-                break
-            except BusyError:
-                time.sleep(0.05)
-        reopened.close()
+        wait_for(lambda: _can_be_watched(device))
         second.close()
+
+
+def _can_be_watched(device: pcmedge.Device) -> bool:
+    with contextlib.closing(device.watch_telemetry()) as watched:
+        try:
+            return next(watched).sequence == 1
+        except BusyError:
+            return False
 
 
 def test_a_message_over_the_limit_is_refused_with_advice(chip: Chip) -> None:
@@ -219,10 +222,9 @@ def test_stopping_lets_calls_finish_and_ends_watching_streams(chip: Chip) -> Non
         done: list[Any] = []
         programming = threading.Thread(target=lambda: done.append(device.program(large())))
         programming.start()
-        while not device.operations():
-            time.sleep(0.01)
-        server.stop(grace_s=20)
-        programming.join()
+        wait_for(device.operations)
+        server.stop(grace_s=PATIENCE_S)
+        programming.join(PATIENCE_S)
         assert done[0].model.name == "large"
         for stream in (watched, telemetry):
             with pytest.raises(UnavailableError, match="shutting down"):

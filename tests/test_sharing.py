@@ -12,7 +12,7 @@ from typing import Any
 
 import pcmedge
 import pytest
-from cli_process import environment, run
+from cli_process import environment, killed_in_the_end, run
 from service_devices import served
 from service_models import classifier
 
@@ -30,6 +30,11 @@ def application(address: str, *arguments: object) -> Iterator[Any]:
             yield process
         finally:
             process.kill()
+
+
+def first_line(process: Any) -> str:
+    with killed_in_the_end(process):
+        return str(process.stdout.readline()).strip()
 
 
 def finished(process: Any) -> Any:
@@ -52,13 +57,13 @@ def test_one_reprograms_under_a_lease_and_the_others_never_fail(
         for name in ("shared", "lone"):
             device.set_policy("manual", model=name)
         with application(server.address, "programs", ROUNDS, one, two) as updater:
-            assert updater.stdout.readline() == "leased\n"
+            assert first_line(updater) == "leased"
             with (
                 application(server.address, "shared", 0) as shared,
                 application(server.address, "lone", 0) as lone,
             ):
                 for process in (shared, lone):
-                    assert process.stdout.readline() == "asking\n"
+                    assert first_line(process) == "asking"
                 assert finished(updater) == {"programmed": ROUNDS}
                 saw_shared, saw_lone = finished(shared), finished(lone)
         events = device.events()

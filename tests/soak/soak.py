@@ -32,6 +32,8 @@ KEPT_EVENTS = 500
 The other bounds are 1,024 answers to request ids, 256 self-tests of a model and 64 operations.
 """
 
+LONGEST_REST_S = 60.0
+
 Said = Callable[[str, float], None]
 
 
@@ -144,9 +146,16 @@ def _wait(started_s: float, until_s: float, phase: str, say: Said) -> None:
 
 
 def _at_rest(company: Company, device: Served, rest_s: float) -> Vitals:
+    """When threads and descriptors have been the same for ``rest_s``: to end them takes a busy machine a while."""
     company.rest()
-    time.sleep(rest_s)
-    return Vitals.of(device.pid, 0.0)
+    found, since_s = Vitals.of(device.pid, 0.0), time.monotonic()
+    end_s = since_s + LONGEST_REST_S
+    while (now_s := time.monotonic()) - since_s < rest_s and now_s < end_s:
+        time.sleep(0.1)
+        before, found = found, Vitals.of(device.pid, 0.0)
+        if (found.threads, found.descriptors) != (before.threads, before.descriptors):
+            since_s = time.monotonic()
+    return found
 
 
 def table(outcome: Outcome) -> Table:

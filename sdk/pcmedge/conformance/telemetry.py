@@ -59,20 +59,31 @@ def ages_forward(bench: Bench) -> None:
         _forward(what, values)
 
 
+def _both(bench: Bench) -> tuple[device_pb2.Telemetry, float, float]:
+    """Telemetry, the probe's age in ListImages, and the device seconds that passed between: the less the better."""
+    found: list[tuple[device_pb2.Telemetry, float, float]] = []
+    for _ in range(5):
+        telemetry, age_s = reading(bench), bench.must_be_resident().age_s
+        found.append((telemetry, age_s, reading(bench).device_time_s - telemetry.device_time_s))
+        if found[-1][2] <= 0.1:
+            break
+    return min(found, key=lambda each: each[2])
+
+
 @rule("R33.2", "Age counts seconds of the device's clock: image, telemetry and device time advance alike.", "telemetry")
 def ages_by_its_clock(bench: Bench) -> None:
     bench.fresh()
-    first, first_age_s = reading(bench), bench.must_be_resident().age_s
+    first, first_age_s, first_went_s = _both(bench)
     time.sleep(0.5)
-    second, second_age_s = reading(bench), bench.must_be_resident().age_s
+    second, second_age_s, second_went_s = _both(bench)
     went_s = second.device_time_s - first.device_time_s
     slack_s = 0.25 * abs(went_s) + 0.25 * max(1.0, went_s / 0.5)
-    for what, aged_s in (
-        ("telemetry", of_probe(second).age_s - of_probe(first).age_s),
-        ("ListImages", second_age_s - first_age_s),
+    for what, aged_s, apart_s in (
+        ("telemetry", of_probe(second).age_s - of_probe(first).age_s, 0.0),
+        ("ListImages", second_age_s - first_age_s, max(first_went_s, second_went_s)),
     ):
-        expect(abs(aged_s - went_s) <= slack_s, f"an age in {what} that grew by {went_s:.3f} s as device time did",
-               f"{aged_s:.3f} s")  # fmt: skip
+        expect(abs(aged_s - went_s) <= slack_s + apart_s,
+               f"an age in {what} that grew by {went_s:.3f} s as device time did", f"{aged_s:.3f} s")  # fmt: skip
     if not bench.identity.emulated:
         expect(went_s > 0.25, "the clock of a device that is not emulated to run", f"{went_s} s in half a second")
 
@@ -86,7 +97,11 @@ def is_young_again(bench: Bench) -> None:
     expect(bench.must_be_resident().age_s <= before_s + 60, "an age since the last programming",
            bench.must_be_resident().age_s)  # fmt: skip
     if before_s > 0.25:
-        fresh_s = bench.program(bench.image()).image.age_s
+        # Again if the device took that long to tell.
+        for _ in range(3):
+            fresh_s = bench.program(bench.image()).image.age_s
+            if fresh_s < before_s:
+                break
         expect(fresh_s < before_s, f"an age below {before_s:.3f} s right after programming", fresh_s)
 
 
