@@ -8,9 +8,12 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
+import cli_process
 import grpc
 import numpy as np
+import pcmedge
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pcmedge.conformance.wire import refusal_of
@@ -89,3 +92,31 @@ def test_an_allocator_that_was_set_up_is_left_alone(name: str) -> None:
         [sys.executable, "-c", code], env={**os.environ, name: value}, capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "False"
+
+
+ARROWS_POOL = """
+import os
+from pcmedge_emulator.service.allocator import bound_allocators
+bound_allocators()
+import pyarrow
+print(pyarrow.default_memory_pool().backend_name)
+"""
+
+
+@pytest.mark.parametrize(("given", "taken"), [(None, "system"), ("mimalloc", "mimalloc")])
+def test_arrow_takes_memory_from_the_c_library_unless_told_otherwise(given: str | None, taken: str) -> None:
+    kept = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    wanted = {} if given is None else {"ARROW_DEFAULT_MEMORY_POOL": given}
+    found = subprocess.run(
+        [sys.executable, "-c", ARROWS_POOL], env={**kept, **wanted}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == taken
+
+
+def test_a_served_process_reserves_no_memory_for_arrow() -> None:
+    """What Arrow's own allocator reserves at once, and then fills and keeps, is 1 GiB."""
+    with cli_process.served("--clock", "manual") as (address, process), pcmedge.connect(address, wait_s=60) as device:
+        device.program(classifier())
+        ranges = [line.split(" ")[0].split("-") for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()]
+        largest = max(int(last, 16) - int(first, 16) for first, last in ranges)
+    assert 1 << 20 < largest < 1 << 30

@@ -186,7 +186,7 @@ def run(
         show(context, run, out)
         return
     scheduling = _scheduling(max_batch_size, max_queue_delay, max_queue_size, max_batches_at_once)
-    _bound_allocator()
+    _bound_allocators()
     protection = {
         "tls": _tls(tls_cert, tls_key, tls_client_ca),
         "tokens": tokens,
@@ -293,10 +293,10 @@ def _limits(max_connection_age: str | None, **bounds: Any) -> Any:
     return Limits(max_connection_age_s=age_s, **bounds)
 
 
-def _bound_allocator() -> None:
-    from pcmedge_emulator.service.allocator import bound_allocator
+def _bound_allocators() -> None:
+    from pcmedge_emulator.service.allocator import bound_allocators
 
-    bound_allocator()
+    bound_allocators()
 
 
 def _chip(*, clock: str | None, **settings: Any) -> Any:
