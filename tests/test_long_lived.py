@@ -8,14 +8,18 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
+import cli_process
 import grpc
 import numpy as np
+import pcmedge
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pcmedge.conformance.wire import refusal_of
 from pcmedge.errors import CancelledError, Error, InputError
 from pcmedge_emulator.operations import Operations
+from pcmedge_emulator.service.calm import CALM_S, Calm
 from service_devices import served
 from service_models import classifier
 
@@ -89,3 +93,85 @@ def test_an_allocator_that_was_set_up_is_left_alone(name: str) -> None:
         [sys.executable, "-c", code], env={**os.environ, name: value}, capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "False"
+
+
+ARROWS_POOL = """
+import os
+from pcmedge_emulator.service.allocator import bound_allocators
+bound_allocators()
+import pyarrow
+print(pyarrow.default_memory_pool().backend_name)
+"""
+
+
+@pytest.mark.parametrize(("given", "taken"), [(None, "system"), ("mimalloc", "mimalloc")])
+def test_arrow_takes_memory_from_the_c_library_unless_told_otherwise(given: str | None, taken: str) -> None:
+    kept = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    wanted = {} if given is None else {"ARROW_DEFAULT_MEMORY_POOL": given}
+    found = subprocess.run(
+        [sys.executable, "-c", ARROWS_POOL], env={**kept, **wanted}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == taken
+
+
+def test_a_served_process_reserves_no_memory_for_arrow() -> None:
+    """What Arrow's own allocator reserves at once, and then fills and keeps, is 1 GiB."""
+    with cli_process.served("--clock", "manual") as (address, process), pcmedge.connect(address, wait_s=60) as device:
+        device.program(classifier())
+        ranges = [line.split(" ")[0].split("-") for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()]
+        largest = max(int(last, 16) - int(first, 16) for first, last in ranges)
+    assert 1 << 20 < largest < 1 << 30
+
+
+def test_memory_is_given_back_once_whenever_work_gives_way_to_rest() -> None:
+    now_s, used_s, given_back = 0.0, 0.0, list[float]()
+
+    def give_back() -> None:
+        nonlocal used_s
+        given_back.append(now_s)
+        used_s += 0.5  # however long that takes
+
+    calm = Calm(give_back, clock=lambda: now_s, used=lambda: used_s)
+
+    def pass_time(seconds: float, share: float) -> None:
+        nonlocal now_s, used_s
+        for _ in range(int(seconds / 0.25)):
+            now_s, used_s = now_s + 0.25, used_s + 0.25 * share
+            calm.glance()
+
+    for _ in range(3):
+        pass_time(10.0, 1.5)
+        pass_time(CALM_S / 2, 0.0)
+    assert given_back == []
+    for rounds in range(1, 4):
+        pass_time(10.0, 0.5)
+        pass_time(100.0, 0.01)
+        assert len(given_back) == rounds
+
+
+def test_free_pages_between_pieces_in_use_are_given_back() -> None:
+    """A process that only freed pages between pieces it uses holds them until somebody says so."""
+    found = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    before, after = map(int, found.stdout.split())
+    assert before - after > 20 << 10
+
+
+HOLES = """
+import ctypes, re
+from pathlib import Path
+from pcmedge_emulator.service.calm import trim
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+pieces = [libc.malloc(60000) for _ in range(1000)]
+for piece in pieces:
+    ctypes.memset(piece, 1, 60000)
+for piece in pieces[::2]:
+    libc.free(piece)
+before = resident()
+trim()
+print(before, resident())
+"""

@@ -162,7 +162,7 @@ def run(
         show(context, run, out)
         return
     scheduled = scheduling(max_batch_size, max_queue_delay, max_queue_size, max_batches_at_once)
-    _bound_allocator()
+    _bound_allocators()
     protected = protection(
         listen,
         tls=server_tls(tls_cert, tls_key, tls_client_ca),
@@ -233,10 +233,10 @@ def _open(path: Path) -> ChipImage:
     return ChipImage.open(path)
 
 
-def _bound_allocator() -> None:
-    from pcmedge_emulator.service.allocator import bound_allocator
+def _bound_allocators() -> None:
+    from pcmedge_emulator.service.allocator import bound_allocators
 
-    bound_allocator()
+    bound_allocators()
 
 
 def _followed(chip: Any, log: Any) -> Any:

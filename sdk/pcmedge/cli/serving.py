@@ -70,9 +70,10 @@ def serve_until(
     out: Output,
 ) -> None:
     """Serves ``chip``, tells where, and drains when ``stopping`` is set."""
+    from pcmedge_emulator.service.calm import Calm
     from pcmedge_emulator.service.server import serve
 
-    log = operation.log
+    log, calm = operation.log, Calm()
     server = serve(chip, listen, lab=lab, scheduling=scheduling, observers=watching.observers, **protection)
     try:
         with watching.over(server) as metrics_url:
@@ -99,7 +100,7 @@ def serve_until(
             log.info("ready", **{name: value for name, value in ready.items() if name != "event"}, note=_kept(store))
             operating.notify("READY=1")
             while not stopping.wait(GLANCE_S):
-                pass
+                calm.glance()
             operating.notify("STOPPING=1")
             log.info("draining", note="stopping: requests in flight may finish; a second signal ends it at once")
             # Metrics go on while it drains.
