@@ -92,7 +92,7 @@ class _Chain:
             f"ReadOut_{self.kind}_{dac.kind if dac else self.kind}",
             inputs,
             [self.value if wanted else "", *([dac.name] if dac else [])],
-            name=f"{self.value}/read-out",
+            name=f"{self.product}/read-out",
             domain=DOMAIN,
             channels=self.channels,
             last=0,

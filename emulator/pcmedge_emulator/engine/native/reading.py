@@ -121,3 +121,14 @@ class Graph:
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
+
+
+def known_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int | str, ...]]:
+    """Shapes of tensors all axes of which have a size or a name."""
+    found = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in dims)
+        if shape and "" not in shape:
+            found[value.name] = shape
+    return found
