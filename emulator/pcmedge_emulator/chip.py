@@ -30,6 +30,7 @@ from pcmedge_emulator.calibration.policy import DEFAULT_POLICY, Policy
 from pcmedge_emulator.capabilities import CAPABILITIES, TURBO_CAPABILITY
 from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.engine import Precision, available_cores, default_threads
+from pcmedge_emulator.engine.native import library as native
 from pcmedge_emulator.identity import device_record, own_technology
 from pcmedge_emulator.journal import DEFAULT_BOUNDS, JournalBounds
 from pcmedge_emulator.lab_verbs import LabVerbs
@@ -146,6 +147,7 @@ class Chip(LabVerbs):
         if seed is not None:
             seed = whole("seed", seed, 0, np.iinfo(np.int64).max)
         own = own_technology(technology)
+        native.state()  # what has to be compiled is there before the first model, as a rule
         self._trust = Trust.of(signatures, trusted_keys, refuse_rollback)
         comes_with = described(faults)
 

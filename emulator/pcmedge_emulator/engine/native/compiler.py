@@ -7,9 +7,8 @@ import os
 import platform
 import shutil
 import subprocess
+from importlib import metadata
 from pathlib import Path
-
-import onnxruntime
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("read_out.c", "ort.h"))
 
@@ -35,7 +34,9 @@ class CompilerFailed(Exception):
 
 def compiler() -> str | None:
     """Path of a C compiler; None without one."""
-    return next((found for name in _COMPILERS if (found := shutil.which(name))), None)
+    found = (shutil.which(name) for name in _COMPILERS)
+    # Not one of the current folder, whoever wrote that.
+    return next((path for path in found if path is not None and os.path.isabs(path)), None)
 
 
 def key(with_compiler: str) -> str:
@@ -44,7 +45,7 @@ def key(with_compiler: str) -> str:
     parts = [
         *(path.read_bytes() for path in SOURCES),
         repr((_FLAGS, _TUNED, os.path.realpath(with_compiler), place.st_size, place.st_mtime_ns)).encode(),
-        repr((onnxruntime.__version__, platform.system(), platform.machine(), _processor())).encode(),
+        repr((metadata.version("onnxruntime"), platform.system(), platform.machine(), _processor())).encode(),
     ]
     digest = hashlib.sha256()
     for part in parts:

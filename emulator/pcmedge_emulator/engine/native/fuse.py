@@ -85,7 +85,8 @@ class _Chain:
     def node(self, graph: Graph) -> onnx.NodeProto:
         dac, norm = self.dac, self.norm
         wanted = dac is None or self.value in graph.outputs or len(graph.readers(self.value)) > 1
-        inputs = [self.product, PARAMETERS, *(norm.input[1:3] if norm else ("", self.offset)), self.residual, *(self.noise or ())]
+        by_column = norm.input[1:3] if norm else ("", self.offset)
+        inputs = [self.product, PARAMETERS, *by_column, self.residual, *(self.noise or ())]
         while not inputs[-1]:
             inputs.pop()
         return helper.make_node(

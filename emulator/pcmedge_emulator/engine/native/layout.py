@@ -22,7 +22,8 @@ def channels_last(nodes: Iterable[onnx.NodeProto], outputs: set[str]) -> list[on
 
     ``outputs``: of the graph, which keep their layout.
     """
-    nodes = list(nodes)
+    # The plain graph's own nodes are not ours to change.
+    nodes = [_copied(node) if _movable(node) else node for node in nodes]
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in nodes:
         for name in node.input:
@@ -37,6 +38,12 @@ def _movable(node: onnx.NodeProto) -> bool:
     return node.op_type == "QLinearConv" and any(
         item.name == "kernel_shape" and len(item.ints) == 2 for item in node.attribute
     )
+
+
+def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
 
 
 def _reads_out(node: onnx.NodeProto) -> bool:

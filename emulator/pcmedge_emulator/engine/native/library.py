@@ -6,13 +6,16 @@ or others could write to it, and with ``PCMEDGE_NATIVE=0`` in the environment, s
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +29,7 @@ Status = Literal["in use", "off", "unavailable", "in the making"]
 
 _LOG = logging.getLogger("pcmedge_emulator.engine.native")
 _PROBE_S = 60.0
+_ABANDONED_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,19 @@ def state(*, wait: bool = False) -> State:
         return _states[folder]
 
 
+def _after_fork() -> None:
+    """In a forked child: a lock nobody will release, and a maker that is not there, are forgotten."""
+    global _lock
+    _lock = threading.Lock()
+    for folder in _makers:
+        _states.pop(folder, None)
+    _makers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def _found(folder: Path) -> State:
     if sys.platform not in ("linux", "darwin"):
         return State("unavailable", f"not made for {sys.platform}")
@@ -103,6 +120,7 @@ def _make(folder: Path) -> None:
         if found is None:
             raise CompilerFailed("no C compiler")
         library = folder / f"read-out-{key(found)}.so"
+        _tidy(folder)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=folder) as place:
             fresh = Path(place) / "read-out.so"
             try:
@@ -123,6 +141,14 @@ def _make(folder: Path) -> None:
         _states[folder] = made
 
 
+def _tidy(folder: Path) -> None:
+    """Remove what processes that were killed have left half made."""
+    for place in folder.glob(".making-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - place.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(place, ignore_errors=True)
+
+
 def _note(failed: Path, why: str, place: Path) -> None:
     """So that the next process does not try again what failed."""
     fresh = place / "failed"
@@ -131,8 +157,8 @@ def _note(failed: Path, why: str, place: Path) -> None:
 
 
 def _probe(library: Path) -> None:
-    command = [sys.executable, "-m", "pcmedge_emulator.engine.native.probe", str(library)]
-    paths = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, "-P", "-m", "pcmedge_emulator.engine.native.probe", str(library)]
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
     try:
         done = subprocess.run(
             command,

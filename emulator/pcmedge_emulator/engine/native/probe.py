@@ -22,7 +22,7 @@ _CHANNELS, _SIDE = 19, 7
 def main(library: str) -> None:
     rng = np.random.default_rng(0)
     plain = _model(rng)
-    native = fused(plain, {name: (2, _CHANNELS, _SIDE, _SIDE) for name in ("normed", "x")})
+    native = fused(plain, dict.fromkeys(("normed", "x"), (2, _CHANNELS, _SIDE, _SIDE)))
     ours = [node.op_type for node in native.graph.node if node.domain]
     if ours != ["Convert_float", "ReadOut_float_float"]:
         raise SystemExit(f"expected two operators, found {ours}")
@@ -41,9 +41,7 @@ def main(library: str) -> None:
             raise SystemExit(f"results differ by up to {np.abs(mine - theirs).max()}")
 
 
-def _run(
-    model: onnx.ModelProto, feeds: dict[str, np.ndarray], options: onnxruntime.SessionOptions
-) -> list[np.ndarray]:
+def _run(model: onnx.ModelProto, feeds: dict[str, np.ndarray], options: onnxruntime.SessionOptions) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     found: list[np.ndarray] = session.run(None, feeds)
     return found
