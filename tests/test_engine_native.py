@@ -194,15 +194,10 @@ def read_out(library: Path, kind: str = "float", last: int = 0, **changes: objec
     element = TensorProto.FLOAT if noise else TensorProto.UINT8
     given = {"p": element} | dict.fromkeys(inputs[1:], TensorProto.FLOAT)
     outputs = {"y": TensorProto.FLOAT, "next": element}
-    graph = helper.make_graph(
-        [node],
-        "one",
-        [helper.make_tensor_value_info(name, kind, None) for name, kind in given.items()],
-        [
-            helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
-            helper.make_tensor_value_info("next", element, None),
-        ],
-    )
+    tensors = [
+        [helper.make_tensor_value_info(name, kind, None) for name, kind in side.items()] for side in (given, outputs)
+    ]
+    graph = helper.make_graph([node], "one", *tensors)
     domains = [helper.make_opsetid("", 21), helper.make_opsetid("pcmedge.native", 1)]
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=domains, ir_version=10)
     options = native_options(1, str(library))
