@@ -47,7 +47,8 @@ def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
 
 
 def _reads_out(node: onnx.NodeProto) -> bool:
-    return node.op_type.startswith("ReadOut_")
+    operator: str = node.op_type
+    return operator.startswith("ReadOut_")
 
 
 class _Layouts:
