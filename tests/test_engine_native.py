@@ -163,6 +163,23 @@ def test_sessions_are_plain_where_native_read_outs_are_switched_off(
     assert not engines(maker, program, "exact", "off")[0].native
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_codes_are_rounded_quotients_next_to_every_tie(native: library.State, signed: bool) -> None:
+    """Where a product with the reciprocal would round to another code than the quotient, and at the ends of float32."""
+    rng = np.random.default_rng(int(signed))
+    ties = (np.arange(-300, 300) + 0.5).astype(np.float32)
+    for step in rng.uniform(0.5, 1, 40).astype(np.float32) * 2.0 ** rng.integers(-20, 20, 40).astype(np.float32):
+        middle = ties * step
+        x = np.concatenate([middle, np.nextafter(middle, np.float32(0)), np.nextafter(middle, np.float32(np.inf))])
+        x = np.concatenate([x, np.float32([0, -0.0, 1e-45, -1e-38, 3.4e38, -3.4e38])])
+        maker = Maker()
+        maker.conv("x", "y", np.ones((1, 1, 1, 1)), dac_step=step, signed=signed)
+        program = maker.program({"x": ["N", 1, x.size, 1]}, {"y": ["N", 1, x.size, 1]})
+        ours, plain = engines(maker, program, "exact", "off")
+        x = x.reshape(1, 1, -1, 1)
+        assert np.array_equal(ours.run({"x": x})["y"], plain.run({"x": x})["y"])
+
+
 # What the operator itself refuses: a graph that is not from the lowering must end in an error, not in the process's.
 
 

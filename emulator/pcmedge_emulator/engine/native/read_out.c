@@ -6,7 +6,7 @@
  *
  * Every step rounds as the standard operators do that it stands for (see fuse.py), in the same order; nothing is
  * contracted (-ffp-contract=off), so results are the same bits. Codes are clamped before they are rounded, which is the
- * same because the limits are whole; a NaN becomes the lowest code.
+ * same because the limits are whole; a NaN becomes the lowest code, as MLAS has it on x86.
  */
 #include "ort.h"
 
@@ -73,6 +73,12 @@ INLINE float divided(float x, float step, float reciprocal) {
 #endif
 }
 
+/* A DAC code. `low` and `high` are x of the lowest and the highest one: clamped first, no x is so large that its
+ * quotient could not be corrected. */
+INLINE float code_of(float x, float step, float reciprocal, float low, float high) {
+  return rounded(divided(clamped(x, low, high), step, reciprocal));
+}
+
 typedef struct {
   const void *in;
   const float *residual, *gaussian;
@@ -85,7 +91,8 @@ INLINE void span(const int in, const int noise, const int residual, const int va
                  const Kernel *k, const Span at, const float *scale, const float *factor, const float *offset,
                  const float *spread, const size_t n) {
   const float adc_low = k->adc_low, adc_high = k->adc_high, zero = k->zero, lower = k->lower, upper = k->upper;
-  const float step = k->step, reciprocal = 1.0f / k->step, low = k->low, high = k->high;
+  const float step = k->step, reciprocal = 1.0f / k->step;
+  const float low = k->low * k->step, high = k->high * k->step;
   const float s0 = scale[0], f0 = factor[0], o0 = offset[0], g0 = noise ? spread[0] : 0.0f;
   const float *restrict pf = at.in, *restrict r = at.residual, *restrict g = at.gaussian;
   const uint8_t *restrict pu = at.in;
@@ -107,7 +114,7 @@ INLINE void span(const int in, const int noise, const int residual, const int va
     x = x > upper ? upper : x;
     if (values) y[i] = x;
     if (out) {
-      x = rounded(clamped(divided(x, step, reciprocal), low, high));
+      x = code_of(x, step, reciprocal, low, high);
       if (out == ELEMENT_FLOAT) cf[i] = x;
       if (out == ELEMENT_UINT8) cu[i] = (uint8_t)(int32_t)x;
       if (out == ELEMENT_INT8) ci[i] = (int8_t)(int32_t)x;
@@ -214,13 +221,14 @@ static void converted(void *data, size_t part) {
   const Kernel *k = job->kernel;
   const size_t first = part * PART, stop = first + PART < job->outer ? first + PART : job->outer;
   const float *restrict x = job->in;
-  const float step = k->step, reciprocal = 1.0f / k->step, low = k->low, high = k->high;
+  const float step = k->step, reciprocal = 1.0f / k->step;
+  const float low = k->low * k->step, high = k->high * k->step;
   float *restrict cf = job->codes;
   uint8_t *restrict cu = job->codes;
   int8_t *restrict ci = job->codes;
 #define EACH(store) \
   _Pragma("omp simd") for (size_t i = first; i < stop; i++) { \
-    const float code = rounded(clamped(divided(x[i], step, reciprocal), low, high)); \
+    const float code = code_of(x[i], step, reciprocal, low, high); \
     store; \
   }
   if (k->op->out == ELEMENT_FLOAT) {
