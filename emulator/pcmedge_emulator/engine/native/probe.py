@@ -30,7 +30,7 @@ def main(library: str) -> None:
     feeds = {
         "x": rng.normal(0, 1.5, shape).astype(np.float32),
         "gaussian": rng.normal(0, 1, shape).astype(np.float32),
-        "signs": rng.choice(np.float32([-1, 1]), (*shape[:2], 1, 1)),
+        "signs": rng.choice(np.array([-1, 1], np.float32), (*shape[:2], 1, 1)),
         PARAMETERS: rng.uniform(0.1, 1, 3 * _CHANNELS).astype(np.float32),
     }
     expected = _run(plain, feeds, session_options(1))

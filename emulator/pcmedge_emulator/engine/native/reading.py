@@ -69,7 +69,8 @@ class Graph:
         return readers[0] if (readers[0].op_type, readers[0].domain) == (operator, "") else None
 
     def array(self, name: str) -> npt.NDArray[Any]:
-        return numpy_helper.to_array(self._constants[name])
+        values: npt.NDArray[Any] = numpy_helper.to_array(self._constants[name])
+        return values
 
     def size(self, name: str) -> int | None:
         """Elements of a constant; None if it is none."""
