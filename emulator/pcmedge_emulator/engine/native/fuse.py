@@ -15,8 +15,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from pcmedge_emulator.engine.graph import PARAMETERS, names_in
 from pcmedge_emulator.engine.native.layout import channels_last
@@ -50,7 +51,8 @@ def fused(model: onnx.ModelProto, shapes: Shapes) -> onnx.ModelProto:
     if not made:
         return model
     nodes = [*(node for node in graph.nodes if node.output[0] not in taken), *made]
-    return _with_nodes(model, channels_last(nodes, graph.outputs))
+    nodes, sizes = _unpacked(graph, nodes)
+    return _with_nodes(model, channels_last(nodes, graph.outputs), sizes)
 
 
 @dataclass
@@ -222,10 +224,31 @@ def _convert(converter: Converter, x: str) -> onnx.NodeProto:
     )
 
 
-def _with_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        _sorted(list(nodes)), model.graph.name, model.graph.input, model.graph.output, model.graph.initializer
-    )
+def _unpacked(graph: Graph, nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """The nodes with a Split of the parameters into what somebody still reads and what lies between; its new sizes."""
+    split = next((node for node in nodes if list(node.output) == list(graph.places) and graph.places), None)
+    if split is None:
+        return nodes, []
+    others = [node for node in nodes if node is not split]
+    read = graph.outputs | names_in(others)
+    parts: list[tuple[str, int]] = []
+    for name, (_first, size) in graph.places.items():
+        if name in read or not parts or parts[-1][0] in read:
+            parts.append((name, size))
+        else:
+            parts[-1] = name, parts[-1][1] + size
+    if not any(name in read for name, _size in parts):
+        return others, []
+    sizes = numpy_helper.from_array(np.array([size for _name, size in parts], np.int64), f"{split.input[1]}/native")
+    less = helper.make_node("Split", [PARAMETERS, sizes.name], [name for name, _size in parts], name=split.name, axis=0)
+    return [less, *others], [sizes]
+
+
+def _with_nodes(
+    model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], constants: Iterable[onnx.TensorProto]
+) -> onnx.ModelProto:
+    given = [*model.graph.initializer, *constants]
+    graph = helper.make_graph(_sorted(list(nodes)), model.graph.name, model.graph.input, model.graph.output, given)
     domains = [helper.make_opsetid(DOMAIN, 1), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=[*model.opset_import, *domains], ir_version=model.ir_version)
 
