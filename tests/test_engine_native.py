@@ -204,6 +204,7 @@ def read_out(library: Path, kind: str = "float", last: int = 0, **changes: objec
         "step": 0.1,
         "low": 0.0,
         "high": 255.0,
+        **({} if noise else {"adc_low": 1.0, "adc_high": 255.0, "zero": 128.0}),
         **changes,
     }
     inputs = ["p", "parameters", "gamma", "beta", "shortcut", *(["gaussian", "signs", "sigma"] if noise else [])]
@@ -272,6 +273,13 @@ def test_attributes_that_contradict_each_other_are_refused(native: library.State
     if native.library is not None:
         with pytest.raises(Exception, match="contradict"):
             read_out(native.library, **change)
+
+
+@pytest.mark.parametrize("change", [{"adc_low": -1.0}, {"adc_high": 256.0}, {"noise": 1}])
+def test_codes_beyond_their_type_are_refused(native: library.State, change: dict[str, float]) -> None:
+    if native.library is not None:
+        with pytest.raises(Exception, match="contradict"):
+            read_out(native.library, "uint8", **change)
 
 
 def test_a_value_that_is_no_number_becomes_the_lowest_code(native: library.State) -> None:

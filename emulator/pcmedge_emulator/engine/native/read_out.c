@@ -61,6 +61,15 @@ INLINE float clamped(float x, float low, float high) {
 /* Half to even, for |x| < 2^22: what is behind the point does not fit beside this number. */
 INLINE float rounded(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
+/* The same as a whole number of at most 22 bits: it is what stands in the lowest bits of the first sum. */
+INLINE uint32_t whole(float x) {
+  const union {
+    float sum;
+    uint32_t bits;
+  } made = {x + 12582912.0f};
+  return made.bits;
+}
+
 /* x / step, correctly rounded. With the correctly rounded reciprocal at hand, two fused operations correct the
  * product (Markstein, IBM J. Res. Dev. 34, 1990); they take a fraction of the time of a division. */
 INLINE float divided(float x, float step, float reciprocal) {
@@ -73,10 +82,10 @@ INLINE float divided(float x, float step, float reciprocal) {
 #endif
 }
 
-/* A DAC code. `low` and `high` are x of the lowest and the highest one: clamped first, no x is so large that its
+/* What is rounded to a DAC code. `low` and `high` are x of the lowest and the highest one: clamped first, no x is so large that its
  * quotient could not be corrected. */
-INLINE float code_of(float x, float step, float reciprocal, float low, float high) {
-  return rounded(divided(clamped(x, low, high), step, reciprocal));
+INLINE float quotient(float x, float step, float reciprocal, float low, float high) {
+  return divided(clamped(x, low, high), step, reciprocal);
 }
 
 typedef struct {
@@ -91,6 +100,10 @@ INLINE void span(const int in, const int noise, const int residual, const int va
                  const Kernel *k, const Span at, const float *scale, const float *factor, const float *offset,
                  const float *spread, const size_t n) {
   const float adc_low = k->adc_low, adc_high = k->adc_high, zero = k->zero, lower = k->lower, upper = k->upper;
+  const uint8_t lowest_u = in == ELEMENT_UINT8 ? (uint8_t)adc_low : 0;
+  const uint8_t highest_u = in == ELEMENT_UINT8 ? (uint8_t)adc_high : 0;
+  const int8_t lowest_i = in == ELEMENT_INT8 ? (int8_t)adc_low : 0;
+  const int8_t highest_i = in == ELEMENT_INT8 ? (int8_t)adc_high : 0;
   const float step = k->step, reciprocal = 1.0f / k->step;
   const float low = k->low * k->step, high = k->high * k->step;
   const float s0 = scale[0], f0 = factor[0], o0 = offset[0], g0 = noise ? spread[0] : 0.0f;
@@ -102,10 +115,22 @@ INLINE void span(const int in, const int noise, const int residual, const int va
   int8_t *restrict ci = at.codes;
 #pragma omp simd
   for (size_t i = 0; i < n; i++) {
-    float x = in == ELEMENT_FLOAT ? pf[i] : in == ELEMENT_UINT8 ? (float)pu[i] : (float)pi[i];
-    if (noise) x = x + g[i] * (vector ? spread[i] : g0);
-    x = clamped(x, adc_low, adc_high);
-    x = in == ELEMENT_FLOAT ? rounded(x) : x - zero;
+    float x;
+    if (in == ELEMENT_FLOAT) {
+      x = pf[i];
+      if (noise) x = x + g[i] * (vector ? spread[i] : g0);
+      x = rounded(clamped(x, adc_low, adc_high));
+    } else if (in == ELEMENT_UINT8) {
+      uint8_t code = pu[i];
+      code = code > lowest_u ? code : lowest_u;
+      code = code < highest_u ? code : highest_u;
+      x = (float)code - zero;
+    } else {
+      int8_t code = pi[i];
+      code = code > lowest_i ? code : lowest_i;
+      code = code < highest_i ? code : highest_i;
+      x = (float)code - zero;
+    }
     x = x * (vector ? scale[i] : s0);
     x = x * (vector ? factor[i] : f0);
     x = x + (vector ? offset[i] : o0);
@@ -114,10 +139,10 @@ INLINE void span(const int in, const int noise, const int residual, const int va
     x = x > upper ? upper : x;
     if (values) y[i] = x;
     if (out) {
-      x = code_of(x, step, reciprocal, low, high);
-      if (out == ELEMENT_FLOAT) cf[i] = x;
-      if (out == ELEMENT_UINT8) cu[i] = (uint8_t)(int32_t)x;
-      if (out == ELEMENT_INT8) ci[i] = (int8_t)(int32_t)x;
+      x = quotient(x, step, reciprocal, low, high);
+      if (out == ELEMENT_FLOAT) cf[i] = rounded(x);
+      if (out == ELEMENT_UINT8) cu[i] = (uint8_t)whole(x);
+      if (out == ELEMENT_INT8) ci[i] = (int8_t)whole(x);
     }
   }
 }
@@ -228,15 +253,15 @@ static void converted(void *data, size_t part) {
   int8_t *restrict ci = job->codes;
 #define EACH(store) \
   _Pragma("omp simd") for (size_t i = first; i < stop; i++) { \
-    const float code = code_of(x[i], step, reciprocal, low, high); \
+    const float code = quotient(x[i], step, reciprocal, low, high); \
     store; \
   }
   if (k->op->out == ELEMENT_FLOAT) {
-    EACH(cf[i] = code)
+    EACH(cf[i] = rounded(code))
   } else if (k->op->out == ELEMENT_UINT8) {
-    EACH(cu[i] = (uint8_t)(int32_t)code)
+    EACH(cu[i] = (uint8_t)whole(code))
   } else {
-    EACH(ci[i] = (int8_t)(int32_t)code)
+    EACH(ci[i] = (int8_t)whole(code))
   }
 }
 
@@ -281,6 +306,15 @@ static OrtStatus *constants(Kernel *k, const OrtKernelContext *context, size_t i
   TRY(floats(k->api, context, index, (size_t)k->channels, data));
   atomic_store_explicit(&k->checked[index], *data, memory_order_relaxed);
   return NULL;
+}
+
+/* How many elements whose channels are known one span takes: a number that vectors of 64 leave nothing of, if it can be;
+ * what is left over goes one by one. */
+static size_t row_of(size_t channels) {
+  size_t even = channels;
+  while (even % 64) even += channels;
+  if (even <= ROW) return ROW / even * even;
+  return channels < ROW ? ROW / channels * channels : channels;
 }
 
 /* Scale, factor and offset of every channel, repeated over a row of `width`. */
@@ -364,7 +398,7 @@ static OrtStatus *compute(void *data, OrtKernelContext *context) {
     TRY(floats(api, context, 6, job.outer, &job.signs));
     TRY(constants(k, context, 7, &job.sigma));
   }
-  job.width = k->last && !k->noise && channels < ROW ? ROW / channels * channels : channels;
+  job.width = k->last && !k->noise ? row_of(channels) : channels;
   float *made = malloc(3 * job.width * sizeof(float));
   if (!made) return api->CreateStatus(ORT_FAIL, "pcmedge: out of memory");
   per_channel(k, parameters, gamma, beta, made, job.width);
@@ -401,7 +435,9 @@ static OrtStatus *create(const OrtCustomOp *op, const OrtApi *api, const OrtKern
     for (size_t i = 0; i < sizeof real / sizeof *real; i++)
       TRY(api->KernelInfoGetAttribute_float(info, real[i].name, real[i].to));
     if (k.channels < 1 || k.scale_at < 0 || k.mean_at < -1 || (k.mean_at >= 0 && k.variance_at < 0) ||
-        !(k.values || k.codes) || (k.noise && k.op->in != ELEMENT_FLOAT))
+        !(k.values || k.codes) || (k.noise && k.op->in != ELEMENT_FLOAT) ||
+        (k.op->in == ELEMENT_UINT8 && !(k.adc_low >= 0 && k.adc_high <= 255)) ||
+        (k.op->in == ELEMENT_INT8 && !(k.adc_low >= -128 && k.adc_high <= 127)))
       REFUSE("attributes contradict each other");
   }
   Kernel *kept = malloc(sizeof k);
