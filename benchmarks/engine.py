@@ -19,6 +19,8 @@ if __name__ == "__main__":
     for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(_name, "1")
 
+from pcmedge_emulator.engine.native.library import state
+
 from benchmarks.measuring import command, digital, machine, networks, peers, profiles, report
 from benchmarks.measuring.engines import Aged, EngineAbsent
 from benchmarks.measuring.goals import Goal, Outcome, judged
@@ -30,12 +32,17 @@ TORCH, FLOAT, INT8 = "torch float32, channels_last", "ONNX Runtime float32", "ON
 EXACT, NOISY = "exact, frozen noise", "exact, noise of every product"
 TURBO, TURBO_NOISY = "turbo, frozen noise", "turbo, noise of every product"
 PEER = "aihwkit, default inference configuration"
-ENGINES: dict[str, tuple[Any, Any]] = {
-    EXACT: ("exact", "off"),
-    NOISY: ("exact", "additive"),
-    TURBO: ("turbo", "off"),
-    TURBO_NOISY: ("turbo", "additive"),
+PLAIN = "{}, standard operators alone"
+ENGINES: dict[str, tuple[Any, Any, bool]] = {
+    EXACT: ("exact", "off", True),
+    NOISY: ("exact", "additive", True),
+    TURBO: ("turbo", "off", True),
+    TURBO_NOISY: ("turbo", "additive", True),
+    PLAIN.format(EXACT): ("exact", "off", False),
+    PLAIN.format(NOISY): ("exact", "additive", False),
+    PLAIN.format(TURBO): ("turbo", "off", False),
 }
+"""Precision, read noise, and whether with native read-outs: those of the first four, where they can be compiled."""
 
 LARGE = 128
 AGAINST_FLOAT: dict[tuple[str, int], tuple[float, float | None]] = {
@@ -80,7 +87,12 @@ def measure(options: argparse.Namespace, folder: Path, progress: Progress) -> di
     return report.document(
         "engine",
         settings=command.settings(
-            options, network=workload.name, batches=[1, large], precision_of_peer=tile, macs=workload.macs
+            options,
+            network=workload.name,
+            batches=[1, large],
+            precision_of_peer=tile,
+            macs=workload.macs,
+            native_read_outs=state(wait=True).status,
         ),
         outcomes=_outcomes(taken, large, absent),
         lines=[*_lines(taken, absent, tile), *_floors(workload, taken, rates)],
@@ -113,9 +125,9 @@ def _contenders(
         INT8: partial(turn, digital.onnxruntime_int8(workload, threads, folder)),
     }
     aged = Aged.of(workload)
-    for name, (precision, noise) in ENGINES.items():
+    for name, (precision, noise, native) in ENGINES.items():
         try:
-            engine = aged.engine(precision, noise, threads)
+            engine = aged.engine(precision, noise, threads, native=native)
         except EngineAbsent as problem:
             absent[name] = str(problem)
         else:
@@ -200,9 +212,9 @@ def _profile(options: argparse.Namespace, workload: Workload, large: int, absent
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     found[FLOAT] = profiles.of_session(workload.onnx.read_bytes(), {"x": pictures}, settings)
-    for name, (precision, noise) in ENGINES.items():
+    for name, (precision, noise, native) in ENGINES.items():
         if name not in absent:
-            engine = aged.engine(precision, noise, options.threads)
+            engine = aged.engine(precision, noise, options.threads, native=native)
             found[name] = operator_times(engine, {aged.input: pictures}, runs=2 if options.quick else 5)
     return found
 

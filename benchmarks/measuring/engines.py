@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pcmedge.errors import Error
 from pcmedge_emulator.crossbar.tile import column_noise_sigma, conductances, net, program_tile
 from pcmedge_emulator.engine import ChipProgram, FastEngine, Snapshot
+from pcmedge_emulator.engine.native.library import state
 from pcmedge_emulator.physics import get_technology, stream
 from pcmedge_emulator.resident import drive
 
@@ -47,13 +48,16 @@ class Aged:
             sigmas[tile.tile] = column_noise_sigma(*pair, g_max, *drive(image, tile), technology)
         return cls(ChipProgram.from_image(image), nets, sigmas)
 
-    def engine(self, precision: Precision, read_noise: ReadNoise, threads: int) -> FastEngine:
+    def engine(self, precision: Precision, read_noise: ReadNoise, threads: int, *, native: bool = True) -> FastEngine:
         """``read_noise`` "off": noise is frozen in the conductances; "additive": every product has its own beside it.
+        ``native``: with compiled read-outs, which are waited for, where they can be had.
 
         Raises :class:`EngineAbsent`.
         """
         snapshot = Snapshot(conductances=self.conductances, column_sigma=self.sigma, read_noise=read_noise)
-        settings: dict[str, Any] = {"threads": threads}
+        settings: dict[str, Any] = {"threads": threads, "native": native}
+        if native:
+            state(wait=True)
         if precision != "exact":
             if "precision" not in inspect.signature(FastEngine).parameters:
                 raise EngineAbsent(f'this version has no precision="{precision}"')

@@ -29,6 +29,7 @@ from pcmedge_emulator.capabilities import CAPABILITIES, TURBO_CAPABILITY
 from pcmedge_emulator.circuits import circuits_of
 from pcmedge_emulator.clock import Clock
 from pcmedge_emulator.engine import Precision
+from pcmedge_emulator.engine.native import library as native
 from pcmedge_emulator.identity import device_as_asked, own_technology
 from pcmedge_emulator.journal import DEFAULT_BOUNDS, JournalBounds
 from pcmedge_emulator.lab_verbs import LabVerbs
@@ -124,6 +125,7 @@ class Chip(LabVerbs):
         identity = device_as_asked(
             technology=technology, serial=serial, seed=seed, profile=profile, comes_with=described(faults)
         )
+        native.state()  # what has to be compiled is there before the first model, as a rule
         self._trust = Trust.of(signatures, trusted_keys, refuse_rollback)
         self._process = os.getpid()
         self._default_policy = default_policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 from pcmedge.errors import InternalError
@@ -13,7 +13,7 @@ from pcmedge.image import ChipImage
 from pcmedge_emulator.calibration.policy import MANUAL
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.clock import Clock
-from pcmedge_emulator.engine import FastEngine
+from pcmedge_emulator.engine import FastEngine, Precision
 from pcmedge_emulator.engine.layer_times import RunTimes, run_times
 
 
@@ -56,6 +56,9 @@ def measure_layers(
         engine = resident.engine
         if not isinstance(engine, FastEngine):
             raise InternalError("profiles are taken of the fast engine")
+        # A native read-out computes what is digital together with an analog layer; a profile tells them apart.
+        arithmetic = cast(Precision, precision)  # the chip has looked at it
+        engine = FastEngine(engine.program, engine.snapshot, threads=threads, precision=arithmetic, native=False)
         times = run_times(engine, inputs, resident.parameters, runs=runs, threads=threads)
         _, table = engine.run_with_saturation(inputs, resident.parameters, noise_seed=0)
     codes: dict[str, list[int]] = {}

@@ -36,7 +36,8 @@ class FastEngine:
     request is cut up: it stays in the caches, memory stays bounded, and the noise bank stays small; None chooses it by
     the largest activation), ``noise_values`` the largest noise bank allowed. ``precision``: "exact" multiplies in
     float32, "turbo" in int8 (``integer.py``), with conductances of ``weight_bits`` bits: as many as this processor
-    multiplies right, if None.
+    multiplies right, if None. ``native``: run what follows a product in compiled code, where there is any (the results
+    are the same).
 
     Raises :class:`InputValueError` for a snapshot that does not fit the program, :class:`UnimplementedError` for IR
     drop, which only the reference engine computes, and for turbo without 8-bit codes.
@@ -52,6 +53,7 @@ class FastEngine:
         noise_values: int | None = None,
         precision: Precision = "exact",
         weight_bits: int | None = None,
+        native: bool = True,
     ) -> None:
         if micro_batch is not None and micro_batch < 1:
             raise InputValueError(f"expected micro_batch >= 1, found {micro_batch}")
@@ -63,7 +65,7 @@ class FastEngine:
             )
         self.program = program
         self.snapshot = snapshot
-        self._opener = Opener(program, snapshot, threads, precision, weight_bits)
+        self._opener = Opener(program, snapshot, threads, precision, weight_bits, native)
         self._micro_batch = default_micro_batch(program) if micro_batch is None else micro_batch
         self._noise = NoiseSupply(self._opener, noise_values)
         self._lock = threading.Lock()
@@ -179,6 +181,11 @@ class FastEngine:
     def micro_batch(self) -> int:
         """The largest batch of one session run."""
         return self._micro_batch
+
+    @property
+    def native(self) -> bool:
+        """Whether sessions use compiled operators of our own beside ONNX Runtime's."""
+        return self._opener.native
 
     def memory(self) -> EngineMemory:
         """Bytes this engine holds now."""

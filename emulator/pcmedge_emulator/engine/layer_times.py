@@ -25,7 +25,6 @@ from pcmedge.errors import InputValueError
 from pcmedge_emulator.engine.fast import FastEngine
 from pcmedge_emulator.engine.graph import PARAMETERS
 from pcmedge_emulator.engine.program import ChipProgram
-from pcmedge_emulator.engine.session import session_options
 from pcmedge_emulator.engine.state import Parameters
 from pcmedge_emulator.engine.validation import layer_name
 
@@ -90,11 +89,12 @@ def run_times(
         raise InputValueError(f"expected runs >= 1, found {runs}")
     parameters = parameters or Parameters()
     with tempfile.TemporaryDirectory(prefix="pcmedge-profile-") as folder:
-        options = session_options(threads)
+        lowered = onnx.load_model_from_string(engine.model("run"))
+        model, options = engine._opener.executed(lowered, threads)
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "run")
-        session = onnxruntime.InferenceSession(engine.model("run"), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         profiled = _with_session(engine, session)
         for _ in range(runs + 1):
             profiled.run(inputs, parameters, noise_seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,8 +18,13 @@ from pcmedge.image import bounds
 from pcmedge_emulator.engine import integer
 from pcmedge_emulator.engine.graph import PARAMETERS
 from pcmedge_emulator.engine.lowering import Lowered, Purpose, lower, lower_layer
+from pcmedge_emulator.engine.native import library
+from pcmedge_emulator.engine.native.fuse import fused
+from pcmedge_emulator.engine.native.reading import known_shapes
 from pcmedge_emulator.engine.program import ChipProgram
 from pcmedge_emulator.engine.state import Parameters, Precision, Snapshot
+
+_LOG = logging.getLogger("pcmedge_emulator.engine")
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -48,11 +54,24 @@ def session_options(threads: int, *, optimise: bool = True) -> onnxruntime.Sessi
     return options
 
 
+def native_options(threads: int, compiled: str) -> onnxruntime.SessionOptions:
+    """:func:`session_options` of a session with the operators of a compiled library."""
+    options = session_options(threads)
+    options.register_custom_ops_library(compiled)
+    return options
+
+
 class Opener:
     """Lowers one program on one snapshot in one arithmetic, and opens sessions of it. Keeps none."""
 
     def __init__(
-        self, program: ChipProgram, snapshot: Snapshot, threads: int, precision: Precision, weight_bits: int | None
+        self,
+        program: ChipProgram,
+        snapshot: Snapshot,
+        threads: int,
+        precision: Precision,
+        weight_bits: int | None,
+        native: bool = True,
     ) -> None:
         if precision not in ("exact", "turbo"):
             raise InputValueError(f"expected precision 'exact' or 'turbo', found {precision!r}")
@@ -61,6 +80,8 @@ class Opener:
             weight_bits = integer.weight_bits() if weight_bits is None else weight_bits
         self.program, self._snapshot, self._threads = program, snapshot, threads
         self._precision, self._weight_bits = precision, weight_bits or integer.WEIGHT_BITS
+        self._library = library.state().library if native else None
+        self._shapes = known_shapes(program.model.graph)
 
     @property
     def kind(self) -> tuple[str, str, str]:
@@ -100,7 +121,23 @@ class Opener:
         return list(zip(*found, strict=True)), [noise.planes for noise in lowered.noise]
 
     def _session(self, model: onnx.ModelProto) -> ProgramSession:
+        ours, options = self.executed(model, self._threads)
+        if ours is not model:
+            try:
+                return ProgramSession(ours, options)
+            except ImageCorruptError:  # of a graph that nobody gave us: then without
+                _LOG.warning("ONNX Runtime refuses the native operators; going on without", exc_info=True)
         return ProgramSession(model, session_options(self._threads))
+
+    def executed(self, model: onnx.ModelProto, threads: int) -> tuple[onnx.ModelProto, onnxruntime.SessionOptions]:
+        """The graph that is run for a lowered model, with native operators where there are any, and its options."""
+        ours = model if self._library is None else fused(model, self._shapes)
+        return ours, session_options(threads) if ours is model else native_options(threads, str(self._library))
+
+    @property
+    def native(self) -> bool:
+        """Whether there is a library of native operators for the sessions."""
+        return self._library is not None
 
 
 class ProgramSession:

@@ -1,12 +1,15 @@
 """What ``pcmedge doctor`` looks at in this installation: versions, extras, combinations known to break.
 
-Everything is read from package metadata, so a package that dies at import is still diagnosed.
+Everything is read from package metadata, or asked of another process, so a package that dies at import is still
+diagnosed.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ from importlib import metadata
 from typing import Literal
 
 Status = Literal["ok", "warn", "fail"]
+
+_NATIVE_S = 180.0
 
 EXTRAS = {
     "emulator": "compile ONNX and .tflite models, emulate a device, run the demo",
@@ -38,7 +43,29 @@ class Check:
 
 def installation() -> list[Check]:
     """All checks of this installation, base install first."""
-    return [*_basics(), _contract(), *_requirements(), *_extras(), _tflite_runtime(), *_combinations()]
+    return [*_basics(), _contract(), *_requirements(), *_extras(), _tflite_runtime(), *_combinations(), *_native()]
+
+
+def _native() -> Iterator[Check]:
+    """The emulator's compiled read-outs, made now if they can be. Asked of another process: it imports a runtime."""
+    if installed_version("onnxruntime") is None:
+        return
+    command = [sys.executable, "-m", "pcmedge_emulator.engine.native"]
+    try:
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_NATIVE_S, check=True)
+        found = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as problem:
+        yield Check(
+            area="emulator",
+            name="native read-outs",
+            status="warn",
+            found=f"cannot be asked for: {problem}",
+            advice="Inferences are slower and no less right; PCMEDGE_NATIVE=0 leaves them out.",
+        )
+        return
+    text = f"{found['status']}: {found['why']}" if found["why"] else str(found["status"])
+    advice = "With a C compiler, inferences would be faster." if found["status"] == "unavailable" else ""
+    yield Check(area="emulator", name="native read-outs", status="ok", found=text, advice=advice)
 
 
 def _basics() -> Iterator[Check]:

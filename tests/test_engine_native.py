@@ -1,0 +1,363 @@
+"""Native read-outs: the bits of the standard operators, made unnoticed, and never in anybody's way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from engine_programs import Maker, profile
+from onnx import TensorProto, helper
+from pcmedge_emulator.engine import ChipProgram, FastEngine
+from pcmedge_emulator.engine.layer_times import operator_times
+from pcmedge_emulator.engine.native import library
+from pcmedge_emulator.engine.native.compiler import compiler
+from pcmedge_emulator.engine.session import native_options
+from test_engine_networks import NETWORKS, network, samples
+
+HAS_COMPILER = compiler() is not None
+ARITHMETICS = [("exact", "off"), ("exact", "additive"), ("exact", "input-dependent"), ("turbo", "off")]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that the native read-outs are in, if this machine can make them."""
+    folder = tmp_path_factory.mktemp("cache")
+    found = ask(folder)
+    assert found["status"] == ("in use" if HAS_COMPILER else "unavailable")
+    return folder
+
+
+@pytest.fixture
+def native(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[library.State]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.delenv(library.SWITCH, raising=False)
+    return library.state(wait=True)
+
+
+def ask(folder: Path, **environment: str) -> dict[str, str]:
+    """What a process of its own says of the native read-outs."""
+    with asking(folder, **environment) as process:
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    return json.loads(out)
+
+
+def asking(folder: Path, **environment: str) -> subprocess.Popen[str]:
+    given = {**os.environ, "XDG_CACHE_HOME": str(folder), **environment}
+    given.setdefault("PYTHONPATH", os.pathsep.join(sys.path))
+    if library.SWITCH not in environment:
+        given.pop(library.SWITCH, None)
+    command = [sys.executable, "-m", "pcmedge_emulator.engine.native"]
+    return subprocess.Popen(command, env=given, stdout=subprocess.PIPE, text=True)
+
+
+def shortcuts() -> tuple[Maker, ChipProgram]:
+    """Convolutions with batch norm, shortcut and ReLU, with a bias and ReLU6, and one of several row tiles."""
+    maker = Maker(profile(rows=64, columns=64))
+    weights = maker.rng.normal(0, 0.2, (12, 12, 3, 3))
+    maker.conv("x", "c1", maker.rng.normal(0, 0.2, (12, 3, 3, 3)), pads=[1] * 4)
+    maker.op("Relu", [maker.norm("c1", "n1", 12, "c1")], "r1")
+    maker.conv("r1", "c2", weights[:, :6], pads=[1] * 4, signed=False, group=2)
+    maker.op("Add", ["r1", maker.norm("c2", "n2", 12, "c2")], "sum")
+    maker.op("Relu", ["sum"], "r2")
+    maker.conv("r2", "c3", weights, maker.rng.normal(0, 0.1, 12), pads=[1] * 4, signed=False)
+    limits = [maker.constant(f"limit{value}", np.float32(value)) for value in (0, 6)]
+    maker.op("Clip", ["c3", *limits], "r3")
+    maker.conv("r3", "c4", weights[:, :6], maker.rng.normal(0, 0.1, 12), group=2)
+    maker.op("Clip", ["c4", *limits], "y")
+    model = maker.model({"x": ["N", 3, 9, 9]}, {"y": ["N", 12, 7, 7]})
+    for name in ("r1", "n2"):
+        model.graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 12, 9, 9]))
+    return maker, ChipProgram.build(model, maker.layers, maker.chip, statistics_of=maker.statistics_of)
+
+
+def engines(maker: Maker, program: ChipProgram, precision: str, noise: str, **options) -> list[FastEngine]:
+    """With native read-outs and without."""
+    widths = {tile: g.shape[0] * g.shape[2] for tile, g in maker.conductances.items()}
+    snapshot = maker.snapshot(
+        read_noise=noise,
+        column_sigma={tile: np.full(width, 30, np.float32) for tile, width in widths.items()},
+        pair_sums={tile: np.abs(g) + 0.1 for tile, g in maker.conductances.items()},
+        noise_coefficient=0.05,
+    )
+    return [FastEngine(program, snapshot, precision=precision, native=each, **options) for each in (True, False)]
+
+
+@pytest.mark.parametrize(("precision", "noise"), ARITHMETICS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_give_the_same_bits(native: library.State, name: str, precision: str, noise: str) -> None:
+    maker, program, shape = network(name, rows=36, columns=36)
+    ours, plain = engines(maker, program, precision, noise)
+    assert (ours.native, plain.native) == (HAS_COMPILER, False)
+    x = samples(5, shape)
+    expected = plain.run({"x": x}, noise_seed=3)
+    found = ours.run({"x": x}, noise_seed=3)
+    assert all(np.array_equal(found[output], expected[output]) for output in expected)
+
+
+@pytest.mark.parametrize("bits", [8, 6])
+@pytest.mark.parametrize(("precision", "noise"), ARITHMETICS)
+def test_every_step_of_a_read_out_gives_the_same_bits(
+    native: library.State, precision: str, noise: str, bits: int
+) -> None:
+    maker, program = shortcuts()
+    program.profile.adc_bits = bits
+    ours, plain = engines(maker, program, precision, noise, micro_batch=2)
+    x = maker.rng.normal(0, 1, (5, 3, 9, 9)).astype(np.float32)
+    assert np.array_equal(ours.run({"x": x}, noise_seed=3)["y"], plain.run({"x": x}, noise_seed=3)["y"])
+
+
+@pytest.mark.parametrize(("precision", "noise"), ARITHMETICS[:2])
+def test_statistics_and_saturation_are_the_same(native: library.State, precision: str, noise: str) -> None:
+    maker, program = shortcuts()
+    ours, plain = engines(maker, program, precision, noise)
+    x = maker.rng.normal(0, 1, (5, 3, 9, 9)).astype(np.float32)
+    (values, table), (expected, counted) = (e.run_with_saturation({"x": x}, noise_seed=3) for e in (ours, plain))
+    assert np.array_equal(values["y"], expected["y"])
+    assert table == counted
+    measured, wanted = (e.measure({"x": x}, method="batch", noise_seed=3) for e in (ours, plain))
+    for node, (mean, var) in wanted.items():
+        assert np.array_equal(measured[node][0], mean)
+        assert np.array_equal(measured[node][1], var)
+
+
+@pytest.mark.parametrize(("precision", "noise", "operator"), [("exact", "off", "float"), ("turbo", "off", "uint8")])
+def test_read_outs_take_the_place_of_standard_operators(
+    native: library.State, precision: str, noise: str, operator: str
+) -> None:
+    maker, program = shortcuts()
+    ours, plain = engines(maker, program, precision, noise)
+    x = maker.rng.normal(0, 1, (5, 3, 9, 9)).astype(np.float32)
+    standard = set(operator_times(plain, {"x": x}, runs=1))
+    assert {"BatchNormalization", "Relu", "DequantizeLinear"} <= standard
+    found = set(operator_times(ours, {"x": x}, runs=1))
+    assert (f"ReadOut_{operator}_{operator}" in found) == HAS_COMPILER
+    assert ("BatchNormalization" in found) != HAS_COMPILER
+
+
+@pytest.mark.parametrize(("precision", "noise"), [("exact", "off"), ("exact", "additive"), ("turbo", "off")])
+def test_threads_share_a_read_out(native: library.State, precision: str, noise: str) -> None:
+    maker, program = shortcuts()
+    x = maker.rng.normal(0, 1, (60, 3, 9, 9)).astype(np.float32)
+    one, three = (
+        engines(maker, program, precision, noise, micro_batch=60, threads=threads)[0].run({"x": x}, noise_seed=1)["y"]
+        for threads in (1, 3)
+    )
+    assert np.array_equal(one, three)
+
+
+def test_sessions_are_plain_where_native_read_outs_are_switched_off(
+    native: library.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(library.SWITCH, "0")
+    maker, program = shortcuts()
+    assert library.state() == library.State("off", "PCMEDGE_NATIVE=0")
+    assert not engines(maker, program, "exact", "off")[0].native
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_codes_are_rounded_quotients_next_to_every_tie(native: library.State, signed: bool) -> None:
+    """Where a product with the reciprocal would round to another code than the quotient, and at the ends of float32."""
+    rng = np.random.default_rng(int(signed))
+    ties = (np.arange(-300, 300) + 0.5).astype(np.float32)
+    for step in rng.uniform(0.5, 1, 40).astype(np.float32) * 2.0 ** rng.integers(-20, 20, 40).astype(np.float32):
+        middle = ties * step
+        x = np.concatenate([middle, np.nextafter(middle, np.float32(0)), np.nextafter(middle, np.float32(np.inf))])
+        x = np.concatenate([x, np.float32([0, -0.0, 1e-45, -1e-38, 3.4e38, -3.4e38])])
+        maker = Maker()
+        maker.conv("x", "y", np.ones((1, 1, 1, 1)), dac_step=step, signed=signed)
+        program = maker.program({"x": ["N", 1, x.size, 1]}, {"y": ["N", 1, x.size, 1]})
+        ours, plain = engines(maker, program, "exact", "off")
+        x = x.reshape(1, 1, -1, 1)
+        assert np.array_equal(ours.run({"x": x})["y"], plain.run({"x": x})["y"])
+
+
+# What the operator itself refuses: a graph that is not from the lowering must end in an error, not in the process's.
+
+
+def read_out(library: Path, kind: str = "float", last: int = 0, **changes: object) -> onnxruntime.InferenceSession:
+    """One ReadOut of 3 channels with shortcut and batch norm, and of floats with noise."""
+    noise = int(kind == "float")
+    attributes: dict[str, object] = {
+        **dict.fromkeys(("residual", "values", "codes"), 1),
+        "channels": 3,
+        "last": last,
+        "scale_at": 0,
+        "mean_at": 3,
+        "variance_at": 6,
+        "offset": 0,
+        "noise": noise,
+        "epsilon": 1e-5,
+        "adc_low": -127.0,
+        "adc_high": 127.0,
+        "zero": 0.0,
+        "lower": -np.inf,
+        "upper": np.inf,
+        "step": 0.1,
+        "low": 0.0,
+        "high": 255.0,
+        **({} if noise else {"adc_low": 1.0, "adc_high": 255.0, "zero": 128.0}),
+        **changes,
+    }
+    inputs = ["p", "parameters", "gamma", "beta", "shortcut", *(["gaussian", "signs", "sigma"] if noise else [])]
+    node = helper.make_node(f"ReadOut_{kind}_{kind}", inputs, ["y", "next"], domain="pcmedge.native", **attributes)
+    element = TensorProto.FLOAT if noise else TensorProto.UINT8
+    given = {"p": element} | dict.fromkeys(inputs[1:], TensorProto.FLOAT)
+    outputs = {"y": TensorProto.FLOAT, "next": element}
+    tensors = [
+        [helper.make_tensor_value_info(name, kind, None) for name, kind in side.items()] for side in (given, outputs)
+    ]
+    graph = helper.make_graph([node], "one", *tensors)
+    domains = [helper.make_opsetid("", 21), helper.make_opsetid("pcmedge.native", 1)]
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=domains, ir_version=10)
+    options = native_options(1, str(library))
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def feeds(shape: tuple[int, ...] = (2, 3, 4, 4), kind: str = "float", **changes: np.ndarray) -> dict[str, np.ndarray]:
+    ones = np.ones(3, np.float32)
+    noise = {"gaussian": np.ones(shape, np.float32), "signs": np.ones((*shape[:2], 1, 1), np.float32), "sigma": ones}
+    return {
+        "p": np.ones(shape, np.float32 if kind == "float" else np.uint8),
+        "parameters": np.ones(9, np.float32),
+        "gamma": ones,
+        "beta": ones,
+        "shortcut": np.ones(shape, np.float32),
+        **(noise if kind == "float" else {}),
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("kind", ["float", "uint8"])
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 3, 0, 4)])
+def test_nothing_in_is_nothing_out(native: library.State, kind: str, shape: tuple[int, ...]) -> None:
+    if native.library is not None:
+        y, codes = read_out(native.library, kind).run(None, feeds(shape, kind))
+        assert y.shape == codes.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("p", np.ones((2, 4, 4, 4), np.float32)),
+        ("p", np.ones(3, np.float32)),
+        ("p", np.ones((1,) * 9, np.float32)),
+        ("parameters", np.ones(8, np.float32)),
+        ("parameters", np.ones(0, np.float32)),
+        ("gamma", np.ones(2, np.float32)),
+        ("beta", np.ones(0, np.float32)),
+        ("shortcut", np.ones((2, 3, 1, 1), np.float32)),
+        ("gaussian", np.ones((1, 3, 4, 4), np.float32)),
+        ("signs", np.ones((1, 3, 1, 1), np.float32)),
+        ("sigma", np.ones(1, np.float32)),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(native: library.State, name: str, value: np.ndarray) -> None:
+    if native.library is not None:
+        session = read_out(native.library)
+        session.run(None, feeds())
+        with pytest.raises(Exception, match="pcmedge: "):
+            session.run(None, feeds(**{name: value}))
+
+
+@pytest.mark.parametrize("change", [{"channels": 0}, {"scale_at": -1}, {"mean_at": -2}, {"values": 0, "codes": 0}])
+def test_attributes_that_contradict_each_other_are_refused(native: library.State, change: dict[str, int]) -> None:
+    if native.library is not None:
+        with pytest.raises(Exception, match="contradict"):
+            read_out(native.library, **change)
+
+
+@pytest.mark.parametrize("change", [{"adc_low": -1.0}, {"adc_high": 256.0}, {"noise": 1}])
+def test_codes_beyond_their_type_are_refused(native: library.State, change: dict[str, float]) -> None:
+    if native.library is not None:
+        with pytest.raises(Exception, match="contradict"):
+            read_out(native.library, "uint8", **change)
+
+
+def test_a_value_that_is_no_number_becomes_the_lowest_code(native: library.State) -> None:
+    if native.library is not None:
+        shape = (2, 3, 4, 4)
+        values = np.full(shape, np.nan, np.float32)
+        y, codes = read_out(native.library).run(None, feeds(shape, p=values, shortcut=np.zeros(shape, np.float32)))
+        assert np.all(np.isfinite(y))
+        assert np.all(codes == 0)
+        y, codes = read_out(native.library).run(None, feeds(shape, shortcut=values))
+        assert np.all(np.isnan(y))
+        assert np.all(codes == 0)
+
+
+# How it is made.
+
+
+def fake(folder: Path, text: str) -> str:
+    """A PATH whose only compiler is this shell script."""
+    folder.mkdir()
+    for name in ("cc", "gcc", "clang"):
+        (folder / name).write_text("#!/bin/sh\n" + text)
+        (folder / name).chmod(0o755)
+    return f"{folder}:/usr/bin:/bin"
+
+
+def test_without_a_compiler_there_are_none(tmp_path: Path) -> None:
+    found = ask(tmp_path / "cache", PATH=str(tmp_path))
+    assert found == {"status": "unavailable", "why": "no C compiler", "library": ""}
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo called >> $0.calls; echo 'read_out.c:1: error: no' >&2; exit 1", "error: no"),
+        ('echo called >> $0.calls; while [ "$1" != -o ]; do shift; done; echo rubbish > "$2"', "failed its test"),
+    ],
+)
+def test_a_compiler_that_fails_is_not_asked_again(tmp_path: Path, script: str, why: str) -> None:
+    path = fake(tmp_path / "bin", script)
+    found = ask(tmp_path / "cache", PATH=path)
+    assert found["status"] == "unavailable"
+    assert why in found["why"]
+    calls = (tmp_path / "bin" / "cc.calls").read_text()
+    assert ask(tmp_path / "cache", PATH=path)["why"] == found["why"]
+    assert (tmp_path / "bin" / "cc.calls").read_text() == calls
+    assert [path.suffix for path in (tmp_path / "cache" / "pcmedge" / "native").iterdir()] == [".failed"]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert ask(tmp_path / "file")["status"] == "unavailable"
+
+
+def test_nothing_is_loaded_from_where_others_may_write(cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pcmedge" / "native"
+    folder.mkdir(parents=True)
+    for made in (cache / "pcmedge" / "native").glob("*.so"):
+        (folder / made.name).write_bytes(made.read_bytes())
+        (folder / made.name).chmod(0o700)
+    folder.chmod(0o777)
+    found = ask(tmp_path)
+    assert found["status"] == "unavailable"
+    assert found["why"] == (f"others may write to {folder}" if HAS_COMPILER else "no C compiler")
+
+
+def test_processes_that_make_it_at_once_end_with_one(tmp_path: Path) -> None:
+    processes = [asking(tmp_path) for _ in range(2)]
+    found = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+    assert found[0] == found[1]
+    assert [process.returncode for process in processes] == [0, 0]
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == ([Path(found[0]["library"]).name] if HAS_COMPILER else [])
+
+
+def test_a_forked_child_finds_it_again(native: library.State) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if library.state() == native else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
