@@ -37,7 +37,7 @@ from pcmedge.compiler.scaling import scale
 from pcmedge.errors import ImageCorruptError, ImageFeatureError, ImageTooLargeError, InputValueError
 from pcmedge.image import ChipImage
 from pcmedge.image.profiles import profile
-from pcmedge_emulator import programming, resident
+from pcmedge_emulator import images, resident
 from pcmedge_emulator.calibration.policy import MANUAL
 from pcmedge_emulator.chip import Chip
 from pcmedge_emulator.clock import Clock
@@ -407,7 +407,7 @@ def test_the_emulator_lists_the_feature_and_a_device_without_it_refuses(monkeypa
     with new_chip() as chip:
         assert "bias-row-1" in chip.identity().image_features
         chip.program(image)
-    monkeypatch.setattr(programming, "IMAGE_FEATURES", ("pcm-analog-1", "lstm-1", "synthetic-buffer-1"))
+    monkeypatch.setattr(images, "IMAGE_FEATURES", ("pcm-analog-1", "lstm-1", "synthetic-buffer-1"))
     with new_chip() as chip, pytest.raises(ImageFeatureError, match="requires bias-row-1"):
         chip.program(image)
 

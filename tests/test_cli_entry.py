@@ -35,15 +35,14 @@ COMMANDS = {
 def run(command: list[str], *folders: Path, ignoring: bool = False) -> subprocess.CompletedProcess[str]:
     """The command with what is in ``folders`` found first; Ctrl-C is ignored by it if its parent wishes so."""
     path = os.pathsep.join([*map(str, folders), os.environ.get("PYTHONPATH", "")])
-    handler = signal.SIG_IGN if ignoring else signal.default_int_handler
+    parent = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"] if ignoring else []
     return subprocess.run(
-        [sys.executable, *command],
+        [*parent, sys.executable, *command],
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
     )
 
 

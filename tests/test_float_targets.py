@@ -26,7 +26,7 @@ from pcmedge.errors import ImageCorruptError, ImageError, ImageFeatureError, Inp
 from pcmedge.frontends import torch as frontend
 from pcmedge.image import ChipImage, build_image, tables
 from pcmedge.image.manifest import TILES
-from pcmedge_emulator import programming
+from pcmedge_emulator import images
 from pcmedge_emulator.calibration.gdc import cell_weights, counted_cells
 from pcmedge_emulator.calibration.policy import MANUAL
 from pcmedge_emulator.chip import Chip
@@ -188,7 +188,7 @@ def test_digital_statistics_and_another_buffer_keep_float_targets() -> None:
 def test_a_device_without_the_feature_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with Chip(clock=Clock.manual(), default_policy=MANUAL) as chip:
         assert "float-targets-1" in chip.identity().image_features
-    monkeypatch.setattr(programming, "IMAGE_FEATURES", ("pcm-analog-1",))
+    monkeypatch.setattr(images, "IMAGE_FEATURES", ("pcm-analog-1",))
     with (
         Chip(clock=Clock.manual(), default_policy=MANUAL) as chip,
         pytest.raises(ImageFeatureError, match="requires float-targets-1"),
