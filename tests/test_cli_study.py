@@ -213,6 +213,47 @@ def test_ctrl_c_while_a_package_is_imported_ends_the_command(
     assert not (tmp_path / "out").exists()
 
 
+def test_ctrl_c_in_generated_code_ends_python_m_with_the_code_too(
+    sources: Sources, image: Path, tmp_path: Path
+) -> None:
+    """As when the methods of a dataclass are being made."""
+    answer = "exec('raise KeyboardInterrupt')"
+    (tmp_path / "interrupted.py").write_text(IMPORTS_THAT_MISTAKE_CTRL_C.format(answer=answer))
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    entry = (sys.executable, "-m", "interrupted")
+    command = study(sources, image, tmp_path / "out", "--chips", "500", "--json")
+    result = run_process(*command, entry=entry, PYTHONPATH=paths)
+    assert (result.code, result.err) == (130, "")
+    assert result.error["reason"] == "CANCELLED"
+
+
+LOSING = """
+import os, signal, time, weakref
+from pcmedge.cli.interrupts import remembered
+
+class Held:
+    pass
+
+def lose(reference):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+try:
+    with remembered():
+        held = Held()
+        reference = weakref.ref(held, lose)
+        del held
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_lost_in_a_callback_is_raised_again_without_a_report() -> None:
+    found = run_process(entry=(sys.executable, "-c", LOSING))
+    assert (found.code, found.out.split(), found.err) == (0, ["interrupted"], "")
+
+
 CLEANING_UP = """
 import os, signal, time
 from pcmedge.cli.interrupts import remembered

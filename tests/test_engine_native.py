@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from engine_programs import Maker, profile
 from onnx import TensorProto, helper
 from pcmedge_emulator.engine import ChipProgram, FastEngine
 from pcmedge_emulator.engine.layer_times import operator_times
-from pcmedge_emulator.engine.native import library
+from pcmedge_emulator.engine.native import folder, library
 from pcmedge_emulator.engine.native.compiler import compiler
 from pcmedge_emulator.engine.session import native_options
 from test_engine_networks import NETWORKS, network, samples
@@ -361,3 +363,110 @@ def test_a_forked_child_finds_it_again(native: library.State) -> None:
     if child == 0:
         os._exit(0 if library.state() == native else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def slow(folder: Path) -> str:
+    """A PATH whose only compiler tells that it has begun, and never ends; when it is called again, it fails."""
+    again = "if [ -e $0.begun ]; then echo 'error: again' >&2; exit 1; fi\n"
+    return fake(folder, again + "touch $0.begun; exec sleep 600")
+
+
+def begin(tmp_path: Path, script: str, **environment: str) -> subprocess.Popen[str]:
+    """A process of its own group that begins to make the library, and has come to calling the compiler."""
+    given = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    given |= {"PATH": slow(tmp_path / "bin"), **environment}
+    given.pop(library.SWITCH, None)
+    begun = f"from pcmedge_emulator.engine.native.library import state\nstate()\n{script}"
+    command = [sys.executable, "-c", begun]
+    process = subprocess.Popen(command, env=given, stdout=-1, stderr=-1, text=True, process_group=0)
+    while not (tmp_path / "bin" / "cc.begun").exists() and process.poll() is None:
+        time.sleep(0.02)
+    return process
+
+
+def made(cache: Path) -> list[str]:
+    return [path.name for path in (cache / "pcmedge" / "native").iterdir()]
+
+
+def test_ctrl_c_while_a_process_ends_gives_it_up_without_a_word(tmp_path: Path) -> None:
+    process = begin(tmp_path, "print('answer', flush=True)")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60) == ("answer\n", "")
+    assert process.returncode == 0
+    assert made(tmp_path / "cache") == []
+
+
+def test_what_ctrl_c_ended_is_tried_again(tmp_path: Path) -> None:
+    script = """
+import time
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    while (found := state(wait=True).why) != "error: again":
+        time.sleep(0.02)
+    print(found)
+"""
+    process = begin(tmp_path, script)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60) == ("error: again\n", "")
+
+
+def test_a_forked_child_that_ends_leaves_the_making_alone(tmp_path: Path) -> None:
+    script = """
+import os, pathlib, sys, time
+while not os.path.exists(os.environ["BEGUN"]):
+    time.sleep(0.02)
+if os.fork() == 0:
+    sys.exit(0)
+os.wait()
+print(len(list(pathlib.Path(os.environ["XDG_CACHE_HOME"]).rglob(".making-*"))), flush=True)
+"""
+    process = begin(tmp_path, script, BEGUN=str(tmp_path / "bin" / "cc.begun"))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+
+
+def test_who_is_told_to_end_does_not_wait(tmp_path: Path) -> None:
+    process = begin(tmp_path, "from pcmedge_emulator.engine.native.library import give_up\ngive_up()")
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 0
+    assert made(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize("size", [0, 100, 9000])
+def test_a_damaged_library_is_made_anew(cache: Path, tmp_path: Path, size: int) -> None:
+    """One that is too short would end the process that loads it."""
+    folder = tmp_path / "pcmedge" / "native"
+    folder.mkdir(parents=True, mode=0o700)
+    (tmp_path / "pcmedge").chmod(0o700)
+    whole = {path.name: path.read_bytes() for path in (cache / "pcmedge" / "native").glob("*.so")}
+    for name, content in whole.items():
+        (folder / name).write_bytes(content[:size])
+    assert ask(tmp_path)["status"] == ("in use" if HAS_COMPILER else "unavailable")
+    assert {path.name: path.read_bytes() for path in folder.glob("*.so")} == whole
+
+
+def test_folders_are_for_this_user_alone_whatever_the_umask(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "pcmedge" / "native"
+    before = os.umask(0o002)
+    try:
+        folder.make(place)
+    finally:
+        os.umask(before)
+    assert {each.stat().st_mode & 0o777 for each in (place, *place.parents[:2])} == {0o700}
+
+
+def test_nothing_is_made_where_nothing_may_be_loaded_from(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(PermissionError, match="others may write"):
+        folder.make(tmp_path / "new" / "native")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_that_is_no_absolute_path_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "somewhere")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv(library.SWITCH, raising=False)
+    assert library.state() == library.State("unavailable", "the home folder somewhere is no absolute path")

@@ -64,7 +64,8 @@ def _native() -> Iterator[Check]:
         )
         return
     text = f"{found['status']}: {found['why']}" if found["why"] else str(found["status"])
-    advice = "With a C compiler, inferences would be faster." if found["status"] == "unavailable" else ""
+    lacks_one = found["why"] == "no C compiler"
+    advice = "With a C compiler, inferences would be faster." if lacks_one else ""
     yield Check(area="emulator", name="native read-outs", status="ok", found=text, advice=advice)
 
 

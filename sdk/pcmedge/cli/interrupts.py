@@ -7,8 +7,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 _GLANCE_S = 0.1
@@ -78,8 +79,17 @@ def remembered() -> Iterator[Interrupts]:
     except ValueError:
         yield interrupts
         return
+    report = sys.unraisablehook
+    sys.unraisablehook = partial(_without_interrupts, report)
     try:
         yield interrupts
     finally:
         interrupts.end()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = report
+
+
+def _without_interrupts(report: Callable[[sys.UnraisableHookArgs], object], lost: sys.UnraisableHookArgs, /) -> None:
+    """Python's report of an exception that a callback or a finalizer lost; of a Ctrl-C, which is raised again, none."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        report(lost)

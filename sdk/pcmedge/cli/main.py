@@ -163,7 +163,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # gRPC's library writes lines of its own to stderr (of a failed TLS handshake, say), where --json promises nothing
     # and a JSON log promises JSON. What a client has to know is in our errors.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+    code = run(list(sys.argv[1:] if arguments is None else arguments))
+    # A KeyboardInterrupt that left text being executed, as the making of a dataclass is, has `python -m` end by SIGINT
+    # whatever the code, until another text was executed without one.
+    eval("None")
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

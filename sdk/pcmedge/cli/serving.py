@@ -70,6 +70,7 @@ def serve_until(
     out: Output,
 ) -> None:
     """Serves ``chip``, tells where, and drains when ``stopping`` is set."""
+    from pcmedge_emulator.engine.native.library import give_up
     from pcmedge_emulator.service.calm import Calm
     from pcmedge_emulator.service.server import serve
 
@@ -106,6 +107,7 @@ def serve_until(
             # Metrics go on while it drains.
             server.stop(operation.grace_s)
     finally:
+        give_up()
         server.stop(operation.grace_s)
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)

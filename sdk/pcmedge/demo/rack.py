@@ -32,6 +32,7 @@ def serve_all(spec: dict[str, Any]) -> None:
     from pcmedge_emulator.calibration.policy import MANUAL
     from pcmedge_emulator.chip import Chip
     from pcmedge_emulator.clock import Clock
+    from pcmedge_emulator.engine.native.library import give_up
     from pcmedge_emulator.service.server import serve
 
     with contextlib.ExitStack() as stack:
@@ -51,6 +52,7 @@ def serve_all(spec: dict[str, Any]) -> None:
             addresses[device["name"]] = server.address
         print(json.dumps({"event": "ready", "addresses": addresses}), flush=True)
         sys.stdin.read()
+        give_up()
 
 
 def main() -> None:

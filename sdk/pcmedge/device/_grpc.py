@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Generator
 from typing import Any
@@ -19,6 +20,8 @@ from pcmedge.protocol.services import Method
 
 _CLOSING_S = 5.0
 """For how long closing a connection waits for its calls to end."""
+_BROKEN_OFF_S = 0.5
+"""The same after a Ctrl-C, which may have broken one off that never ends."""
 
 
 class GrpcTransport:
@@ -103,7 +106,7 @@ class GrpcTransport:
         # gRPC waits for every call to end, and for ever for one that Ctrl-C broke off while it was being made.
         ending = threading.Thread(target=_close, args=(self._channel,), name="pcm-closing", daemon=True)
         ending.start()
-        ending.join(_CLOSING_S)
+        ending.join(_BROKEN_OFF_S if isinstance(sys.exc_info()[1], KeyboardInterrupt) else _CLOSING_S)
 
 
 def _close(channel: Any) -> None:

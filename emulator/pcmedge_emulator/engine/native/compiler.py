@@ -6,9 +6,12 @@ import hashlib
 import os
 import platform
 import shutil
-import subprocess
-from importlib import metadata
+import threading
 from pathlib import Path
+
+import onnxruntime
+
+from pcmedge_emulator.engine.native.child import Failed, run
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("read_out.c", "ort.h"))
 
@@ -28,10 +31,6 @@ _TUNED: tuple[tuple[str, ...], ...] = (
 )
 
 
-class CompilerFailed(Exception):
-    """The compiler did not make a library; the message is its first line that says why."""
-
-
 def compiler() -> str | None:
     """Path of a C compiler; None without one."""
     found = (shutil.which(name) for name in _COMPILERS)
@@ -45,7 +44,7 @@ def key(with_compiler: str) -> str:
     parts = [
         *(path.read_bytes() for path in SOURCES),
         repr((_FLAGS, _TUNED, os.path.realpath(with_compiler), place.st_size, place.st_mtime_ns)).encode(),
-        repr((metadata.version("onnxruntime"), platform.system(), platform.machine(), _processor())).encode(),
+        repr((onnxruntime.__version__, platform.system(), platform.machine(), _processor())).encode(),
     ]
     digest = hashlib.sha256()
     for part in parts:
@@ -53,21 +52,16 @@ def key(with_compiler: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def compile_to(library: Path, with_compiler: str) -> None:
-    """Make the library. Raises :class:`CompilerFailed`."""
+def compile_to(library: Path, with_compiler: str, over: threading.Event) -> None:
+    """Make the library. Raises :class:`Failed` with the compiler's first line that says why, or Interrupted."""
     why = ""
     for tuned in _TUNED:
         command = [with_compiler, *_FLAGS, *tuned, str(SOURCES[0]), "-o", str(library), "-lm"]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_LIMIT_S, check=False, text=True
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise CompilerFailed(str(error)) from error
-        if done.returncode == 0 and library.is_file():
+        status, said = run(command, _LIMIT_S, over, LC_ALL="C")
+        if status == 0 and library.is_file():
             return
-        why = why or next((line for line in done.stderr.splitlines() if "error" in line), f"status {done.returncode}")
-    raise CompilerFailed(why)
+        why = why or next((line for line in said.splitlines() if "error" in line), f"status {status}")
+    raise Failed(why)
 
 
 def _processor() -> str:

@@ -9,17 +9,28 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """The user's folder for what can be made again: $XDG_CACHE_HOME, or the system's own."""
+    """The user's folder for what can be made again: $XDG_CACHE_HOME, or the system's own.
+
+    RuntimeError without a home folder.
+    """
     given = os.environ.get("XDG_CACHE_HOME", "")
     if given and Path(given).is_absolute():
         return Path(given) / "pcmedge"
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "pcmedge"
+    home = Path.home()
+    if not home.is_absolute():
+        raise RuntimeError(f"the home folder {home} is no absolute path")
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "pcmedge"
 
 
 def make(folder: Path) -> None:
     """The folder, for this user alone. OSError if it cannot be made; PermissionError if others could write to it."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (problem := not_ours_alone(folder)) is not None:
+    # Asked first: root must not leave folders of its own in somebody's home.
+    if (problem := not_ours_alone(folder)) is None:
+        for each in (*reversed(folder.parents), folder):
+            if not each.exists():
+                each.mkdir(mode=0o700, exist_ok=True)
+        problem = not_ours_alone(folder)
+    if problem is not None:
         raise PermissionError(problem)
 
 
@@ -27,13 +38,30 @@ def not_ours_alone(path: Path) -> str | None:
     """Who else could put something in the place of this file or folder; None if nobody but this user and root.
 
     Code is loaded from there: whoever can write it, or rename a folder above it, could run anything as this user.
+    What does not exist is left out.
     """
     place = path.resolve()
     for each in (place, *place.parents):
-        found = each.stat()
+        try:
+            found = each.stat()
+        except FileNotFoundError:
+            continue
         if found.st_uid not in (0, os.geteuid()):
             return f"{each} belongs to another user"
+        others = found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not _of_one_user(found.st_gid))
         sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX and each != place
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky:
+        if others and not sticky:
             return f"others may write to {each}"
     return None
+
+
+def _of_one_user(group: int) -> bool:
+    """Whether it is this user's own group, as systems give one to each user, whose umask is then often 002."""
+    import grp
+    import pwd
+
+    try:
+        user, found = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(group)
+    except KeyError:
+        return False
+    return found.gr_name == user and set(found.gr_mem) <= {user}

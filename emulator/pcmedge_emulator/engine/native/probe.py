@@ -1,11 +1,9 @@
-"""Does a compiled library compute what the standard operators do? ``python -m ...probe LIBRARY``; exit code 0 if so.
+"""Does a compiled library compute what the standard operators do?
 
 In a process of its own: a library that a broken compiler made may end it.
 """
 
 from __future__ import annotations
-
-import sys
 
 import numpy as np
 import onnx
@@ -20,6 +18,7 @@ _CHANNELS, _SIDE = 19, 7
 
 
 def main(library: str) -> None:
+    """Raises SystemExit, saying why, if it does not."""
     rng = np.random.default_rng(0)
     plain = _model(rng)
     native = fused(plain, dict.fromkeys(("normed", "x"), (2, _CHANNELS, _SIDE, _SIDE)))
@@ -95,7 +94,3 @@ def _converter(x: str, step: str, zero: str, name: str) -> list[onnx.NodeProto]:
         helper.make_node("QuantizeLinear", [x, step, zero], [name]),
         helper.make_node("Clip", [name, "lowest"], [f"{name}/clipped"]),
     ]
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
