@@ -10,7 +10,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("read_out.c", "ort.h"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("read_out.c", "measure.h", "codes.h", "ort.h"))
 
 _COMPILERS = ("cc", "gcc", "clang")
 _LIMIT_S = 60.0
