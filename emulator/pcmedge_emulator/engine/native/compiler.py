@@ -13,7 +13,7 @@ import onnxruntime
 
 from pcmedge_emulator.engine.native.child import Failed, run
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("read_out.c", "ort.h"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("read_out.c", "measure.h", "codes.h", "ort.h"))
 
 _COMPILERS = ("cc", "gcc", "clang")
 _LIMIT_S = 60.0

@@ -5,7 +5,9 @@ The plain graph stays the definition. Where it says
     [Add of noise] -> ADC -> DequantizeLinear by column -> [BatchNormalization] -> [Add] -> [Relu] -> [DAC]
 
 every arrow moves all activations through the caches. ``ReadOut`` (``read_out.c``) is all of it in one pass over them;
-``Convert`` is a converter left over. Whatever does not match stays as it is.
+``Convert`` is a converter left over. A batch norm that measures its statistics needs two passes: ``Measure`` goes as
+far as the ADC and yields them and the codes, of which a ``ReadOut`` makes the rest. Whatever does not match stays as it
+is.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def fused(model: onnx.ModelProto, shapes: Shapes) -> onnx.ModelProto:
         chain = _begin(graph, node)
         if chain is not None:
             _follow(graph, chain, shapes, taken)
-            made.append(chain.node(graph))
+            made.extend(chain.made(graph))
             taken.update(each.output[0] for each in chain.nodes)
     for node in graph.nodes:
         if node.output[0] not in taken and (converter := graph.converter(node)) is not None:
@@ -74,6 +76,7 @@ class _Chain:
     noise: tuple[str, str, str] | None = None
     norm: onnx.NodeProto | None = None
     norm_at: tuple[int, int] = (-1, -1)
+    measuring: onnx.NodeProto | None = None
     offset: str = ""
     residual: str = ""
     lower: float = -math.inf
@@ -84,39 +87,67 @@ class _Chain:
         self.nodes.append(node)
         self.value = node.output[0]
 
-    def node(self, graph: Graph) -> onnx.NodeProto:
+    def made(self, graph: Graph) -> list[onnx.NodeProto]:
+        if self.measuring is None:
+            return [self._read_out(graph, self.kind, self.product, self.noise)]
+        if self.kind != "float":
+            return [self._measure(self.measuring, ""), self._read_out(graph, self.kind, self.product, None)]
+        codes = f"{self.product}/codes"
+        return [self._measure(self.measuring, codes), self._read_out(graph, "int8", codes, None)]
+
+    def _measure(self, norm: onnx.NodeProto, codes: str) -> onnx.NodeProto:
+        return helper.make_node(
+            f"Measure_{self.kind}",
+            [self.product, PARAMETERS, *(self.noise or ())],
+            [*norm.output[1:3], *([codes] if codes else [])],
+            name=f"{self.product}/measure",
+            domain=DOMAIN,
+            **self._conversion(self.noise is not None),
+            codes=int(bool(codes)),
+        )
+
+    def _read_out(self, graph: Graph, kind: str, read: str, noise: tuple[str, str, str] | None) -> onnx.NodeProto:
         dac, norm = self.dac, self.norm
         wanted = dac is None or self.value in graph.outputs or len(graph.readers(self.value)) > 1
         by_column = norm.input[1:3] if norm else ("", self.offset)
-        inputs = [self.product, PARAMETERS, *by_column, self.residual, *(self.noise or ())]
+        inputs = [read, PARAMETERS, *by_column, self.residual, *(noise or ("", "", ""))]
+        if norm is not None and self.measuring is not None:
+            inputs += self.measuring.output[1:3] if norm is self.measuring else norm.input[3:5]
         while not inputs[-1]:
             inputs.pop()
         return helper.make_node(
-            f"ReadOut_{self.kind}_{dac.kind if dac else self.kind}",
+            f"ReadOut_{kind}_{dac.kind if dac else self.kind}",
             inputs,
             [self.value if wanted else "", *([dac.name] if dac else [])],
             name=f"{self.product}/read-out",
             domain=DOMAIN,
-            channels=self.channels,
-            last=0,
-            scale_at=self.scale_at,
+            **self._conversion(noise is not None),
             mean_at=self.norm_at[0],
             variance_at=self.norm_at[1],
+            measured=int(self.measuring is not None),
             offset=int(bool(self.offset)),
             residual=int(bool(self.residual)),
-            noise=int(self.noise is not None),
             values=int(wanted),
             codes=int(dac is not None),
             epsilon=float(attribute(norm, "epsilon", 1e-5)) if norm else 0.0,
-            adc_low=self.low,
-            adc_high=self.high,
-            zero=self.zero,
             lower=self.lower,
             upper=self.upper,
             step=dac.step if dac else 1.0,
             low=dac.low if dac else 0.0,
             high=dac.high if dac else 0.0,
         )
+
+    def _conversion(self, noise: bool) -> dict[str, int | float]:
+        """Attributes of what both operators begin with: products, their ADC and scale."""
+        return {
+            "channels": self.channels,
+            "last": 0,
+            "scale_at": self.scale_at,
+            "noise": int(noise),
+            "adc_low": self.low,
+            "adc_high": self.high,
+            "zero": self.zero,
+        }
 
 
 def _begin(graph: Graph, node: onnx.NodeProto) -> _Chain | None:
@@ -168,12 +199,8 @@ def _noise(graph: Graph, chain: _Chain) -> None:
 def _follow(graph: Graph, chain: _Chain, shapes: Shapes, taken: set[str]) -> None:
     """On through what is digital, as far as it matches and no other chain has taken it, to the next DAC."""
     _bias(graph, chain)
-    norm = None if chain.offset else graph.only(chain.value, "BatchNormalization")
-    if norm is not None and norm.input[0] == chain.value and len(norm.output) == 1:
-        mean, variance = (graph.places.get(name) for name in norm.input[3:5])
-        if mean and variance and mean[1] == variance[1] == chain.channels and not attribute(norm, "training_mode", 0):
-            chain.norm, chain.norm_at = norm, (mean[0], variance[0])
-            chain.take(norm)
+    if not chain.offset:
+        _norm(graph, chain)
     add = graph.only(chain.value, "Add")
     if add is not None and add.output[0] not in taken:
         other = add.input[1] if add.input[0] == chain.value else add.input[0]
@@ -188,6 +215,34 @@ def _follow(graph: Graph, chain: _Chain, shapes: Shapes, taken: set[str]) -> Non
                 chain.dac = dac
                 chain.nodes += dac.nodes
                 return
+
+
+def _norm(graph: Graph, chain: _Chain) -> None:
+    """A batch norm by parameters; by what it measures itself; or by what is made of what another one measures."""
+    readers = graph.readers(chain.value)
+    if chain.value in graph.outputs or any(
+        (node.op_type, node.domain, node.input[0]) != ("BatchNormalization", "", chain.value) for node in readers
+    ):
+        return
+    measuring = [node for node in readers if attribute(node, "training_mode", 0)]
+    others = [node for node in readers if not attribute(node, "training_mode", 0)]
+    if not measuring and len(others) == 1:
+        mean, variance = (graph.places.get(name) for name in others[0].input[3:5])
+        if mean and variance and mean[1] == variance[1] == chain.channels:
+            chain.norm, chain.norm_at = others[0], (mean[0], variance[0])
+            chain.take(others[0])
+    elif len(measuring) == 1 and len(others) <= 1 and _measures(graph, measuring[0], only=bool(others)):
+        chain.measuring, chain.norm = measuring[0], [*measuring, *others][-1]
+        for node in (*measuring, *others):
+            chain.take(node)
+
+
+def _measures(graph: Graph, norm: onnx.NodeProto, *, only: bool) -> bool:
+    """Whether a batch norm in training mode yields the statistics of its batch; ``only``: and nothing that is read."""
+    normed = norm.output[0]
+    if only and (normed in graph.outputs or graph.readers(normed)):
+        return False
+    return len(norm.output) == 3 and attribute(norm, "momentum", 0.9) == 0.0
 
 
 def _bias(graph: Graph, chain: _Chain) -> None:

@@ -28,7 +28,7 @@ def channels_last(nodes: Iterable[onnx.NodeProto], outputs: set[str]) -> list[on
     for node in nodes:
         for name in node.input:
             readers[name].append(node)
-    moved = [node for node in nodes if _movable(node) and all(map(_reads_out, readers[node.output[0]]))]
+    moved = [node for node in nodes if _movable(node) and all(map(_takes_products, readers[node.output[0]]))]
     if not moved:
         return nodes
     return _Layouts(nodes, moved, readers).moved(outputs)
@@ -51,6 +51,15 @@ def _reads_out(node: onnx.NodeProto) -> bool:
     return operator.startswith("ReadOut_")
 
 
+def _takes_products(node: onnx.NodeProto) -> bool:
+    return _reads_out(node) or node.op_type.startswith("Measure_")
+
+
+def _laid_out(node: onnx.NodeProto) -> list[str]:
+    """Outputs that are laid out as the input is; a Measure of 8-bit codes has statistics alone."""
+    return [] if node.op_type.startswith("Measure_") else [name for name in node.output if name]
+
+
 class _Layouts:
     """Which tensors exist channels last, under a name of their own, and in which layout each node reads."""
 
@@ -62,9 +71,9 @@ class _Layouts:
         self._last: set[str] = set()
         for node in moved:
             self._last.add(node.output[0])
-            for read_out in readers[node.output[0]]:
-                self._inside.add(id(read_out))
-                self._last.update(name for name in read_out.output if name)
+            for reader in readers[node.output[0]]:
+                self._inside.add(id(reader))
+                self._last.update(_laid_out(reader))
         for node in nodes:
             if node.op_type.startswith("Convert_") and node.input[0] in self._last:
                 self._inside.add(id(node))
@@ -103,8 +112,9 @@ def _named(name: str) -> str:
 
 
 def _put_last(node: onnx.NodeProto) -> None:
+    laid_out = _laid_out(node)
     for index, name in enumerate(node.output):
-        node.output[index] = _named(name) if name else ""
+        node.output[index] = _named(name) if name in laid_out else name
     if node.op_type == "QLinearConv":
         node.domain = "com.microsoft"
         node.attribute.append(helper.make_attribute("channels_last", 1))

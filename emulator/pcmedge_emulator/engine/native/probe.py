@@ -19,12 +19,17 @@ _CHANNELS, _SIDE = 19, 7
 
 def main(library: str) -> None:
     """Raises SystemExit, saying why, if it does not."""
+    _compare(library, ["Convert_float", "ReadOut_float_float"], measuring=False)
+    _compare(library, ["Convert_float", "Measure_float", "ReadOut_int8_float"], measuring=True)
+
+
+def _compare(library: str, operators: list[str], *, measuring: bool) -> None:
     rng = np.random.default_rng(0)
-    plain = _model(rng)
+    plain = _model(rng, measuring)
     native = fused(plain, dict.fromkeys(("normed", "x"), (2, _CHANNELS, _SIDE, _SIDE)))
     ours = [node.op_type for node in native.graph.node if node.domain]
-    if ours != ["Convert_float", "ReadOut_float_float"]:
-        raise SystemExit(f"expected two operators, found {ours}")
+    if ours != operators:
+        raise SystemExit(f"expected {operators}, found {ours}")
     shape = (2, _CHANNELS, _SIDE, _SIDE)
     feeds = {
         "x": rng.normal(0, 1.5, shape).astype(np.float32),
@@ -46,8 +51,11 @@ def _run(model: onnx.ModelProto, feeds: dict[str, np.ndarray], options: onnxrunt
     return found
 
 
-def _model(rng: np.random.Generator) -> onnx.ModelProto:
-    """One noisy convolution with its converters, batch norm and shortcut, as the lowering writes it."""
+def _model(rng: np.random.Generator, measuring: bool) -> onnx.ModelProto:
+    """One noisy convolution with its converters, batch norm and shortcut, as the lowering writes it; ``measuring``: the
+    batch norm's statistics are those of the batch, and outputs."""
+    statistics = ["batch_mean", "batch_variance"] if measuring else []
+    training = {"training_mode": 1, "momentum": 0.0} if measuring else {}
     constants = {
         "dac_step": np.float32(0.013),
         "next_step": np.float32(0.021),
@@ -71,7 +79,9 @@ def _model(rng: np.random.Generator) -> onnx.ModelProto:
         helper.make_node("Add", ["p", "noise"], ["noisy"]),
         *_converter("noisy", "one", "signed", "adc"),
         helper.make_node("DequantizeLinear", ["adc/clipped", "scale"], ["scaled"], axis=1),
-        helper.make_node("BatchNormalization", ["scaled", "gamma", "beta", "mean", "variance"], ["normed"]),
+        helper.make_node(
+            "BatchNormalization", ["scaled", "gamma", "beta", "mean", "variance"], ["normed", *statistics], **training
+        ),
         helper.make_node("Add", ["normed", "x"], ["sum"]),
         helper.make_node("Relu", ["sum"], ["y"]),
         helper.make_node("QuantizeLinear", ["y", "next_step", "unsigned"], ["next"]),
@@ -83,7 +93,7 @@ def _model(rng: np.random.Generator) -> onnx.ModelProto:
         nodes,
         "probe",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("y", "codes")],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("y", "codes", *statistics)],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)

@@ -2,13 +2,16 @@
  *
  *   ReadOut   p (+ gaussian * (sign * sigma)) -> ADC code -> * scale -> batch norm -> + residual -> limits
  *             -> values and/or the DAC codes of the next layer
+ *   Measure   p (+ gaussian * (sign * sigma)) -> ADC code -> mean and variance of code * scale; and the codes, for a
+ *             ReadOut that normalises by what was measured
  *   Convert   x -> DAC codes
  *
  * Every step rounds as the standard operators do that it stands for (see fuse.py), in the same order; nothing is
  * contracted (-ffp-contract=off), so results are the same bits. Codes are clamped before they are rounded, which is the
- * same because the limits are whole; a NaN becomes the lowest code, as MLAS has it on x86.
+ * same because the limits are whole; a NaN becomes the lowest code, as MLAS has it on x86. Only Measure is not the same:
+ * codes are whole numbers, so its sums are exact, in whatever order threads add them; ONNX Runtime rounds every addition.
  */
-#include "ort.h"
+#include "measure.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -20,55 +23,6 @@
 #else
 #define EXPORT __attribute__((visibility("default")))
 #endif
-#define INLINE static inline __attribute__((always_inline))
-
-/* Elements one thread takes at a time, and how wide a row of channels is made: both fit the first cache. */
-#define PART 16384
-#define ROW 512
-
-enum { MAX_RANK = 8 };
-
-typedef struct {
-  OrtCustomOp base;
-  const char *name;
-  int in, out, reads_products;
-} Operator;
-
-typedef struct {
-  const OrtApi *api;
-  const Operator *op;
-  _Atomic(const float *) checked[8]; /* constants, by input, whose size has been found right */
-  int64_t channels, last, scale_at, mean_at, variance_at, offset, residual, noise, values, codes;
-  float epsilon, adc_low, adc_high, zero, lower, upper, step, low, high;
-} Kernel;
-
-/* One call: the tensors, and per channel (or per element of a row) what it is multiplied with. */
-typedef struct {
-  const Kernel *kernel;
-  const void *in;
-  const float *residual, *gaussian, *signs, *sigma;
-  float *values;
-  void *codes;
-  const float *scale, *factor, *offset;
-  size_t outer, inner, width, rows_per_part;
-} Job;
-
-INLINE float clamped(float x, float low, float high) {
-  x = x > low ? x : low;
-  return x < high ? x : high;
-}
-
-/* Half to even, for |x| < 2^22: what is behind the point does not fit beside this number. */
-INLINE float rounded(float x) { return (x + 12582912.0f) - 12582912.0f; }
-
-/* The same as a whole number of at most 22 bits: it is what stands in the lowest bits of the first sum. */
-INLINE uint32_t whole(float x) {
-  const union {
-    float sum;
-    uint32_t bits;
-  } made = {x + 12582912.0f};
-  return made.bits;
-}
 
 /* x / step, correctly rounded. With the correctly rounded reciprocal at hand, two fused operations correct the
  * product (Markstein, IBM J. Res. Dev. 34, 1990); they take a fraction of the time of a division. */
@@ -88,49 +42,23 @@ INLINE float quotient(float x, float step, float reciprocal, float low, float hi
   return divided(clamped(x, low, high), step, reciprocal);
 }
 
-typedef struct {
-  const void *in;
-  const float *residual, *gaussian;
-  float *values;
-  void *codes;
-} Span;
-
 /* n elements. What is constant here is constant in every copy of it that the compiler makes. */
 INLINE void span(const int in, const int noise, const int residual, const int values, const int out, const int vector,
                  const Kernel *k, const Span at, const float *scale, const float *factor, const float *offset,
                  const float *spread, const size_t n) {
-  const float adc_low = k->adc_low, adc_high = k->adc_high, zero = k->zero, lower = k->lower, upper = k->upper;
-  const uint8_t lowest_u = in == ELEMENT_UINT8 ? (uint8_t)adc_low : 0;
-  const uint8_t highest_u = in == ELEMENT_UINT8 ? (uint8_t)adc_high : 0;
-  const int8_t lowest_i = in == ELEMENT_INT8 ? (int8_t)adc_low : 0;
-  const int8_t highest_i = in == ELEMENT_INT8 ? (int8_t)adc_high : 0;
+  const Adc adc = adc_of(in, k);
+  const float lower = k->lower, upper = k->upper;
   const float step = k->step, reciprocal = 1.0f / k->step;
   const float low = k->low * k->step, high = k->high * k->step;
   const float s0 = scale[0], f0 = factor[0], o0 = offset[0], g0 = noise ? spread[0] : 0.0f;
-  const float *restrict pf = at.in, *restrict r = at.residual, *restrict g = at.gaussian;
-  const uint8_t *restrict pu = at.in;
-  const int8_t *restrict pi = at.in;
+  const void *restrict p = at.in;
+  const float *restrict r = at.residual, *restrict g = at.gaussian;
   float *restrict y = at.values, *restrict cf = at.codes;
   uint8_t *restrict cu = at.codes;
   int8_t *restrict ci = at.codes;
 #pragma omp simd
   for (size_t i = 0; i < n; i++) {
-    float x;
-    if (in == ELEMENT_FLOAT) {
-      x = pf[i];
-      if (noise) x = x + g[i] * (vector ? spread[i] : g0);
-      x = rounded(clamped(x, adc_low, adc_high));
-    } else if (in == ELEMENT_UINT8) {
-      uint8_t code = pu[i];
-      code = code > lowest_u ? code : lowest_u;
-      code = code < highest_u ? code : highest_u;
-      x = (float)code - zero;
-    } else {
-      int8_t code = pi[i];
-      code = code > lowest_i ? code : lowest_i;
-      code = code < highest_i ? code : highest_i;
-      x = (float)code - zero;
-    }
+    float x = code_at(in, noise, p, g, noise && vector ? spread[i] : g0, i, adc);
     x = x * (vector ? scale[i] : s0);
     x = x * (vector ? factor[i] : f0);
     x = x + (vector ? offset[i] : o0);
@@ -187,22 +115,12 @@ static void run_span(const Kernel *k, const Span at, const float *scale, const f
   } else {
     if (k->op->out == ELEMENT_UINT8) {
       RESIDUALS(ELEMENT_INT8, 0, ELEMENT_UINT8)
-    } else {
+    } else if (k->op->out == ELEMENT_INT8) {
       RESIDUALS(ELEMENT_INT8, 0, ELEMENT_INT8)
+    } else {
+      RESIDUALS(ELEMENT_INT8, 0, ELEMENT_FLOAT)
     }
   }
-}
-
-static size_t size_of(int element) { return element == ELEMENT_FLOAT ? sizeof(float) : 1; }
-
-static Span span_at(const Job *job, size_t first) {
-  const Kernel *k = job->kernel;
-  Span at = {(const char *)job->in + first * size_of(k->op->in), NULL, NULL, NULL, NULL};
-  if (job->residual) at.residual = job->residual + first;
-  if (job->gaussian) at.gaussian = job->gaussian + first;
-  if (job->values) at.values = job->values + first;
-  if (job->codes) at.codes = (char *)job->codes + first * size_of(k->op->out);
-  return at;
 }
 
 /* Planes of one channel each. */
@@ -318,13 +236,13 @@ static size_t row_of(size_t channels) {
 }
 
 /* Scale, factor and offset of every channel, repeated over a row of `width`. */
-static void per_channel(const Kernel *k, const float *parameters, const float *gamma, const float *beta, float *made,
-                        size_t width) {
+static void per_channel(const Kernel *k, const float *parameters, const float *mean, const float *variance,
+                        const float *gamma, const float *beta, float *made, size_t width) {
   const size_t channels = (size_t)k->channels;
   float *scale = made, *factor = made + width, *offset = made + 2 * width;
   memcpy(scale, parameters + k->scale_at, channels * sizeof(float));
   if (gamma) {
-    const float *mean = parameters + k->mean_at, *variance = parameters + k->variance_at, epsilon = k->epsilon;
+    const float epsilon = k->epsilon;
 #pragma omp simd
     for (size_t c = 0; c < channels; c++) {
       factor[c] = gamma[c] * (1.0f / sqrtf(variance[c] + epsilon));
@@ -350,96 +268,170 @@ static OrtStatus *in_parts(const OrtApi *api, const OrtKernelContext *context, v
   return NULL;
 }
 
-static OrtStatus *compute(void *data, OrtKernelContext *context) {
+/* Input 0 and its shape, of at most MAX_RANK axes. */
+static OrtStatus *shaped(const OrtApi *api, const OrtKernelContext *context, Job *job, int64_t *dims, size_t *rank,
+                         size_t *count) {
+  const OrtValue *value = NULL;
+  OrtShapeInfo *info = NULL;
+  TRY(api->KernelContext_GetInput(context, 0, &value));
+  TRY(api->GetTensorTypeAndShape(value, &info));
+  OrtStatus *status = api->GetDimensionsCount(info, rank);
+  if (!status && *rank <= MAX_RANK) status = api->GetDimensions(info, dims, *rank);
+  api->ReleaseTensorTypeAndShapeInfo(info);
+  if (status) return status;
+  if (*rank > MAX_RANK) REFUSE("a tensor has more than 8 axes");
+  *count = 1;
+  for (size_t axis = 0; axis < *rank; axis++) *count *= (size_t)dims[axis];
+  return api->GetTensorMutableData((OrtValue *)value, (void **)&job->in);
+}
+
+static OrtStatus *made(const OrtApi *api, OrtKernelContext *context, size_t index, const int64_t *dims, size_t rank,
+                       void **data) {
+  OrtValue *output = NULL;
+  TRY(api->KernelContext_GetOutput(context, index, dims, rank, &output));
+  return api->GetTensorMutableData(output, data);
+}
+
+/* How the products lie, and their parameters. */
+static OrtStatus *products(const Kernel *k, const OrtKernelContext *context, Job *job, const int64_t *dims, size_t rank,
+                           size_t count, const float **parameters) {
+  const OrtApi *api = k->api;
+  const size_t channels = (size_t)k->channels;
+  size_t held = 0;
+  if (rank < 2 || dims[k->last ? rank - 1 : 1] != k->channels) REFUSE("a product has another number of columns");
+  TRY(sized(api, context, 1, &held, parameters));
+  const int64_t room = (int64_t)held - k->channels;
+  if (k->scale_at > room || k->mean_at > room || k->variance_at > room) REFUSE("parameters are missing");
+  if (!count) return NULL;
+  job->inner = k->last ? channels : count / (size_t)dims[0] / channels;
+  job->outer = count / job->inner;
+  job->width = k->last && !k->noise ? row_of(channels) : channels;
+  job->rows_per_part = PART / job->inner > 0 ? PART / job->inner : 1;
+  return NULL;
+}
+
+/* Gaussian numbers, signs and sigma: three inputs from `first` on. */
+static OrtStatus *noise(Kernel *k, const OrtKernelContext *context, size_t first, size_t count, Job *job) {
+  TRY(floats(k->api, context, first, count, &job->gaussian));
+  TRY(floats(k->api, context, first + 1, job->outer, &job->signs));
+  return constants(k, context, first + 2, &job->sigma);
+}
+
+static size_t parts_of(const Job *job) { return (job->outer + job->rows_per_part - 1) / job->rows_per_part; }
+
+static OrtStatus *compute_measure(void *data, OrtKernelContext *context) {
   Kernel *k = data;
   const OrtApi *api = k->api;
   Job job = {.kernel = k};
-  const OrtValue *value = NULL;
-  OrtValue *output = NULL;
-  OrtShapeInfo *info = NULL;
   int64_t dims[MAX_RANK];
-  size_t rank = 0, count = 1;
-  TRY(api->KernelContext_GetInput(context, 0, &value));
-  TRY(api->GetTensorTypeAndShape(value, &info));
-  OrtStatus *status = api->GetDimensionsCount(info, &rank);
-  if (!status && rank <= MAX_RANK) status = api->GetDimensions(info, dims, rank);
-  api->ReleaseTensorTypeAndShapeInfo(info);
-  if (status) return status;
-  if (rank > MAX_RANK) REFUSE("a tensor has more than 8 axes");
-  for (size_t axis = 0; axis < rank; axis++) count *= (size_t)dims[axis];
-  TRY(api->GetTensorMutableData((OrtValue *)value, (void **)&job.in));
-  if (k->values) {
-    TRY(api->KernelContext_GetOutput(context, 0, dims, rank, &output));
-    TRY(api->GetTensorMutableData(output, (void **)&job.values));
-  }
-  if (k->codes) {
-    TRY(api->KernelContext_GetOutput(context, k->op->reads_products ? 1 : 0, dims, rank, &output));
-    TRY(api->GetTensorMutableData(output, &job.codes));
-  }
-  if (!k->op->reads_products) {
-    job.outer = count;
-    return count ? in_parts(api, context, converted, (count + PART - 1) / PART, &job) : NULL;
-  }
-  if (rank < 2 || dims[k->last ? rank - 1 : 1] != k->channels) REFUSE("a product has another number of columns");
-  if (!count) return NULL;
+  size_t rank = 0, count = 0;
   const size_t channels = (size_t)k->channels;
-  job.inner = k->last ? channels : count / (size_t)dims[0] / channels;
-  job.outer = count / job.inner;
-  size_t held = 0;
-  const float *parameters = NULL, *gamma = NULL, *beta = NULL;
-  TRY(sized(api, context, 1, &held, &parameters));
-  const int64_t room = (int64_t)held - k->channels;
-  if (k->scale_at > room || k->mean_at > room || k->variance_at > room) REFUSE("parameters are missing");
-  if (k->mean_at >= 0) TRY(constants(k, context, 2, &gamma));
-  if (k->mean_at >= 0 || k->offset) TRY(constants(k, context, 3, &beta));
-  if (k->residual) TRY(floats(api, context, 4, count, &job.residual));
-  if (k->noise) {
-    TRY(floats(api, context, 5, count, &job.gaussian));
-    TRY(floats(api, context, 6, job.outer, &job.signs));
-    TRY(constants(k, context, 7, &job.sigma));
+  const float *parameters = NULL;
+  float *mean = NULL, *variance = NULL;
+  TRY(shaped(api, context, &job, dims, &rank, &count));
+  TRY(products(k, context, &job, dims, rank, count, &parameters));
+  if (k->noise && count) TRY(noise(k, context, 2, count, &job));
+  TRY(made(api, context, 0, &k->channels, 1, (void **)&mean));
+  TRY(made(api, context, 1, &k->channels, 1, (void **)&variance));
+  if (k->codes) TRY(made(api, context, 2, dims, rank, &job.codes));
+  job.sums = calloc(2 * channels, sizeof *job.sums);
+  if (!job.sums) return api->CreateStatus(ORT_FAIL, "pcmedge: out of memory");
+  OrtStatus *status = NULL;
+  if (count) status = in_parts(api, context, k->last ? tally_rows : tally_planes, parts_of(&job), &job);
+  for (size_t c = 0; c < channels && !status; c++) {
+    const float scale = parameters[(size_t)k->scale_at + c];
+    moments(job.sums[c], job.sums[channels + c], (int64_t)(count / channels), scale, mean + c, variance + c);
   }
-  job.width = k->last && !k->noise ? row_of(channels) : channels;
-  float *made = malloc(3 * job.width * sizeof(float));
-  if (!made) return api->CreateStatus(ORT_FAIL, "pcmedge: out of memory");
-  per_channel(k, parameters, gamma, beta, made, job.width);
-  job.scale = made;
-  job.factor = made + job.width;
-  job.offset = made + 2 * job.width;
-  job.rows_per_part = PART / job.inner > 0 ? PART / job.inner : 1;
-  const size_t parts = (job.outer + job.rows_per_part - 1) / job.rows_per_part;
-  status = in_parts(api, context, k->last ? rows : planes, parts, &job);
-  free(made);
+  free((void *)job.sums);
+  return status;
+}
+
+static OrtStatus *compute_convert(void *data, OrtKernelContext *context) {
+  Kernel *k = data;
+  Job job = {.kernel = k};
+  int64_t dims[MAX_RANK];
+  size_t rank = 0;
+  TRY(shaped(k->api, context, &job, dims, &rank, &job.outer));
+  TRY(made(k->api, context, 0, dims, rank, &job.codes));
+  return job.outer ? in_parts(k->api, context, converted, (job.outer + PART - 1) / PART, &job) : NULL;
+}
+
+static OrtStatus *compute_read_out(void *data, OrtKernelContext *context) {
+  Kernel *k = data;
+  const OrtApi *api = k->api;
+  Job job = {.kernel = k};
+  int64_t dims[MAX_RANK];
+  size_t rank = 0, count = 0;
+  const size_t channels = (size_t)k->channels;
+  const float *parameters = NULL, *mean = NULL, *variance = NULL, *gamma = NULL, *beta = NULL;
+  TRY(shaped(api, context, &job, dims, &rank, &count));
+  if (k->values) TRY(made(api, context, 0, dims, rank, (void **)&job.values));
+  if (k->codes) TRY(made(api, context, 1, dims, rank, &job.codes));
+  TRY(products(k, context, &job, dims, rank, count, &parameters));
+  if (!count) return NULL;
+  const int normed = k->measured || k->mean_at >= 0;
+  if (normed) TRY(constants(k, context, 2, &gamma));
+  if (normed || k->offset) TRY(constants(k, context, 3, &beta));
+  if (k->residual) TRY(floats(api, context, 4, count, &job.residual));
+  if (k->noise) TRY(noise(k, context, 5, count, &job));
+  if (k->measured) {
+    TRY(floats(api, context, 8, channels, &mean));
+    TRY(floats(api, context, 9, channels, &variance));
+  } else if (normed) {
+    mean = parameters + k->mean_at;
+    variance = parameters + k->variance_at;
+  }
+  float *by_channel = malloc(3 * job.width * sizeof(float));
+  if (!by_channel) return api->CreateStatus(ORT_FAIL, "pcmedge: out of memory");
+  per_channel(k, parameters, mean, variance, gamma, beta, by_channel, job.width);
+  job.scale = by_channel;
+  job.factor = by_channel + job.width;
+  job.offset = by_channel + 2 * job.width;
+  OrtStatus *status = in_parts(api, context, k->last ? rows : planes, parts_of(&job), &job);
+  free(by_channel);
   return status;
 }
 
 static OrtStatus *create(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **made) {
-  Kernel k = {.api = api, .op = (const Operator *)op, .codes = 1};
-  TRY(api->KernelInfoGetAttribute_float(info, "step", &k.step));
-  TRY(api->KernelInfoGetAttribute_float(info, "low", &k.low));
-  TRY(api->KernelInfoGetAttribute_float(info, "high", &k.high));
-  if (k.op->reads_products) {
-    const struct {
-      const char *name;
-      int64_t *to;
-    } whole[] = {{"channels", &k.channels},   {"last", &k.last},           {"scale_at", &k.scale_at},
-                 {"mean_at", &k.mean_at},     {"variance_at", &k.variance_at}, {"residual", &k.residual},
-                 {"noise", &k.noise},         {"values", &k.values},       {"codes", &k.codes},
-                 {"offset", &k.offset}};
-    const struct {
-      const char *name;
-      float *to;
-    } real[] = {{"epsilon", &k.epsilon}, {"adc_low", &k.adc_low}, {"adc_high", &k.adc_high},
-                {"zero", &k.zero},       {"lower", &k.lower},     {"upper", &k.upper}};
-    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+  Kernel k = {.api = api, .op = (const Operator *)op, .mean_at = -1, .variance_at = -1, .codes = 1};
+  const Does does = k.op->does;
+  const struct {
+    const char *name;
+    int64_t *to;
+    int from, until;
+  } whole[] = {{"channels", &k.channels, READS_OUT, MEASURES},   {"last", &k.last, READS_OUT, MEASURES},
+               {"scale_at", &k.scale_at, READS_OUT, MEASURES},   {"noise", &k.noise, READS_OUT, MEASURES},
+               {"codes", &k.codes, READS_OUT, MEASURES},         {"mean_at", &k.mean_at, READS_OUT, READS_OUT},
+               {"variance_at", &k.variance_at, READS_OUT, READS_OUT}, {"measured", &k.measured, READS_OUT, READS_OUT},
+               {"offset", &k.offset, READS_OUT, READS_OUT},      {"residual", &k.residual, READS_OUT, READS_OUT},
+               {"values", &k.values, READS_OUT, READS_OUT}};
+  const struct {
+    const char *name;
+    float *to;
+    int from, until;
+  } real[] = {{"step", &k.step, CONVERTS, READS_OUT},          {"low", &k.low, CONVERTS, READS_OUT},
+              {"high", &k.high, CONVERTS, READS_OUT},          {"epsilon", &k.epsilon, READS_OUT, READS_OUT},
+              {"lower", &k.lower, READS_OUT, READS_OUT},       {"upper", &k.upper, READS_OUT, READS_OUT},
+              {"adc_low", &k.adc_low, READS_OUT, MEASURES},    {"adc_high", &k.adc_high, READS_OUT, MEASURES},
+              {"zero", &k.zero, READS_OUT, MEASURES}};
+  for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+    if (whole[i].from <= (int)does && (int)does <= whole[i].until)
       TRY(api->KernelInfoGetAttribute_int64(info, whole[i].name, whole[i].to));
-    for (size_t i = 0; i < sizeof real / sizeof *real; i++)
+  for (size_t i = 0; i < sizeof real / sizeof *real; i++)
+    if (real[i].from <= (int)does && (int)does <= real[i].until)
       TRY(api->KernelInfoGetAttribute_float(info, real[i].name, real[i].to));
-    if (k.channels < 1 || k.scale_at < 0 || k.mean_at < -1 || (k.mean_at >= 0 && k.variance_at < 0) ||
-        !(k.values || k.codes) || (k.noise && k.op->in != ELEMENT_FLOAT) ||
-        (k.op->in == ELEMENT_UINT8 && !(k.adc_low >= 0 && k.adc_high <= 255)) ||
-        (k.op->in == ELEMENT_INT8 && !(k.adc_low >= -128 && k.adc_high <= 127)))
-      REFUSE("attributes contradict each other");
-  }
+  if (does != CONVERTS &&
+      (k.channels < 1 || k.scale_at < 0 || (k.noise && k.op->in != ELEMENT_FLOAT) ||
+       (k.op->in == ELEMENT_UINT8 && !(k.adc_low >= 0 && k.adc_high <= 255)) ||
+       (k.op->in == ELEMENT_INT8 && !(k.adc_low >= -128 && k.adc_high <= 127))))
+    REFUSE("attributes contradict each other");
+  if (does == READS_OUT && (k.mean_at < -1 || (k.mean_at >= 0 && k.variance_at < 0) || !(k.values || k.codes)))
+    REFUSE("attributes contradict each other");
+  /* Codes of 8 bits: those of float products become int8 and are handed on, others are there already. */
+  if (does == MEASURES &&
+      (!(k.adc_low <= k.zero && k.zero <= k.adc_high) || k.codes != (k.op->in == ELEMENT_FLOAT) || (k.noise && k.last) ||
+       (k.op->in == ELEMENT_FLOAT && (k.last || !(k.zero == 0 && k.adc_low >= -128 && k.adc_high <= 127)))))
+    REFUSE("attributes contradict each other");
   Kernel *kept = malloc(sizeof k);
   if (!kept) return api->CreateStatus(ORT_FAIL, "pcmedge: out of memory");
   memcpy(kept, &k, sizeof k);
@@ -453,19 +445,20 @@ static const char *provider_of(const OrtCustomOp *op) {
   return NULL;
 }
 static int input_type(const OrtCustomOp *op, size_t index) { return index ? ELEMENT_FLOAT : ((const Operator *)op)->in; }
-static size_t input_count(const OrtCustomOp *op) { return ((const Operator *)op)->reads_products ? 8 : 1; }
+static Does does(const OrtCustomOp *op) { return ((const Operator *)op)->does; }
+static size_t input_count(const OrtCustomOp *op) { return does(op) == CONVERTS ? 1 : does(op) == MEASURES ? 5 : 10; }
 static int output_type(const OrtCustomOp *op, size_t index) {
-  const Operator *own = (const Operator *)op;
-  return own->reads_products && index == 0 ? ELEMENT_FLOAT : own->out;
+  const size_t codes = does(op) == CONVERTS ? 0 : does(op) == MEASURES ? 2 : 1;
+  return index < codes ? ELEMENT_FLOAT : ((const Operator *)op)->out;
 }
-static size_t output_count(const OrtCustomOp *op) { return ((const Operator *)op)->reads_products ? 2 : 1; }
+static size_t output_count(const OrtCustomOp *op) { return does(op) == CONVERTS ? 1 : does(op) == MEASURES ? 3 : 2; }
 static int input_kind(const OrtCustomOp *op, size_t index) {
   (void)op;
   return index ? IS_OPTIONAL : IS_REQUIRED;
 }
 static int output_kind(const OrtCustomOp *op, size_t index) {
   (void)index;
-  return ((const Operator *)op)->reads_products ? IS_OPTIONAL : IS_REQUIRED;
+  return does(op) == CONVERTS ? IS_REQUIRED : IS_OPTIONAL;
 }
 static int memory_type(const OrtCustomOp *op, size_t index) {
   (void)op, (void)index;
@@ -485,21 +478,25 @@ static void *create_or_not(const OrtCustomOp *op, const OrtApi *api, const OrtKe
   return NULL;
 }
 
-#define BASE                                                                                                        \
+#define BASE(compute)                                                                                               \
   {PCM_API_VERSION, create_or_not, name_of,   provider_of, input_type, input_count, output_type, output_count,      \
    compute_or_not,  free,          input_kind, output_kind, memory_type, one,       one,         one,               \
    one,             create,        compute,   NULL,        one,        any_version, NULL,        NULL,              \
    NULL,            NULL}
 
 static const Operator operators[] = {
-    {BASE, "ReadOut_float_float", ELEMENT_FLOAT, ELEMENT_FLOAT, 1},
-    {BASE, "ReadOut_uint8_uint8", ELEMENT_UINT8, ELEMENT_UINT8, 1},
-    {BASE, "ReadOut_uint8_int8", ELEMENT_UINT8, ELEMENT_INT8, 1},
-    {BASE, "ReadOut_int8_uint8", ELEMENT_INT8, ELEMENT_UINT8, 1},
-    {BASE, "ReadOut_int8_int8", ELEMENT_INT8, ELEMENT_INT8, 1},
-    {BASE, "Convert_float", ELEMENT_FLOAT, ELEMENT_FLOAT, 0},
-    {BASE, "Convert_uint8", ELEMENT_FLOAT, ELEMENT_UINT8, 0},
-    {BASE, "Convert_int8", ELEMENT_FLOAT, ELEMENT_INT8, 0},
+    {BASE(compute_read_out), "ReadOut_float_float", ELEMENT_FLOAT, ELEMENT_FLOAT, READS_OUT},
+    {BASE(compute_read_out), "ReadOut_uint8_uint8", ELEMENT_UINT8, ELEMENT_UINT8, READS_OUT},
+    {BASE(compute_read_out), "ReadOut_uint8_int8", ELEMENT_UINT8, ELEMENT_INT8, READS_OUT},
+    {BASE(compute_read_out), "ReadOut_int8_uint8", ELEMENT_INT8, ELEMENT_UINT8, READS_OUT},
+    {BASE(compute_read_out), "ReadOut_int8_int8", ELEMENT_INT8, ELEMENT_INT8, READS_OUT},
+    {BASE(compute_read_out), "ReadOut_int8_float", ELEMENT_INT8, ELEMENT_FLOAT, READS_OUT},
+    {BASE(compute_measure), "Measure_float", ELEMENT_FLOAT, ELEMENT_INT8, MEASURES},
+    {BASE(compute_measure), "Measure_uint8", ELEMENT_UINT8, ELEMENT_INT8, MEASURES},
+    {BASE(compute_measure), "Measure_int8", ELEMENT_INT8, ELEMENT_INT8, MEASURES},
+    {BASE(compute_convert), "Convert_float", ELEMENT_FLOAT, ELEMENT_FLOAT, CONVERTS},
+    {BASE(compute_convert), "Convert_uint8", ELEMENT_FLOAT, ELEMENT_UINT8, CONVERTS},
+    {BASE(compute_convert), "Convert_int8", ELEMENT_FLOAT, ELEMENT_INT8, CONVERTS},
 };
 
 /* Called by ONNX Runtime for every session that registers this library. One domain serves them all, for good: a session
