@@ -20,6 +20,7 @@ import pcmedge
 import pcmedge_emulator
 import pytest
 from pcmedge.cli import main as cli
+from pcmedge_emulator.engine.native.folder import CACHE, cache_folder
 
 PATIENCE_S = 60.0
 """How long a test waits for something that takes seconds on an idle machine."""
@@ -54,10 +55,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Result:
     return Result(code, captured.out, captured.err)
 
 
+COMPILED = cache_folder()
+
+
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without a device, with one compute thread."""
+    """This process's environment without a device, with one compute thread, and one cache of compiled code for all."""
     kept = {name: value for name, value in os.environ.items() if name != "PCMEDGE_DEVICE"}
-    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", **more}
+    return {CACHE: str(COMPILED)} | kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", **more}
 
 
 def start(

@@ -125,12 +125,12 @@ class Chip(LabVerbs):
         identity = device_as_asked(
             technology=technology, serial=serial, seed=seed, profile=profile, comes_with=described(faults)
         )
-        native.state()  # what has to be compiled is there before the first model, as a rule
         self._trust = Trust.of(signatures, trusted_keys, refuse_rollback)
         self._process = os.getpid()
         self._default_policy = default_policy
         opened = Store(None if store is None else folder("store", store), max_bytes=store_max_bytes)
         try:
+            native.state()  # what has to be compiled is there before the first model, as a rule
             state = State(
                 store=opened,
                 clock=Clock.real() if clock is None else clock,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,16 +102,24 @@ def emulated_chip(
     journal_max_bytes: int,
     allow_rollback: bool | None,
     trusted_keys: Sequence[Path] | None,
+    store: Path | None,
     **settings: Any,
 ) -> Any:
-    """The chip of these options. Raises MissingExtraError, and what a Chip raises."""
+    """The chip of these options. Raises MissingExtraError, and what a Chip raises.
+
+    With a store, compiled code is kept there, too: a service writes to no other place.
+    """
     try:
         from pcmedge_emulator.chip import Chip
         from pcmedge_emulator.clock import Clock
+        from pcmedge_emulator.engine.native.folder import CACHE
         from pcmedge_emulator.journal import JournalBounds
     except ModuleNotFoundError as problem:
         raise MissingExtraError.for_extra("emulator", "Emulating a device") from problem
+    if store is not None and not os.environ.get(CACHE):
+        os.environ[CACHE] = str(store.absolute() / "native")
     return Chip(
+        store=store,
         clock=None if clock is None else Clock.parse(clock),
         faults=None if faults is None else _faults(faults),
         journal=JournalBounds(max_events=journal_max_events, max_bytes=journal_max_bytes),

@@ -53,11 +53,14 @@ def key(with_compiler: str) -> str:
 
 
 def compile_to(library: Path, with_compiler: str, over: threading.Event) -> None:
-    """Make the library. Raises :class:`Failed` with the compiler's first line that says why, or Interrupted."""
+    """Make the library; what the compiler needs meanwhile is beside it.
+
+    Raises :class:`Failed` with the compiler's first line that says why, or Interrupted.
+    """
     why = ""
     for tuned in _TUNED:
         command = [with_compiler, *_FLAGS, *tuned, str(SOURCES[0]), "-o", str(library), "-lm"]
-        status, said = run(command, _LIMIT_S, over, LC_ALL="C")
+        status, said = run(command, _LIMIT_S, over, LC_ALL="C", TMPDIR=str(library.parent))
         if status == 0 and library.is_file():
             return
         why = why or next((line for line in said.splitlines() if "error" in line), f"status {status}")

@@ -7,19 +7,24 @@ import stat
 import sys
 from pathlib import Path
 
+CACHE = "PCMEDGE_NATIVE_CACHE"
+"""The folder to keep it in. A service sets it: it writes to no other place than its store."""
+
 
 def cache_folder() -> Path:
-    """The user's folder for what can be made again: $XDG_CACHE_HOME, or the system's own.
+    """$PCMEDGE_NATIVE_CACHE, or one in the user's folder for what can be made again.
 
-    RuntimeError without a home folder.
+    That is $XDG_CACHE_HOME, or the system's own. RuntimeError without a home folder.
     """
-    given = os.environ.get("XDG_CACHE_HOME", "")
+    named, given = os.environ.get(CACHE, ""), os.environ.get("XDG_CACHE_HOME", "")
+    if named and Path(named).is_absolute():
+        return Path(named)
     if given and Path(given).is_absolute():
-        return Path(given) / "pcmedge"
+        return Path(given) / "pcmedge" / "native"
     home = Path.home()
     if not home.is_absolute():
         raise RuntimeError(f"the home folder {home} is no absolute path")
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "pcmedge"
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "pcmedge" / "native"
 
 
 def make(folder: Path) -> None:

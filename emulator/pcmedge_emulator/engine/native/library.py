@@ -71,7 +71,7 @@ def state(*, wait: bool = False) -> State:
     if os.environ.get(SWITCH, "").strip().lower() in ("0", "no", "off", "false"):
         return State("off", f"{SWITCH}={os.environ[SWITCH]}")
     try:
-        folder = cache_folder() / "native"
+        folder = cache_folder()
     except RuntimeError as error:  # no home folder
         return State("unavailable", str(error))
     with _lock:
