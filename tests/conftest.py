@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 from cli_process import served
+from hypothesis import settings
+
+# The same examples every time, so that a change is judged by what it changes; new ones: --hypothesis-profile=default.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it runs in the background so, and every process the tests start would be deaf to Ctrl-C.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from image_parts import contents_of, seal, tiny_image
 from pcmedge.errors import ImageError
@@ -16,6 +16,10 @@ BYTES = GOOD.to_bytes()
 CONTENTS = contents_of(GOOD)
 SETTINGS = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 CHANGES = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=4)
+
+
+WITHOUT_ROWS = [(3802, 0)]
+"""A reference set with this change is an intact table without rows."""
 
 
 def changed(data: bytes, changes: list[tuple[int, int]]) -> bytes:
@@ -36,13 +40,15 @@ def use_everything(data: bytes) -> str:
         assert image.target(tile).shape == tile.shape
     assert set(image.weight_scales()) == {(ly.name, b.name) for ly in image.manifest.layers for b in ly.blocks}
     inputs, outputs = image.reference_set()
-    assert {len(array) for array in (*inputs.values(), *outputs.values())} == {2}
+    (samples,) = {len(array) for array in (*inputs.values(), *outputs.values())}
+    assert 1 <= samples <= 2
     return "accepted"
 
 
 @pytest.mark.parametrize("name", ["tiles", "columns", "statistics", "buffer", "reference", "program"])
 def test_changed_segments(name: str):
     @SETTINGS
+    @example(WITHOUT_ROWS)
     @given(CHANGES)
     def run(changes: list[tuple[int, int]]) -> None:
         assert use_everything(seal(GOOD, contents={name: changed(CONTENTS[name], changes)}))
