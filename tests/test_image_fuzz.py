@@ -19,7 +19,7 @@ CHANGES = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_si
 
 
 WITHOUT_ROWS = [(3802, 0)]
-"""A reference set with this change is an intact table without rows."""
+"""A reference set with this change is an intact table without rows, as images without a self-test have it."""
 
 
 def changed(data: bytes, changes: list[tuple[int, int]]) -> bytes:
@@ -41,7 +41,7 @@ def use_everything(data: bytes) -> str:
     assert set(image.weight_scales()) == {(ly.name, b.name) for ly in image.manifest.layers for b in ly.blocks}
     inputs, outputs = image.reference_set()
     (samples,) = {len(array) for array in (*inputs.values(), *outputs.values())}
-    assert 1 <= samples <= 2
+    assert samples <= 2
     return "accepted"
 
 
