@@ -47,6 +47,13 @@ def native(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[library.Sta
     return library.state(wait=True)
 
 
+@pytest.fixture
+def operators(native: library.State) -> Path:
+    """The compiled library; tests of what is in it need a C compiler, and say so."""
+    assert native.library is not None, f"these tests need a C compiler: {native.why}"
+    return native.library
+
+
 def ask(folder: Path, **environment: str) -> dict[str, str]:
     """What a process of its own says of the native read-outs."""
     with asking(folder, **environment) as process:
@@ -310,10 +317,9 @@ def feeds(shape: tuple[int, ...] = (2, 3, 4, 4), kind: str = "float", **changes:
 
 @pytest.mark.parametrize("kind", ["float", "uint8"])
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 3, 0, 4)])
-def test_nothing_in_is_nothing_out(native: library.State, kind: str, shape: tuple[int, ...]) -> None:
-    if native.library is not None:
-        y, codes = read_out(native.library, kind).run(None, feeds(shape, kind))
-        assert y.shape == codes.shape == shape
+def test_nothing_in_is_nothing_out(operators: Path, kind: str, shape: tuple[int, ...]) -> None:
+    y, codes = read_out(operators, kind).run(None, feeds(shape, kind))
+    assert y.shape == codes.shape == shape
 
 
 @pytest.mark.parametrize(
@@ -332,23 +338,20 @@ def test_nothing_in_is_nothing_out(native: library.State, kind: str, shape: tupl
         ("sigma", np.ones(1, np.float32)),
     ],
 )
-def test_tensors_that_do_not_fit_are_refused(native: library.State, name: str, value: np.ndarray) -> None:
-    if native.library is not None:
-        session = read_out(native.library)
-        session.run(None, feeds())
-        with pytest.raises(Exception, match="pcmedge: "):
-            session.run(None, feeds(**{name: value}))
+def test_tensors_that_do_not_fit_are_refused(operators: Path, name: str, value: np.ndarray) -> None:
+    session = read_out(operators)
+    session.run(None, feeds())
+    with pytest.raises(Exception, match="pcmedge: "):
+        session.run(None, feeds(**{name: value}))
 
 
-def test_measured_statistics_take_the_place_of_parameters(native: library.State) -> None:
-    if native.library is None:
-        return
+def test_measured_statistics_take_the_place_of_parameters(operators: Path) -> None:
     rng = np.random.default_rng(0)
     statistics = {name: rng.uniform(0.5, 1, 3).astype(np.float32) for name in ("mean", "variance")}
     given = feeds(kind="uint8", p=rng.integers(0, 256, (2, 3, 4, 4), dtype=np.uint8))
     packed = np.concatenate([given["parameters"][:3], *statistics.values()])
-    expected = read_out(native.library, "uint8").run(None, given | {"parameters": packed})
-    session = read_out(native.library, "uint8", measured=1, mean_at=-1, variance_at=-1)
+    expected = read_out(operators, "uint8").run(None, given | {"parameters": packed})
+    session = read_out(operators, "uint8", measured=1, mean_at=-1, variance_at=-1)
     found = session.run(None, given | statistics)
     assert np.array_equal(found[0], expected[0])
     assert np.array_equal(found[1], expected[1])
@@ -358,29 +361,26 @@ def test_measured_statistics_take_the_place_of_parameters(native: library.State)
 
 
 @pytest.mark.parametrize("change", [{"channels": 0}, {"scale_at": -1}, {"mean_at": -2}, {"values": 0, "codes": 0}])
-def test_attributes_that_contradict_each_other_are_refused(native: library.State, change: dict[str, int]) -> None:
-    if native.library is not None:
-        with pytest.raises(Exception, match="contradict"):
-            read_out(native.library, **change)
+def test_attributes_that_contradict_each_other_are_refused(operators: Path, change: dict[str, int]) -> None:
+    with pytest.raises(Exception, match="contradict"):
+        read_out(operators, **change)
 
 
 @pytest.mark.parametrize("change", [{"adc_low": -1.0}, {"adc_high": 256.0}, {"noise": 1}])
-def test_codes_beyond_their_type_are_refused(native: library.State, change: dict[str, float]) -> None:
-    if native.library is not None:
-        with pytest.raises(Exception, match="contradict"):
-            read_out(native.library, "uint8", **change)
+def test_codes_beyond_their_type_are_refused(operators: Path, change: dict[str, float]) -> None:
+    with pytest.raises(Exception, match="contradict"):
+        read_out(operators, "uint8", **change)
 
 
-def test_a_value_that_is_no_number_becomes_the_lowest_code(native: library.State) -> None:
-    if native.library is not None:
-        shape = (2, 3, 4, 4)
-        values = np.full(shape, np.nan, np.float32)
-        y, codes = read_out(native.library).run(None, feeds(shape, p=values, shortcut=np.zeros(shape, np.float32)))
-        assert np.all(np.isfinite(y))
-        assert np.all(codes == 0)
-        y, codes = read_out(native.library).run(None, feeds(shape, shortcut=values))
-        assert np.all(np.isnan(y))
-        assert np.all(codes == 0)
+def test_a_value_that_is_no_number_becomes_the_lowest_code(operators: Path) -> None:
+    shape = (2, 3, 4, 4)
+    values = np.full(shape, np.nan, np.float32)
+    y, codes = read_out(operators).run(None, feeds(shape, p=values, shortcut=np.zeros(shape, np.float32)))
+    assert np.all(np.isfinite(y))
+    assert np.all(codes == 0)
+    y, codes = read_out(operators).run(None, feeds(shape, shortcut=values))
+    assert np.all(np.isnan(y))
+    assert np.all(codes == 0)
 
 
 @pytest.mark.parametrize(
@@ -396,9 +396,7 @@ def test_a_value_that_is_no_number_becomes_the_lowest_code(native: library.State
         ("int8", 1, (2, 300, 300, 2)),
     ],
 )
-def test_statistics_are_those_of_float64(native: library.State, kind: str, last: int, shape: tuple[int, ...]) -> None:
-    if native.library is None:
-        return
+def test_statistics_are_those_of_float64(operators: Path, kind: str, last: int, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     channels, axis = shape[-1 if last else 1], len(shape) - 1 if last else 1
     by_channel = [-1 if place == axis else 1 for place in range(len(shape))]
@@ -417,7 +415,7 @@ def test_statistics_are_those_of_float64(native: library.State, kind: str, last:
         limits = np.iinfo(kind)
         given = {"p": rng.integers(limits.min, limits.max + 1, shape, dtype=kind)}
         codes = np.clip(given["p"], 1, 255) - 128.0 if kind == "uint8" else np.clip(given["p"], -127, 127)
-    session = measure(native.library, kind, last, channels)
+    session = measure(operators, kind, last, channels)
     mean, variance, *stored = session.run(None, {**given, "parameters": scale})
     values = codes.astype(np.float64) * scale.astype(np.float64).reshape(by_channel)
     others = tuple(place for place in range(len(shape)) if place != axis)
@@ -428,12 +426,11 @@ def test_statistics_are_those_of_float64(native: library.State, kind: str, last:
         assert np.array_equal(stored[0], codes)
 
 
-def test_statistics_of_nothing_are_no_numbers(native: library.State) -> None:
-    if native.library is not None:
-        mean, variance, codes = measure(native.library, "float").run(None, measured_feeds((0, 3, 4, 4)))
-        assert codes.shape == (0, 3, 4, 4)
-        assert np.all(np.isnan(mean))
-        assert np.all(np.isnan(variance))
+def test_statistics_of_nothing_are_no_numbers(operators: Path) -> None:
+    mean, variance, codes = measure(operators, "float").run(None, measured_feeds((0, 3, 4, 4)))
+    assert codes.shape == (0, 3, 4, 4)
+    assert np.all(np.isnan(mean))
+    assert np.all(np.isnan(variance))
 
 
 def measured_feeds(shape: tuple[int, ...] = (2, 3, 4, 4), **changes: np.ndarray) -> dict[str, np.ndarray]:
@@ -452,12 +449,11 @@ def measured_feeds(shape: tuple[int, ...] = (2, 3, 4, 4), **changes: np.ndarray)
         ("sigma", np.ones(1, np.float32)),
     ],
 )
-def test_measuring_what_does_not_fit_is_refused(native: library.State, name: str, value: np.ndarray) -> None:
-    if native.library is not None:
-        session = measure(native.library, "float")
-        session.run(None, measured_feeds())
-        with pytest.raises(Exception, match="pcmedge: "):
-            session.run(None, measured_feeds(**{name: value}))
+def test_measuring_what_does_not_fit_is_refused(operators: Path, name: str, value: np.ndarray) -> None:
+    session = measure(operators, "float")
+    session.run(None, measured_feeds())
+    with pytest.raises(Exception, match="pcmedge: "):
+        session.run(None, measured_feeds(**{name: value}))
 
 
 @pytest.mark.parametrize(
@@ -475,12 +471,9 @@ def test_measuring_what_does_not_fit_is_refused(native: library.State, name: str
         ("int8", {"adc_high": 128.0}),
     ],
 )
-def test_attributes_that_no_measurement_has_are_refused(
-    native: library.State, kind: str, change: dict[str, float]
-) -> None:
-    if native.library is not None:
-        with pytest.raises(Exception, match="contradict"):
-            measure(native.library, kind, **change)
+def test_attributes_that_no_measurement_has_are_refused(operators: Path, kind: str, change: dict[str, float]) -> None:
+    with pytest.raises(Exception, match="contradict"):
+        measure(operators, kind, **change)
 
 
 # How it is made.
